@@ -1,0 +1,227 @@
+"""The configuration: TOML text becomes one frozen tree, or one error that lists every problem with its line.
+
+Pure: nothing is read from disk, network or process environment here; what an environment may contribute is passed in.
+A key in the file is the field's name with ``-`` for ``_``; the annotated example, ``configs/heliostat.toml``, is the
+manual.  Below the command line nothing else carries settings: a part receives its own section, never the whole tree.
+"""
+
+from __future__ import annotations
+
+import os.path
+import re
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import Field, dataclass, field, fields
+from typing import Any, Literal
+
+from heliostat import config_values as read
+from heliostat.config_values import KIB, MIB, Lines, Problem, Reader, shown, suggest, without_credentials
+from heliostat.errors import ConfigError, printable
+
+__all__ = [
+    "DEFAULT_FILE_HOSTS",
+    "DEFAULT_UPSTREAM",
+    "Config",
+    "MirrorConfig",
+    "UpstreamConfig",
+    "keys",
+    "load_config",
+    "without_credentials",
+]
+
+#: The public Python package index, and the hosts it serves its files from.  They stand here and nowhere else.
+DEFAULT_UPSTREAM = "https://pypi.org"
+DEFAULT_FILE_HOSTS = ("files.pythonhosted.org",)
+
+_DAY = 86400
+
+
+def _by(reader: Reader) -> dict[str, Reader]:
+    return {"read": reader}
+
+
+_SECONDS = read.number(0, 365 * _DAY, "seconds")
+_TIMEOUT = read.number(0.001, _DAY, "seconds")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MirrorConfig:
+    """``[mirror]``: what is kept, where, and how carefully.  Durations are seconds unless the name says otherwise."""
+
+    directory: str = field(metadata=_by(read.path))
+    #: Where lock and ledger go when not in ``directory``: a local disk.
+    state: str | None = field(default=None, metadata=_by(read.path))
+    #: Names as configured; each is valid and none stands twice (compare with names.normalise).
+    projects: tuple[str, ...] = field(default=(), metadata=_by(read.projects))
+    everything: bool = field(default=False, metadata=_by(read.yes_no))
+    #: Share of the file system (0.05 = 5%) that a pass leaves free.
+    min_free: float = field(default=0.05, metadata=_by(read.share))
+    #: Pause between two polls of the daemon.
+    interval: float = field(default=60.0, metadata=_by(read.number(1, 30 * _DAY, "seconds")))
+    root_interval: float = field(default=600.0, metadata=_by(_SECONDS))
+    reconcile_hours: float = field(default=24.0, metadata=_by(read.number(0.01, 24 * 365, "hours")))
+    sweep_days: float = field(default=30.0, metadata=_by(read.number(0.01, 3650, "days")))
+    heartbeat: float = field(default=600.0, metadata=_by(_SECONDS))
+    provenance: bool = field(default=True, metadata=_by(read.yes_no))
+    batch_projects: int = field(default=64, metadata=_by(read.count(1, 10_000)))
+    batch_seconds: float = field(default=2.0, metadata=_by(read.number(0, 3600, "seconds")))
+    projects_at_once: int = field(default=64, metadata=_by(read.count(1, 10_000)))
+    #: Attempts after which a project whose serial stays below the announced one is accepted as it is.
+    stuck_after: int = field(default=5, metadata=_by(read.count(1, 1000)))
+    #: First and longest pause before a project that failed is tried again.
+    retry_first: float = field(default=60.0, metadata=_by(_SECONDS))
+    retry_most: float = field(default=21600.0, metadata=_by(_SECONDS))
+    #: Least time between two 404s that together count as a removal where upstream has neither feed nor list.
+    confirm_seconds: float = field(default=120.0, metadata=_by(_SECONDS))
+    #: Pause before the second look at a page that lost all its files.
+    shrink_seconds: float = field(default=5.0, metadata=_by(_SECONDS))
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpstreamConfig:
+    """``[upstream]``: the index that is followed, and how it is treated."""
+
+    #: Base URLs of one index, first choice first, no slash at the end.  May hold credentials: never to be printed.
+    url: tuple[str, ...] = field(metadata=_by(read.index_urls))
+    allow_http: bool = field(default=False, metadata=_by(read.yes_no))
+    #: ``host`` or ``host:port`` that files may come from, besides upstream's own.
+    file_hosts: tuple[str, ...] = field(default=(), metadata=_by(read.list_of(read.host)))
+    changes: Literal["auto", "feed", "list"] = field(default="auto", metadata=_by(read.choice("auto", "feed", "list")))
+    allow_unhashed: bool = field(default=False, metadata=_by(read.yes_no))
+    #: None: the proxy variables of the environment count.
+    proxy: str | None = field(default=None, metadata=_by(read.url))
+    #: Put into the User-Agent header, so that upstream's operators can reach this mirror's.
+    contact: str | None = field(default=None, metadata=_by(read.text))
+    #: Upper bounds; within them the mirror adapts to what upstream bears.
+    metadata_at_once: int = field(default=8, metadata=_by(read.count(1, 1024)))
+    files_at_once: int = field(default=8, metadata=_by(read.count(1, 1024)))
+    connect_timeout: float = field(default=30.0, metadata=_by(_TIMEOUT))
+    #: The longest wait for the next byte of a body.
+    stall_timeout: float = field(default=60.0, metadata=_by(_TIMEOUT))
+    #: For one whole metadata answer; files have no such limit.
+    metadata_timeout: float = field(default=300.0, metadata=_by(_TIMEOUT))
+    #: Tries of one request, the first included.
+    retries: int = field(default=5, metadata=_by(read.count(1, 100)))
+    retry_delay: float = field(default=1.0, metadata=_by(_SECONDS))
+    retry_delay_most: float = field(default=60.0, metadata=_by(_SECONDS))
+    stale_tries: int = field(default=3, metadata=_by(read.count(1, 100)))
+    #: Serials behind upstream from which on the root list is read instead of the feed.
+    far_behind: int = field(default=200_000, metadata=_by(read.count(1, 10**12)))
+    #: Largest acceptable bodies, in bytes, after decompression.
+    max_page: int = field(default=64 * MIB, metadata=_by(read.size(KIB)))
+    max_document: int = field(default=128 * MIB, metadata=_by(read.size(KIB)))
+    max_root: int = field(default=512 * MIB, metadata=_by(read.size(KIB)))
+    max_sidecar: int = field(default=16 * MIB, metadata=_by(read.size(KIB)))
+    #: None: as large as upstream declares.
+    max_file: int | None = field(default=None, metadata=_by(read.size(1)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Everything configured, and the file it came from (``source``, for messages)."""
+
+    mirror: MirrorConfig
+    upstream: UpstreamConfig
+    source: str
+
+
+SECTIONS: dict[str, type[MirrorConfig | UpstreamConfig]] = {"mirror": MirrorConfig, "upstream": UpstreamConfig}
+
+
+def keys(section: str) -> dict[str, Field[Any]]:
+    """The keys of one section as they stand in the file, with the fields they set."""
+    return {item.name.replace("_", "-"): item for item in fields(SECTIONS[section])}
+
+
+def load_config(text: str, *, source: str, environ: Mapping[str, str] | None = None) -> Config:
+    """The configuration that ``text`` says.
+
+    ``source`` names the file in messages; relative paths count from its folder.  ``environ`` is what ``${NAME}`` and
+    ``~`` refer to.  Where no upstream is named it is the public index, with its file hosts.
+    Raises ConfigError with all problems, each "SOURCE:LINE: [section] key: what is wrong; what to do".
+    """
+    problems: list[tuple[int, str]] = []
+    tables, lines = _parse(text, source), Lines(text)
+    for name in tables.keys() - SECTIONS.keys():
+        place = f"[{shown(name)}]" if isinstance(tables[name], dict) else shown(name)
+        problems.append((lines.of(name), f"{place}: unknown{_advice(name, SECTIONS)}"))
+    values = {name: _section(name, tables.get(name, {}), environ or {}, lines, problems) for name in SECTIONS}
+    _relations(values, lines, problems)
+    if problems:
+        raise ConfigError([f"{source}:{line}: {problem}" for line, problem in sorted(problems)])
+    for key in ("directory", "state"):
+        if key in values["mirror"]:
+            values["mirror"][key] = os.path.normpath(os.path.join(os.path.dirname(source), values["mirror"][key]))
+    return Config(mirror=MirrorConfig(**values["mirror"]), upstream=UpstreamConfig(**values["upstream"]), source=source)
+
+
+def _parse(text: str, source: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise ConfigError([f"{source}:1: nested too deeply; heliostat config init shows the form"]) from None
+    except ValueError as error:  # TOMLDecodeError, and int() for a number of thousands of digits
+        found = re.search(r"\(at line (\d+),", str(error))
+        line = int(found[1]) if found else text.count("\n") + 1
+        reason = printable(str(error).split(" (at ", maxsplit=1)[0])[1:-1]
+        raise ConfigError([f"{source}:{line}: not valid TOML: {reason}; correct this line"]) from None
+
+
+def _section(
+    name: str, table: Any, environ: Mapping[str, str], lines: Lines, problems: list[tuple[int, str]]
+) -> dict[str, Any]:
+    """The values of one section by field name; adds to ``problems``."""
+    if not isinstance(table, dict):
+        problems.append((lines.of(name), f"{name}: is no section; write [{name}] on a line of its own"))
+        return {}
+    known, values = keys(name), {}
+    for key, value in table.items():
+        if key not in known:
+            problems.append((lines.of(name, key), f"[{name}] {shown(key)}: unknown key{_advice(key, known)}"))
+            continue
+        try:
+            values[known[key].name] = known[key].metadata["read"](value, environ)
+        except Problem as problem:
+            problems += [(lines.of(name, key, item), f"[{name}] {key}: {what}") for what, item in problem.found]
+    return values
+
+
+def _advice(word: str, known: Iterable[str]) -> str:
+    """What to do about an unknown word: the section where it belongs, or the word that was probably meant."""
+    home = next((section for section in SECTIONS if word in keys(section)), None)
+    if home:
+        return f"; it belongs into [{home}]"
+    return suggest(word, known) or "; remove it (heliostat config init shows what there is)"
+
+
+def _relations(values: dict[str, dict[str, Any]], lines: Lines, problems: list[tuple[int, str]]) -> None:
+    """What no key can say alone; and the public index where no upstream is named."""
+    mirror, upstream = values["mirror"], values["upstream"]
+    bad = {problem.split(":")[0] for _, problem in problems}
+
+    def complain(section: str, key: str, text: str, item: str | None = None) -> None:
+        problems.append((lines.of(section, key, item), f"[{section}] {key}: {text}"))
+
+    if "directory" not in mirror and "[mirror] directory" not in bad:
+        complain("mirror", "directory", 'missing; say where the mirror goes, such as directory = "/srv/pypi"')
+    if mirror.get("projects") and mirror.get("everything"):
+        complain("mirror", "everything", "contradicts projects; keep one of the two")
+    for link in upstream.get("url", ()) if not upstream.get("allow_http") else ():
+        if link.startswith("http:"):
+            shown_link = without_credentials(link)
+            complain("upstream", "url", f"{shown_link} is not encrypted; use https, or set allow-http = true", link)
+    _ordered("mirror", "retry-first", "retry-most", mirror, complain)
+    _ordered("upstream", "retry-delay", "retry-delay-most", upstream, complain)
+    if "[upstream] url" not in bad:
+        upstream.setdefault("url", (DEFAULT_UPSTREAM,))
+        if DEFAULT_UPSTREAM in upstream["url"] and "[upstream] file-hosts" not in bad:
+            upstream.setdefault("file_hosts", DEFAULT_FILE_HOSTS)
+
+
+def _ordered(
+    section: str, low: str, high: str, values: dict[str, Any], complain: Callable[[str, str, str], None]
+) -> None:
+    known = keys(section)
+    first, last = (values.get(known[key].name, known[key].default) for key in (low, high))
+    if first > last:
+        complain(section, low, f"is more than {high}; lower it, or raise {high}")

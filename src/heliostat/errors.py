@@ -1,0 +1,118 @@
+"""Every exception that heliostat raises on purpose.
+
+Two questions decide how an error is handled, and each class answers both: *whom does it concern*
+(one project, the upstream, the store, the operator) and *can waiting help* (``transient``).
+A project's fault becomes a ledger row with a reason; a store fault ends the pass; a bug ends the process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+
+class HeliostatError(Exception):
+    """Base of all errors raised on purpose; ``str()`` of it is one line fit for an operator."""
+
+    transient: ClassVar[bool] = False
+
+
+class ConfigError(HeliostatError):
+    """The configuration cannot be used; ``problems`` holds one line for every problem found."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class MirrorLocked(HeliostatError):
+    """Another process holds the mirror's lock."""
+
+    def __init__(self, path: str, holder: str) -> None:
+        self.path, self.holder = path, holder
+        super().__init__(f"{path}: locked by {holder}")
+
+
+class StateError(HeliostatError):
+    """The ledger is missing, damaged, or written by a newer heliostat."""
+
+
+class UpstreamChanged(HeliostatError):
+    """The ledger belongs to another upstream, or upstream's serial went backwards (exit 7)."""
+
+
+class StoreError(HeliostatError):
+    """The disk refused: full, read-only, no permission.  Ends the pass (exit 6)."""
+
+    def __init__(self, action: str, path: str, reason: str) -> None:
+        self.action, self.path, self.reason = action, path, reason
+        super().__init__(f"cannot {action} {path}: {reason}")
+
+
+class UpstreamError(HeliostatError):
+    """Something that upstream sent, or failed to send.  ``url`` never holds a secret."""
+
+    transient: ClassVar[bool] = True
+
+    def __init__(self, url: str, reason: str) -> None:
+        self.url, self.reason = url, reason
+        super().__init__(f"{url}: {reason}")
+
+
+class Unavailable(UpstreamError):
+    """No usable answer: connection refused or reset, time-out, stall, 5xx.
+
+    ``retry_after`` is in seconds where upstream said one.
+    """
+
+    def __init__(self, url: str, reason: str, *, status: int | None = None, retry_after: float | None = None) -> None:
+        self.status, self.retry_after = status, retry_after
+        super().__init__(url, reason)
+
+
+class RateLimited(Unavailable):
+    """429, 503 with Retry-After, or XML-RPC's rate limit fault: everything slows down, not just this request."""
+
+
+class Missing(UpstreamError):
+    """404 or 410: on its own never a reason to delete anything."""
+
+
+class Stale(UpstreamError):
+    """The answer's serial is below the one wanted."""
+
+    def __init__(self, url: str, wanted: int, got: int | None) -> None:
+        self.wanted, self.got = wanted, got
+        super().__init__(url, f"stale: serial {got} where {wanted} was wanted")
+
+
+class Invalid(UpstreamError):
+    """The answer is not what the protocol says: bad JSON or XML, wrong types, too large, endless."""
+
+
+class IntegrityError(UpstreamError):
+    """Bytes whose digest or size is not the one upstream declared."""
+
+    def __init__(self, url: str, what: str, expected: str, actual: str) -> None:
+        self.what, self.expected, self.actual = what, expected, actual
+        super().__init__(url, f"{what} is {actual}, but upstream declares {expected}")
+
+
+class FeedUnsupported(UpstreamError):
+    """This upstream has no change feed (no XML-RPC, or the method was removed): use the root list."""
+
+    transient: ClassVar[bool] = False
+
+
+class Refused(HeliostatError):
+    """Names, URLs or limits that heliostat will not accept; trying again cannot help (state *blocked*)."""
+
+    def __init__(self, what: str, value: str, reason: str) -> None:
+        self.what, self.value, self.reason = what, value, reason
+        super().__init__(f"{what} {printable(value)}: {reason}")
+
+
+def printable(text: str, limit: int = 120) -> str:
+    """Hostile text made fit for one log line: quoted, escaped, at most ``limit`` characters of it."""
+    shown = text if len(text) <= limit else text[:limit] + "..."
+    return ascii(shown)

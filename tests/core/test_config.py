@@ -1,0 +1,325 @@
+"""Configuration: what is accepted, and that everything else becomes one ConfigError with every problem and its line."""
+
+import dataclasses
+import string
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from heliostat import config
+from heliostat.config import Config, keys, load_config
+from heliostat.errors import ConfigError
+
+MINIMAL = '[mirror]\ndirectory = "/srv/pypi"\n'
+
+
+def load(text: str, **environ: str) -> Config:
+    return load_config(text, source="h.toml", environ=environ)
+
+
+def problems(text: str, **environ: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        load(text, **environ)
+    return list(caught.value.problems)
+
+
+def upstream(line: str) -> str:
+    return MINIMAL + f"[upstream]\n{line}\n"
+
+
+def mirror(line: str) -> str:
+    return MINIMAL + line + "\n"
+
+
+def test_the_least_configuration_follows_the_public_index() -> None:
+    loaded = load(MINIMAL)
+    assert loaded.mirror == config.MirrorConfig(directory="/srv/pypi")
+    assert loaded.upstream.url == (config.DEFAULT_UPSTREAM,)
+    assert loaded.upstream.file_hosts == config.DEFAULT_FILE_HOSTS
+    assert loaded.source == "h.toml"
+
+
+def test_another_upstream_does_not_get_the_public_index_s_file_hosts() -> None:
+    assert load(upstream('url = "https://index.example/"')).upstream.file_hosts == ()
+    assert load(upstream('url = "https://index.example"')).upstream.url == ("https://index.example",)
+    both = load(upstream(f'url = ["https://index.example", "{config.DEFAULT_UPSTREAM}"]'))
+    assert both.upstream.file_hosts == config.DEFAULT_FILE_HOSTS
+
+
+def test_every_problem_is_reported_at_once_with_its_line() -> None:
+    text = """\
+[mirror]
+project = ["a"]
+projects = [
+  "a.b",
+  "A_b", 'bad name',
+]
+everything = "yes"
+[upstraem]
+x = 1
+[upstream]
+url = ["https://one.example", "http://user:secret@two.example"]
+max-page = "64mb"
+metadata_at_once = 3
+heartbeat = 3
+"""
+    found = problems(text)
+    assert [line.split(" ", 1)[0] for line in found] == [
+        "h.toml:1:",
+        "h.toml:2:",
+        "h.toml:5:",
+        "h.toml:5:",
+        "h.toml:7:",
+        "h.toml:8:",
+        "h.toml:11:",
+        "h.toml:12:",
+        "h.toml:13:",
+        "h.toml:14:",
+    ]
+    assert found[0] == (
+        'h.toml:1: [mirror] directory: missing; say where the mirror goes, such as directory = "/srv/pypi"'
+    )
+    assert found[1] == "h.toml:2: [mirror] project: unknown key; did you mean projects?"
+    assert "A_b and a.b are the same project" in found[2]
+    assert "'bad name'" in found[3]
+    assert found[4] == "h.toml:7: [mirror] everything: is text; write true or false (without quotes)"
+    assert found[5] == "h.toml:8: [upstraem]: unknown; did you mean upstream?"
+    assert "http://two.example is not encrypted" in found[6]
+    assert found[8] == "h.toml:13: [upstream] metadata_at_once: unknown key; did you mean metadata-at-once?"
+    assert found[9] == "h.toml:14: [upstream] heartbeat: unknown key; it belongs into [mirror]"
+    assert "secret" not in "\n".join(found)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("[mirror\n", 1),
+        ('[mirror]\ndirectory = "/x"\nprojects = [1,,2]\n', 3),
+        ('[mirror]\ndirectory = "/x"\ndirectory = "/y"\n', 3),
+        ('[mirror]\ndirectory = """', 2),
+        ("x = " + "[" * 100_000, 1),
+        ("x = " + "1" * 10_000, 1),
+    ],
+)
+def test_text_that_is_not_toml_is_one_problem_with_its_line(text: str, line: int) -> None:
+    (found,) = problems(text)
+    assert found.startswith(f"h.toml:{line}: ")
+
+
+@pytest.mark.parametrize(
+    ("value", "size"),
+    [
+        ('"64MiB"', 64 << 20),
+        ('"1.5 GiB"', 3 << 29),
+        ('"10MB"', 10**7),
+        ('"4096"', 4096),
+        ("4096", 4096),
+        ('"2kB"', 2000),
+    ],
+)
+def test_sizes(value: str, size: int) -> None:
+    assert load(upstream(f"max-page = {value}")).upstream.max_page == size
+
+
+@pytest.mark.parametrize("value", ['"64mb"', '"many"', "1.5", "true", "-1", '"-1MiB"', '"1e3"', "1", '"9999999TiB"'])
+def test_what_is_no_size(value: str) -> None:
+    (found,) = problems(upstream(f"max-page = {value}"))
+    assert found.startswith("h.toml:4: [upstream] max-page: ")
+
+
+def test_percentages() -> None:
+    assert load(mirror('min-free = "12.5%"')).mirror.min_free == 0.125
+    assert load(mirror('min-free = "0%"')).mirror.min_free == 0
+    for value in ('"100%"', '"5"', "5", "0.05", '"-1%"'):
+        assert "write it like" in problems(mirror(f"min-free = {value}"))[0]
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-1", "true", '"60"', "1979-05-27"])
+def test_what_is_no_duration(value: str) -> None:
+    (found,) = problems(mirror(f"interval = {value}"))
+    assert "a number of seconds from 1 to 2592000" in found
+
+
+def test_counts_are_whole_numbers_within_bounds() -> None:
+    assert load(upstream("files-at-once = 200")).upstream.files_at_once == 200
+    for value in ("0", "1025", "8.0", "true", '"8"'):
+        assert "a whole number from 1 to 1024" in problems(upstream(f"files-at-once = {value}"))[0]
+
+
+def test_text_within_a_choice() -> None:
+    assert load(upstream('changes = "list"')).upstream.changes == "list"
+    assert problems(upstream('changes = "fed"')) == [
+        'h.toml:4: [upstream] changes: is none of "auto", "feed", "list"; did you mean feed?'
+    ]
+    assert problems(upstream("changes = true"))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://index.example",
+        "index.example",
+        "https://",
+        "https://index.example?x=1",
+        "https://index.example/#x",
+        "https://index.example/simple/",
+        "https://index.example:99999",
+        "https://[::1",
+        "https://index example",
+        "https://user:secret@index.example/?x",
+        "https://user:se/secret@index.example/",
+        "https://user:secret@index.example/a@b",
+        "//user:secret@index.example",
+        "secret@index.example",
+        "https://a:secret@host℀.example",  # urlsplit's own message quotes the whole authority
+        "",
+        "a\\tb",
+    ],
+)
+def test_bad_urls_are_refused_without_showing_credentials(url: str) -> None:
+    (found,) = problems(upstream(f'url = "{url}"'))
+    assert found.startswith("h.toml:4: [upstream] url: ")
+    assert "secret" not in found
+
+
+def test_credentials_may_come_from_the_environment() -> None:
+    text = upstream('url = "https://me:${TOKEN}@index.example"')
+    assert load(text, TOKEN="s3cret").upstream.url == ("https://me:s3cret@index.example",)
+    assert problems(text) == [
+        "h.toml:4: [upstream] url: the environment variable TOKEN is not set; set it, or write the value itself"
+    ]
+
+
+def test_plain_http_needs_consent() -> None:
+    assert load(upstream('url = "http://127.0.0.1:8080"\nallow-http = true')).upstream.allow_http
+    (found,) = problems(upstream('url = "http://me:pw@127.0.0.1:8080"'))
+    assert found == (
+        "h.toml:4: [upstream] url: http://127.0.0.1:8080 is not encrypted; use https, or set allow-http = true"
+    )
+
+
+def test_a_list_of_sources() -> None:
+    loaded = load(upstream('url = ["https://one.example/", "https://two.example/path/"]'))
+    assert loaded.upstream.url == ("https://one.example", "https://two.example/path")
+    assert problems(upstream("url = []"))
+    assert problems(upstream('url = ["https://one.example/", "https://one.example"]'))
+
+
+def test_file_hosts() -> None:
+    loaded = load(upstream('file-hosts = ["Files.Example:8443", "[::1]:80"]'))
+    assert loaded.upstream.file_hosts == ("files.example:8443", "[::1]:80")
+    for host in ("https://files.example", "files.example/x", "a:b", "a:0", "", "*.example"):
+        assert "file-hosts" in problems(upstream(f'file-hosts = ["{host}"]'))[0]
+
+
+def test_an_empty_list_of_file_hosts_is_kept_even_for_the_public_index() -> None:
+    assert load(upstream("file-hosts = []")).upstream.file_hosts == ()
+
+
+def test_projects_and_everything_contradict_each_other() -> None:
+    assert load(mirror("everything = true")).mirror.everything
+    assert load(mirror('projects = ["A.b"]\neverything = false')).mirror.projects == ("A.b",)
+    assert problems(mirror('projects = ["a"]\neverything = true')) == [
+        "h.toml:4: [mirror] everything: contradicts projects; keep one of the two"
+    ]
+
+
+def test_back_off_limits_must_be_in_order() -> None:
+    assert "retry-first: is more than retry-most" in problems(mirror("retry-first = 99999"))[0]
+    assert "retry-delay: is more than retry-delay-most" in problems(upstream("retry-delay-most = 0.5"))[0]
+
+
+def test_relative_paths_count_from_the_configuration_s_folder() -> None:
+    text = '[mirror]\ndirectory = "pypi"\nstate = "../state"\n'
+    loaded = load_config(text, source="/etc/heliostat/heliostat.toml", environ={})
+    assert (loaded.mirror.directory, loaded.mirror.state) == ("/etc/heliostat/pypi", "/etc/state")
+    home = load_config('[mirror]\ndirectory = "~/pypi"\n', source="/etc/h.toml", environ={"HOME": "/home/me/"})
+    assert home.mirror.directory == "/home/me/pypi"
+    assert "HOME is not set" in problems('[mirror]\ndirectory = "~/pypi"\n')[0]
+
+
+def test_sections_must_be_sections() -> None:
+    found = problems('mirror = "x"\nother = 1\n')
+    assert (
+        found[0] == 'h.toml:1: [mirror] directory: missing; say where the mirror goes, such as directory = "/srv/pypi"'
+    )
+    assert "h.toml:1: mirror: is no section; write [mirror] on a line of its own" in found
+    assert "h.toml:2: other: unknown; remove it (heliostat config init shows what there is)" in found
+
+
+def test_dotted_and_inline_forms_keep_their_lines() -> None:
+    assert problems('\nmirror.directory = "/x"\nmirror.interval = "x"\n')[0].startswith("h.toml:3: [mirror] interval")
+    assert problems('\nmirror = {directory = "/x", interval = "x"}\n')[0].startswith("h.toml:2: [mirror] interval")
+
+
+def other_than(default: object) -> object:
+    match default:
+        case bool():
+            return not default
+        case int():
+            return default * 2 if default < 500 or default > 1024 else default // 2
+        case float():
+            return default * 2
+    return None
+
+
+@pytest.mark.parametrize("section", config.SECTIONS)
+def test_every_key_reaches_its_field(section: str) -> None:
+    for key, item in keys(section).items():
+        wanted = other_than(item.default)
+        if wanted is None or key == "min-free":  # text and lists, which have tests of their own
+            continue
+        head = MINIMAL + ("" if section == "mirror" else f"[{section}]\n")
+        loaded = load(f"{head}{key} = {str(wanted).lower()}\n")
+        assert getattr(getattr(loaded, section), item.name) == wanted, key
+
+
+def test_the_tree_is_frozen() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        load(MINIMAL).mirror.everything = True  # type: ignore[misc]
+
+
+def problems_or_none(text: str, **environ: str) -> tuple[str, ...]:
+    """The problems of any text at all; nothing but ConfigError may come out, and never one without a problem."""
+    try:
+        load(text, **environ)
+    except ConfigError as error:
+        return error.problems or ("a ConfigError that names no problem",)
+    return ()
+
+
+SECTION_WORDS = st.sampled_from(["mirror", "upstream", "policy", "mirror.x", "[mirror]"]) | st.text(max_size=8)
+KEY_WORDS = st.sampled_from([*keys("mirror"), *keys("upstream"), "", "a.b"]) | st.text(max_size=8)
+SCALARS = (
+    st.booleans().map(lambda value: str(value).lower())
+    | st.integers().map(str)
+    | st.floats().map(str)
+    | st.sampled_from(["1979-05-27", "07:32:00", "{}", "[]", "[[]]", "{a=1}", '"64MiB"', '"5%"', '"${X}"', '"~/x"'])
+    | st.sampled_from(['"https://a:b@c"', '"https://[::1"', '"http://h:x"', '"/x"', '["a","A"]', '"\\u0000"'])
+    | st.text(string.printable, max_size=12).map(lambda text: f'"{text}"')
+    | st.text(max_size=12).map(lambda text: f"'{text}'")
+)
+VALUES = SCALARS | st.lists(SCALARS, max_size=3).map(lambda items: "[" + ",".join(items) + "]")
+LINES = st.one_of(
+    SECTION_WORDS.map(lambda word: f"[{word}]"),
+    st.tuples(KEY_WORDS, VALUES).map(lambda pair: f"{pair[0]} = {pair[1]}"),
+    st.text(max_size=20),
+)
+
+
+@given(st.lists(LINES, max_size=8).map("\n".join))
+@example('[mirror]\ndirectory = "/srv"\n[upstream]\nurl = "https://[::1"\n')
+def test_any_text_gives_a_configuration_or_a_configerror(text: str) -> None:
+    for problem in problems_or_none(text, HOME="/home/me"):
+        source, line, rest = problem.split(":", 2)
+        assert source == "h.toml"
+        assert 1 <= int(line) <= text.count("\n") + 1
+        assert rest.strip()
+        assert problem.isprintable()
+
+
+@given(KEY_WORDS, VALUES, st.sampled_from(["mirror", "upstream"]))
+def test_any_value_of_any_key_gives_a_configuration_or_a_configerror(key: str, value: str, section: str) -> None:
+    text = MINIMAL if section == "mirror" else MINIMAL + "[upstream]\n"
+    assert all(problem.startswith("h.toml:") for problem in problems_or_none(f"{text}{key} = {value}\n"))
