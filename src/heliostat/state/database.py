@@ -1,0 +1,115 @@
+"""Opening the ledger's SQLite file, and refusing what cannot be used with a message and a way out."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Iterator
+
+from heliostat.errors import HeliostatError, StateError, StoreError
+from heliostat.state import schema
+
+_NETWORK_FILE_SYSTEMS = ("nfs", "cifs", "smb", "9p", "ceph", "glusterfs", "lustre", "afs", "fuse.sshfs", "beegfs")
+
+
+def open_database(path: str, *, create: bool) -> sqlite3.Connection:
+    """Open the ledger for writing.  Raises StateError when it is missing, damaged, newer, or on a network disk."""
+    refuse_network_file_system(os.path.dirname(path))
+    if not create and not os.path.exists(path):
+        raise StateError(f"{path}: no ledger there; 'heliostat rebuild' makes one from the tree")
+    with explained(path):
+        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=30)
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA temp_store = FILE")
+            connection.execute("PRAGMA cache_size = -16384")
+            _check_version(connection, path, create=create)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+
+def open_readonly(path: str) -> sqlite3.Connection:
+    """Open the ledger for short reads beside a running mirror.  Raises StateError."""
+    if not os.path.exists(path):
+        raise StateError(f"{path}: no ledger there; has this mirror been run yet?")
+    if not os.access(path, os.R_OK):
+        raise StateError(f"{path}: not readable; run this as {_owner_of(path)}")
+    with explained(path):
+        connection = sqlite3.connect(f"file:{_uri(path)}?mode=ro", uri=True, isolation_level=None, timeout=10)
+        try:
+            _check_version(connection, path, create=False)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+
+def refuse_network_file_system(directory: str, mounts: str = "/proc/self/mounts") -> None:
+    """Raise StateError when ``directory`` lies on a network file system, where SQLite's locks cannot be trusted."""
+    try:
+        with open(mounts, encoding="utf-8", errors="surrogateescape") as file:
+            table = [line.split(" ")[1:3] for line in file]
+    except OSError:
+        return
+    where = os.path.realpath(directory)
+    best, kind = "", ""
+    for point, file_system in table:
+        mount = point.encode().decode("unicode_escape", "replace")
+        inside = where == mount or where.startswith(mount.rstrip("/") + "/")
+        if inside and len(mount) >= len(best):
+            best, kind = mount, file_system
+    if kind.startswith(_NETWORK_FILE_SYSTEMS):
+        raise StateError(
+            f"{directory}: on a network file system ({kind}), where neither lock nor ledger is safe; "
+            "set [mirror] state to a directory on a local disk"
+        )
+
+
+def _check_version(connection: sqlite3.Connection, path: str, *, create: bool) -> None:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version == schema.VERSION:
+        return
+    if version > schema.VERSION:
+        raise StateError(
+            f"{path}: written by a newer heliostat (schema {version}, this one knows {schema.VERSION}); "
+            "upgrade heliostat, or move the file away and run 'heliostat rebuild'"
+        )
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if not create or tables:
+        raise StateError(f"{path}: not a heliostat ledger; move it away and run 'heliostat rebuild'")
+    connection.executescript(f"BEGIN IMMEDIATE; {schema.TABLES} PRAGMA user_version = {schema.VERSION}; COMMIT;")
+
+
+@contextlib.contextmanager
+def explained(path: str) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise explain(path, error) from error
+
+
+def explain(path: str, error: sqlite3.Error) -> HeliostatError:
+    """What SQLite reports, as a StoreError when the disk refused, else as a StateError with a way out."""
+    name = getattr(error, "sqlite_errorname", "") or ""
+    if name.startswith(("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
+        return StoreError("write", path, str(error))
+    if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+        return StateError(f"{path}: the ledger is damaged ({error}); move it away and run 'heliostat rebuild'")
+    return StateError(f"{path}: {error}")
+
+
+def _owner_of(path: str) -> str:
+    import pwd
+
+    try:
+        return f"user {pwd.getpwuid(os.stat(path).st_uid).pw_name!r}"
+    except (KeyError, OSError):
+        return "the user that owns it"
+
+
+def _uri(path: str) -> str:
+    return path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")

@@ -1,0 +1,190 @@
+"""What upstream announces, folded into the ledger: events of the feed, and complete root lists."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator
+
+import msgspec
+
+from heliostat.errors import Refused
+from heliostat.model import Event, Listed, ProjectName
+from heliostat.names import normalise
+
+InScope = Callable[[str], bool]
+
+
+class Difference(msgspec.Struct, frozen=True):
+    """What a root list changed in the ledger."""
+
+    listed: int
+    new: int
+    changed: int
+    absent: int
+
+
+class Intake:
+    """Announcements into rows; each public method is one transaction."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def fold_events(self, events: Iterable[Event], cursor: int, now: float, in_scope: InScope) -> int:
+        """Take rows of the change feed and the new cursor; returns how many projects became owed."""
+        with self._transaction():
+            owed = sum(self._fold(event, now, in_scope) for event in events)
+            self._connection.execute(
+                "INSERT OR REPLACE INTO meta VALUES ('cursor', max(?, coalesce((SELECT value FROM meta"
+                " WHERE key = 'cursor'), 0)))",
+                (cursor,),
+            )
+        return owed
+
+    def want(self, display: str, name: ProjectName, now: float, *, named: bool, why: str) -> None:
+        """Make one project owed whose serial is not known."""
+        with self._transaction():
+            self._connection.execute(
+                "INSERT INTO projects (name, display, due_at, why, state, named) VALUES (?, ?, ?, ?, 'pending', ?)"
+                " ON CONFLICT (name) DO UPDATE SET due_at = excluded.due_at, why = coalesce(why, excluded.why),"
+                " state = CASE WHEN state IN ('current', 'quarantined', 'failing', 'pending') THEN state"
+                " ELSE 'pending' END, named = CASE WHEN published = 0 THEN excluded.named ELSE named END",
+                (name, display, now, why, named),
+            )
+
+    def block(self, display: str, reason: str, serial: int | None) -> None:
+        """Record a project whose very name is refused; its key is never used as a path."""
+        key = "!" + display[:300]
+        self._connection.execute(
+            "INSERT INTO projects (name, display, wanted_serial, owed_serial, state, error)"
+            " VALUES (?, ?, ?, ?, 'blocked', ?) ON CONFLICT (name) DO UPDATE SET"
+            " wanted_serial = max(wanted_serial, excluded.wanted_serial), state = 'blocked', error = excluded.error",
+            (key, display[:300], serial or 0, serial, reason),
+        )
+
+    # -- root lists ---------------------------------------------------------------------------------------------
+
+    def begin_list(self) -> None:
+        """Start collecting a root list, in a temporary table."""
+        self._connection.execute("DROP TABLE IF EXISTS temp.listed")
+        self._connection.execute(
+            "CREATE TEMP TABLE listed (name TEXT PRIMARY KEY, display TEXT, serial INTEGER) WITHOUT ROWID"
+        )
+        self._refused: list[tuple[str, str, int | None]] = []
+
+    def add_listed(self, batch: Iterable[Listed], in_scope: InScope) -> None:
+        rows = []
+        for item in batch:
+            try:
+                name = normalise(item.display)
+            except Refused as refused:
+                if len(self._refused) < 1000:
+                    self._refused.append((item.display, str(refused), item.serial))
+                continue
+            if in_scope(name):
+                rows.append((name, item.display, item.serial))
+        with self._transaction():
+            self._connection.executemany("INSERT OR REPLACE INTO temp.listed VALUES (?, ?, ?)", rows)
+
+    def finish_list(self, serial: int, now: float, *, everything: bool) -> Difference:
+        """Compare the list with the ledger: what is new or changed becomes owed, what is absent is to be looked at.
+
+        ``serial`` is the list's own; the cursor becomes it unless it is further already.  With ``everything``
+        all listed projects become owed again (another upstream was confirmed).
+        """
+        with self._transaction():
+            connection = self._connection
+            for display, reason, refused_serial in self._refused:
+                self.block(display, reason, refused_serial)
+            (listed,) = connection.execute("SELECT count(*) FROM temp.listed").fetchone()
+            changed = connection.execute(
+                "UPDATE projects SET wanted_serial = max(projects.wanted_serial, coalesce(l.serial, 0)),"
+                " owed_serial = coalesce(projects.owed_serial, l.serial), due_at = ?,"
+                " why = CASE WHEN published THEN 'changed' ELSE 'new' END,"
+                " state = CASE WHEN state IN ('failing') AND l.serial <= projects.wanted_serial THEN state"
+                " ELSE 'pending' END, absent_serial = NULL,"
+                " hint = CASE WHEN l.serial >= coalesce(hint_serial, 0) THEN NULL ELSE hint END"
+                " FROM temp.listed l WHERE l.name = projects.name AND (l.serial IS NULL OR ?"
+                " OR l.serial > projects.accepted_serial OR (projects.published = 0 AND (projects.state = 'excluded'"
+                " OR (projects.state = 'gone' AND ? > projects.accepted_serial))))",
+                (now, everything, serial),
+            ).rowcount
+            new = connection.execute(
+                "INSERT INTO projects (name, display, wanted_serial, owed_serial, due_at, why, state)"
+                " SELECT name, display, coalesce(serial, 0), serial, ?, 'new', 'pending' FROM temp.listed"
+                " WHERE NOT EXISTS (SELECT 1 FROM projects p WHERE p.name = listed.name)",
+                (now,),
+            ).rowcount
+            connection.execute(
+                "UPDATE projects SET absent_serial = NULL WHERE absent_serial IS NOT NULL"
+                " AND EXISTS (SELECT 1 FROM temp.listed l WHERE l.name = projects.name)"
+            )
+            absent = connection.execute(
+                "UPDATE projects SET absent_serial = ?, due_at = coalesce(due_at, ?),"
+                " why = coalesce(why, 'removal') WHERE wanted_serial <= ?"
+                " AND (published = 1 OR due_at IS NOT NULL) AND named = 0"
+                " AND state NOT IN ('quarantined', 'gone', 'excluded', 'blocked', 'held')"
+                " AND NOT EXISTS (SELECT 1 FROM temp.listed l WHERE l.name = projects.name)",
+                (serial, now, serial),
+            ).rowcount
+            connection.execute(
+                "INSERT OR REPLACE INTO meta VALUES ('cursor', max(?, coalesce((SELECT value FROM meta"
+                " WHERE key = 'cursor'), 0)))",
+                (serial,),
+            )
+            connection.execute("DROP TABLE temp.listed")
+        return Difference(listed, new, changed, absent)
+
+    def _fold(self, event: Event, now: float, in_scope: InScope) -> bool:
+        if not event.display:
+            return False
+        try:
+            name = normalise(event.display)
+        except Refused as refused:
+            self.block(event.display, str(refused), event.serial)
+            return False
+        if not in_scope(name):
+            followed = self._connection.execute(
+                "SELECT 1 FROM projects WHERE name = ? AND named = 1", (name,)
+            ).fetchone()
+            if not followed:
+                return False
+        changed = self._connection.execute(
+            "INSERT INTO projects (name, display, wanted_serial, owed_serial, due_at, why, state, hint, hint_serial)"
+            " VALUES (:name, :display, :serial, :serial, :now, 'new', 'pending', :hint, :serial)"
+            " ON CONFLICT (name) DO UPDATE SET wanted_serial = max(wanted_serial, :serial),"
+            " owed_serial = coalesce(owed_serial, :serial), due_at = :now, why = CASE WHEN published THEN 'changed' ELSE 'new' END, state = 'pending',"
+            " hint = :hint, hint_serial = :serial, attempts = CASE WHEN :serial > wanted_serial THEN 0"
+            " ELSE attempts END, absent_serial = NULL, missing_at = NULL, missing_pass = NULL"
+            " WHERE :serial > accepted_serial AND :serial > coalesce(hint_serial, 0)",
+            {"name": name, "display": event.display, "serial": event.serial, "now": now, "hint": hint_of(event)},
+        )
+        return changed.rowcount > 0
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        if self._connection.in_transaction:
+            yield
+            return
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._connection.execute("COMMIT")
+        except BaseException:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise
+
+
+def hint_of(event: Event) -> str | None:
+    """What an action means for removal; every other action only says "fetch it again"."""
+    action = event.action.strip()
+    if action in ("remove project", "nuke user") or (action == "remove" and not event.version):
+        return "removed"
+    if action == "project quarantined":
+        return "quarantined"
+    if action == "release quarantined":
+        return "release-quarantined"
+    if action in ("release quarantine cleared", "remove release"):
+        return "settled"
+    return None

@@ -1,0 +1,231 @@
+"""The ledger: what upstream says there is, how far the tree has followed, and what is owed and why.
+
+One connection, used by one thread at a time.  Every method is one transaction; a method that returns has made its
+change durable.  Raises StateError, or StoreError when the disk refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from heliostat.state.database import explained, open_database
+from heliostat.state.intake import Intake
+from heliostat.state.paths import Paths
+from heliostat.state.queries import Queries
+from heliostat.state.rows import Failed, Published, Tombstone
+
+_ROOT_DIRTY = ("root_json_dirty", "root_html_dirty")
+
+
+class Ledger(Queries):
+    """The ledger in the SQLite file at ``path``, made when ``create`` and it is not there."""
+
+    def __init__(self, path: str, *, create: bool = True) -> None:
+        self.path = path
+        super().__init__(open_database(path, create=create))
+        self.intake = Intake(self.connection)
+        self.paths = Paths(self.connection)
+
+    def close(self) -> None:
+        with explained(self.path):
+            self.connection.close()
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """All or nothing, durable at the end; joins a transaction that is open already."""
+        if self.connection.in_transaction:
+            yield self.connection
+            return
+        with explained(self.path):
+            self.connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self.connection
+                self.connection.execute("COMMIT")
+            except BaseException:
+                if self.connection.in_transaction:
+                    self.connection.execute("ROLLBACK")
+                raise
+
+    def put(self, **facts: Any) -> None:
+        """Store facts; None removes one."""
+        with self.transaction() as connection:
+            for key, value in facts.items():
+                if value is None:
+                    connection.execute("DELETE FROM meta WHERE key = ?", (key,))
+                else:
+                    connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+
+    def hasten(self, now: float) -> None:
+        """Make everything that waits for its next try due now."""
+        (waiting,) = self.connection.execute("SELECT count(*) FROM projects WHERE due_at > ?", (now,)).fetchone()
+        if waiting:
+            with self.transaction() as connection:
+                connection.execute("UPDATE projects SET due_at = ? WHERE due_at > ?", (now, now))
+
+    def restart(self) -> None:
+        """Forget every serial: another upstream was confirmed.  What is published stays, and is owed again."""
+        with self.transaction() as connection:
+            connection.execute(
+                "UPDATE projects SET wanted_serial = 0, accepted_serial = 0, owed_serial = NULL, hint = NULL,"
+                " hint_serial = NULL, absent_serial = NULL, missing_at = NULL, missing_pass = NULL,"
+                " page_etag = NULL, document_etag = NULL, attempts = 0"
+            )
+            self.put(
+                cursor=None, root_etag=None, feed=None, documents=None, went_back=None, upstream=None,
+                upstream_serial=None, reconciled=None,
+            )  # fmt: skip
+
+    def abandon_out_of_scope(self, in_scope: Callable[[str], bool]) -> None:
+        """Rows that were owed and never published, and that a changed scope leaves out, are owed no more."""
+        with self.transaction() as connection:
+            names = [
+                name
+                for (name,) in connection.execute("SELECT name FROM projects WHERE published = 0 AND named = 0")
+                if not in_scope(name)
+            ]
+            connection.executemany("DELETE FROM projects WHERE name = ?", [(name,) for name in names])
+
+    def sweep(self, before: float, now: float, limit: int) -> int:
+        """Make owed up to ``limit`` projects that were last looked at before ``before``; how many."""
+        found = self.connection.execute(
+            "SELECT name FROM projects INDEXED BY projects_checked WHERE published = 1 AND checked_at < ?"
+            " AND due_at IS NULL ORDER BY checked_at LIMIT ?",
+            (before, limit),
+        ).fetchall()
+        if found:
+            with self.transaction() as connection:
+                connection.executemany(
+                    "UPDATE projects SET due_at = ?, why = 'sweep' WHERE name = ?", [(now, n) for (n,) in found]
+                )
+        return len(found)
+
+    def approve(self, now: float) -> int:
+        """Make the removals that wait for approval due, so that they are looked at once more; how many."""
+        with self.transaction() as connection:
+            return connection.execute(
+                "UPDATE projects SET due_at = ?, why = 'removal' WHERE state = 'held'", (now,)
+            ).rowcount
+
+    def unblock(self, now: float) -> int:
+        """Make blocked projects whose names can be paths due once more; how many."""
+        with self.transaction() as connection:
+            return connection.execute(
+                "UPDATE projects SET due_at = ?, why = 'retry' WHERE state = 'blocked' AND name NOT LIKE '!%'", (now,)
+            ).rowcount
+
+    def begin_rebuild(self) -> None:
+        """Forget all projects; what is not finished by :meth:`end_rebuild` is begun anew at the next start."""
+        with self.transaction() as connection:
+            self.put(rebuilding=1, cursor=None, root_etag=None)
+            connection.execute("DELETE FROM projects")
+
+    def insert_rebuilt(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        with self.transaction() as connection:
+            for row in rows:
+                columns = ", ".join(row)
+                marks = ", ".join(f":{column}" for column in row)
+                connection.execute(f"INSERT OR REPLACE INTO projects ({columns}) VALUES ({marks})", row)
+
+    def end_rebuild(self, checkpoint: int | None) -> None:
+        """``checkpoint`` is what the tree's own ``status`` says: the feed is read from there."""
+        with self.transaction():
+            self.put(rebuilding=None, cursor=checkpoint)
+            self.mark_root(html=True, json=True)
+
+    # -- outcomes -----------------------------------------------------------------------------------------------
+
+    def record(self, outcomes: Iterable[Published | Failed], tombstones: Iterable[Tombstone] = ()) -> None:
+        """Write back finished tries, in one transaction.
+
+        A serial announced while the try ran keeps the row owed.  Root pages are marked for rewriting when what
+        they show changed.
+        """
+        with self.transaction() as connection:
+            names = json = False
+            for outcome in outcomes:
+                if isinstance(outcome, Published):
+                    before = connection.execute(
+                        "SELECT published, state, display, page_serial FROM projects WHERE name = ?", (outcome.name,)
+                    ).fetchone() or (0, "", "", None)
+                    listed_before = bool(before[0]) and before[1] != "quarantined"
+                    listed = outcome.state != "quarantined"
+                    names |= listed != listed_before or (listed and before[2] != outcome.display)
+                    json |= listed and before[3] != outcome.page_serial
+                    self._record_published(outcome)
+                else:
+                    self._record_failed(outcome)
+            self.mark_root(html=names, json=names or json)
+            connection.executemany(
+                "INSERT INTO tombstones (at, project, path, serial, reason, approved) VALUES (?, ?, ?, ?, ?, ?)",
+                [(t.at, t.project, t.path, t.serial, t.reason, t.approved) for t in tombstones],
+            )
+
+    def touch(self, name: str, checked_at: float) -> None:
+        """A sweep found nothing new: the row is not owed any more."""
+        with self.transaction() as connection:
+            connection.execute(
+                "UPDATE projects SET checked_at = ?, due_at = NULL, why = NULL, error = NULL, attempts = 0"
+                " WHERE name = ? AND owed_serial IS NULL",
+                (checked_at, name),
+            )
+
+    def forget(self, name: str, *, state: str, serial: int, tombstones: Iterable[Tombstone]) -> None:
+        """A project left the mirror: its row stays, as ``gone`` or ``excluded``, and remembers up to which serial."""
+        with self.transaction() as connection:
+            connection.execute(
+                "UPDATE projects SET published = 0, state = ?, due_at = NULL, why = NULL, error = NULL, attempts = 0,"
+                " page_serial = NULL, owed_serial = NULL, accepted_serial = max(accepted_serial, wanted_serial, ?),"
+                " files = 0, bytes = 0, page_etag = NULL, document_etag = NULL, absent_serial = NULL,"
+                " missing_at = NULL, missing_pass = NULL, named = 0 WHERE name = ?",
+                (state, serial, name),
+            )
+            self.mark_root(html=True, json=True)
+            connection.executemany(
+                "INSERT INTO tombstones (at, project, path, serial, reason, approved) VALUES (?, ?, ?, ?, ?, ?)",
+                [(t.at, t.project, t.path, t.serial, t.reason, t.approved) for t in tombstones],
+            )
+
+    def drop_unknown(self, name: str) -> None:
+        """Remove the row of a name that was asked for and that upstream never had."""
+        with self.transaction() as connection:
+            connection.execute("DELETE FROM projects WHERE name = ? AND published = 0", (name,))
+
+    def mark_root(self, *, html: bool, json: bool) -> None:
+        """Say that root pages must be rewritten."""
+        with self.transaction() as connection:
+            for key, dirty in zip(_ROOT_DIRTY, (json, html), strict=True):
+                if dirty:
+                    connection.execute("INSERT OR REPLACE INTO meta VALUES (?, 1)", (key,))
+
+    def _record_published(self, done: Published) -> None:
+        self.connection.execute(
+            "UPDATE projects SET display = ?, accepted_serial = max(accepted_serial, ?), page_serial = ?,"
+            " published = 1, state = CASE WHEN wanted_serial > ? THEN 'pending' ELSE ? END,"
+            " owed_serial = CASE WHEN wanted_serial > ? THEN wanted_serial ELSE NULL END,"
+            " due_at = CASE WHEN wanted_serial > ? THEN due_at ELSE NULL END,"
+            " why = CASE WHEN wanted_serial > ? THEN why ELSE NULL END,"
+            " attempts = 0, error = ?, files = ?, bytes = ?, policy = ?, page_etag = ?, document_etag = ?,"
+            " checked_at = ?, extra = ?, absent_serial = CASE WHEN ? = 'quarantined' THEN absent_serial ELSE NULL END,"
+            " missing_at = NULL, missing_pass = NULL,"
+            " hint = CASE WHEN hint_serial > ? THEN hint ELSE NULL END WHERE name = ?",
+            (
+                done.display, done.accepted_serial, done.page_serial, done.accepted_serial, done.state,
+                done.accepted_serial, done.accepted_serial, done.accepted_serial, done.stuck, done.files, done.bytes,
+                done.policy, done.page_etag, done.document_etag, done.checked_at, done.extra, done.state,
+                done.accepted_serial, done.name,
+            ),
+        )  # fmt: skip
+
+    def _record_failed(self, failed: Failed) -> None:
+        self.connection.execute(
+            "UPDATE projects SET state = CASE WHEN wanted_serial > ? THEN 'pending' ELSE ? END,"
+            " due_at = CASE WHEN wanted_serial > ? THEN due_at ELSE ? END, attempts = attempts + 1, error = ?,"
+            " missing_at = coalesce(missing_at, ?), missing_pass = coalesce(missing_pass, ?) WHERE name = ?",
+            (
+                failed.wanted_serial, failed.state, failed.wanted_serial, failed.due_at, failed.error,
+                failed.missing_at, failed.missing_pass, failed.name,
+            ),
+        )  # fmt: skip

@@ -1,0 +1,47 @@
+"""The few paths whose fate is open: see :mod:`heliostat.state.schema` for the kinds."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+
+from heliostat.state.rows import Kind, PathRow
+
+
+class Paths:
+    """Rows of ``paths``; writes join the caller's transaction."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def add(self, rows: Iterable[PathRow]) -> None:
+        self._connection.executemany(
+            "INSERT OR REPLACE INTO paths (path, project, kind, fate, serial) VALUES (?, ?, ?, ?, ?)",
+            [(row.path, row.project, row.kind, row.fate, row.serial) for row in rows],
+        )
+
+    def clear(self, rows: Iterable[PathRow]) -> None:
+        self._connection.executemany(
+            "DELETE FROM paths WHERE path = ? AND project = ? AND kind = ?",
+            [(row.path, row.project, row.kind) for row in rows],
+        )
+
+    def clear_project(self, project: str, kind: Kind) -> None:
+        self._connection.execute("DELETE FROM paths WHERE project = ? AND kind = ?", (project, kind))
+
+    def of_project(self, project: str, kind: Kind) -> list[PathRow]:
+        return self._select("project = ? AND kind = ?", (project, kind))
+
+    def of_kind(self, kind: Kind, limit: int = 10_000) -> list[PathRow]:
+        return self._select("kind = ?", (kind,), limit)
+
+    def claimants(self, path: str) -> set[str]:
+        """Projects other than the first that claim ``path`` too (and the first, once that was found out)."""
+        return {row.project for row in self._select("path = ? AND kind = 'shared'", (path,))}
+
+    def _select(self, where: str, values: tuple[str, ...], limit: int = -1) -> list[PathRow]:
+        found = self._connection.execute(
+            f"SELECT path, project, kind, fate, serial FROM paths WHERE {where} ORDER BY path LIMIT ?",
+            (*values, limit),
+        )
+        return [PathRow(*row) for row in found]

@@ -1,0 +1,138 @@
+"""Questions to the ledger; none of them writes, so they also work beside a running mirror."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from typing import Any
+
+from heliostat.state.rows import ROW_COLUMNS, Row, Tombstone
+
+
+class Queries:
+    """Reads through one connection."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
+
+    def get(self, key: str) -> Any:
+        """A fact by its key, or None."""
+        found = self.connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return found[0] if found else None
+
+    def facts(self) -> dict[str, Any]:
+        return dict(self.connection.execute("SELECT key, value FROM meta"))
+
+    @property
+    def cursor(self) -> int:
+        """The change feed is read, and its rows are here, up to this serial."""
+        return int(self.get("cursor") or 0)
+
+    def checkpoint(self) -> int:
+        """The tree is complete up to this serial: just below the oldest one owed by a pending or failing row."""
+        (oldest,) = self.connection.execute(
+            "SELECT min(owed_serial) FROM projects WHERE owed_serial IS NOT NULL AND state IN ('pending', 'failing')"
+        ).fetchone()
+        return self.cursor if oldest is None else max(0, min(self.cursor, oldest - 1))
+
+    def row(self, name: str) -> Row | None:
+        found = self.connection.execute(f"SELECT {ROW_COLUMNS} FROM projects WHERE name = ?", (name,)).fetchone()
+        return _row(found) if found else None
+
+    def due(self, now: float, after: tuple[float, str], limit: int) -> list[Row]:
+        """Rows due at ``now``, oldest first, after the given (due_at, name): a page of the todo list."""
+        found = self.connection.execute(
+            f"SELECT {ROW_COLUMNS} FROM projects INDEXED BY projects_due WHERE due_at IS NOT NULL AND due_at <= ?"
+            " AND (due_at, name) > (?, ?) ORDER BY due_at, name LIMIT ?",
+            (now, *after, limit),
+        )
+        return [_row(item) for item in found]
+
+    def count_due(self, now: float) -> int:
+        (count,) = self.connection.execute(
+            "SELECT count(*) FROM projects WHERE due_at IS NOT NULL AND due_at <= ?", (now,)
+        ).fetchone()
+        return int(count)
+
+    def next_due(self) -> float | None:
+        """When the next owed project is to be tried."""
+        (when,) = self.connection.execute("SELECT min(due_at) FROM projects WHERE due_at IS NOT NULL").fetchone()
+        return None if when is None else float(when)
+
+    def published_names(self, after: str = "", limit: int = 10_000) -> list[tuple[str, str, int | None]]:
+        """(display, name, page serial) of the projects served, in the order of their names."""
+        return self.connection.execute(
+            "SELECT display, name, page_serial FROM projects WHERE published = 1 AND state <> 'quarantined'"
+            " AND name > ? ORDER BY name LIMIT ?",
+            (after, limit),
+        ).fetchall()
+
+    def published_count(self) -> int:
+        (count,) = self.connection.execute(
+            "SELECT count(*) FROM projects INDEXED BY projects_checked WHERE published = 1"
+        ).fetchone()
+        return int(count)
+
+    def states(self) -> dict[str, int]:
+        """Projects by state; those current are counted as the rest."""
+        odd = dict(
+            self.connection.execute(
+                "SELECT state, count(*) FROM projects INDEXED BY projects_odd WHERE state <> 'current' GROUP BY state"
+            )
+        )
+        (known,) = self.connection.execute("SELECT count(*) FROM projects").fetchone()
+        return {"current": known - sum(odd.values()), **odd}
+
+    def owed(self, limit: int) -> list[Row]:
+        """Rows that are pending, failing, blocked or held, the worst first."""
+        found = self.connection.execute(
+            f"SELECT {ROW_COLUMNS} FROM projects INDEXED BY projects_odd"
+            " WHERE state <> 'current' AND state IN ('pending', 'failing', 'blocked', 'held')"
+            " ORDER BY attempts DESC, name LIMIT ?",
+            (limit,),
+        )
+        return [_row(item) for item in found]
+
+    def by_state(self, state: str, limit: int) -> list[Row]:
+        found = self.connection.execute(
+            f"SELECT {ROW_COLUMNS} FROM projects WHERE state = ? ORDER BY coalesce(hint_serial, absent_serial, 0), name"
+            " LIMIT ?",
+            (state, limit),
+        )
+        return [_row(item) for item in found]
+
+    def out_of_scope(self, in_scope: Callable[[str], bool]) -> list[Row]:
+        """Published rows that a changed scope leaves out, and that nobody asked for by name."""
+        found: list[Row] = []
+        for values in self.connection.execute(f"SELECT {ROW_COLUMNS} FROM projects WHERE published = 1 AND named = 0"):
+            row = _row(values)
+            if not in_scope(row.name):
+                found.append(row)
+        return found
+
+    def totals(self) -> tuple[int, int]:
+        """Files and bytes of all projects served."""
+        files, size = self.connection.execute(
+            "SELECT coalesce(sum(files), 0), coalesce(sum(bytes), 0) FROM projects WHERE published = 1"
+        ).fetchone()
+        return int(files), int(size)
+
+    def removals_since(self, when: float) -> int:
+        """Projects removed since ``when`` without anybody's approval."""
+        (count,) = self.connection.execute(
+            "SELECT count(*) FROM tombstones WHERE at >= ? AND path IS NULL AND approved = 0", (when,)
+        ).fetchone()
+        return int(count)
+
+    def tombstones(self, since: float = 0) -> list[Tombstone]:
+        found = self.connection.execute(
+            "SELECT at, project, path, serial, reason, approved FROM tombstones WHERE at >= ? ORDER BY id", (since,)
+        )
+        return [Tombstone(at, name, path, serial, why, bool(ok)) for at, name, path, serial, why, ok in found]
+
+
+def _row(values: tuple[Any, ...]) -> Row:
+    row = dict(zip(Row.__struct_fields__, values, strict=True))
+    for flag in ("published", "named", "extra"):
+        row[flag] = bool(row[flag])
+    return Row(**row)

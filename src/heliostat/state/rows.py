@@ -1,0 +1,99 @@
+"""The ledger's rows as frozen values, and what a finished try writes back."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from heliostat.model import ProjectName
+
+State = Literal["current", "pending", "failing", "blocked", "held", "excluded", "quarantined", "gone"]
+Kind = Literal["incoming", "doomed", "shared", "withheld"]
+Fate = Literal["unlink", "withhold", "withhold-release"]
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """One project as the ledger knows it; serials are upstream's, times seconds since the epoch."""
+
+    name: ProjectName
+    display: str
+    wanted_serial: int
+    accepted_serial: int
+    owed_serial: int | None
+    page_serial: int | None
+    published: bool
+    due_at: float | None
+    why: str | None
+    state: State
+    attempts: int
+    error: str | None
+    files: int
+    bytes: int
+    hint: str | None
+    hint_serial: int | None
+    absent_serial: int | None
+    missing_at: float | None
+    missing_pass: int | None
+    page_etag: str | None
+    document_etag: str | None
+    named: bool
+    extra: bool
+
+
+ROW_COLUMNS = ", ".join(Row.__struct_fields__)
+
+
+class Published(msgspec.Struct, frozen=True, kw_only=True):
+    """A project whose tree is now as upstream's page of ``page_serial`` says."""
+
+    name: ProjectName
+    display: str
+    #: The serial the try was for; a higher one may have been announced meanwhile.
+    wanted_serial: int
+    #: Satisfied up to here: at least ``wanted_serial``.
+    accepted_serial: int
+    page_serial: int | None
+    state: State
+    files: int
+    bytes: int
+    policy: str
+    page_etag: str | None
+    document_etag: str | None
+    checked_at: float
+    extra: bool
+    #: Accepted below the announced serial; said in the row's error.
+    stuck: str | None = None
+
+
+class Failed(msgspec.Struct, frozen=True, kw_only=True):
+    """A try that did not publish: the row stays owed, or is blocked or held."""
+
+    name: ProjectName
+    wanted_serial: int
+    state: State
+    error: str
+    due_at: float | None
+    missing_at: float | None = None
+    missing_pass: int | None = None
+
+
+class PathRow(msgspec.Struct, frozen=True):
+    """A path whose fate is open."""
+
+    path: str
+    project: str
+    kind: Kind
+    fate: Fate | None = None
+    serial: int | None = None
+
+
+class Tombstone(msgspec.Struct, frozen=True):
+    """What was removed: a project (``path`` null), or one of its files."""
+
+    at: float
+    project: str
+    path: str | None
+    serial: int | None
+    reason: str
+    approved: bool = False

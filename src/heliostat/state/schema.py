@@ -1,0 +1,75 @@
+"""The ledger's tables, and the version of them.
+
+One row a project.  The todo list is the rows with a ``due_at``; it is never stored twice.  ``paths`` holds the few
+paths whose fate is open: ``incoming`` (placed, not yet on a page), ``doomed`` (to be unlinked or withheld once no
+page claims them), ``shared`` (claimed by more than one project), ``withheld`` (kept out of reach).
+"""
+
+from __future__ import annotations
+
+VERSION = 1
+
+TABLES = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
+
+CREATE TABLE projects (
+  name TEXT PRIMARY KEY,
+  display TEXT NOT NULL,
+  wanted_serial INTEGER NOT NULL DEFAULT 0,
+  accepted_serial INTEGER NOT NULL DEFAULT 0,
+  -- the oldest serial announced and not yet satisfied; null when nothing with a serial is owed
+  owed_serial INTEGER,
+  -- what our page states; null with published = 1 when upstream's page has no serial
+  page_serial INTEGER,
+  published INTEGER NOT NULL DEFAULT 0,
+  due_at REAL,
+  why TEXT,
+  state TEXT NOT NULL DEFAULT 'pending',
+  attempts INTEGER NOT NULL DEFAULT 0,
+  error TEXT,
+  files INTEGER NOT NULL DEFAULT 0,
+  bytes INTEGER NOT NULL DEFAULT 0,
+  policy TEXT,
+  -- the last event's meaning where it matters: removed, quarantined, release-quarantined, settled
+  hint TEXT,
+  hint_serial INTEGER,
+  -- missing from a complete root list of this serial
+  absent_serial INTEGER,
+  -- when, and in which pass, the page first answered 404 without a second sign
+  missing_at REAL,
+  missing_pass INTEGER,
+  page_etag TEXT,
+  document_etag TEXT,
+  checked_at REAL,
+  -- 1: asked for by name, outside the configured scope
+  named INTEGER NOT NULL DEFAULT 0,
+  -- 1: the document lists files that the page does not
+  extra INTEGER NOT NULL DEFAULT 0
+) WITHOUT ROWID;
+CREATE INDEX projects_due ON projects (due_at, name) WHERE due_at IS NOT NULL;
+CREATE INDEX projects_owed ON projects (owed_serial) WHERE owed_serial IS NOT NULL;
+CREATE INDEX projects_odd ON projects (state) WHERE state <> 'current';
+CREATE INDEX projects_checked ON projects (checked_at) WHERE published = 1;
+
+CREATE TABLE paths (
+  path TEXT NOT NULL,
+  project TEXT NOT NULL,
+  kind TEXT NOT NULL,
+  fate TEXT,
+  serial INTEGER,
+  PRIMARY KEY (path, project, kind)
+) WITHOUT ROWID;
+CREATE INDEX paths_by_project ON paths (project, kind);
+CREATE INDEX paths_by_kind ON paths (kind);
+
+CREATE TABLE tombstones (
+  id INTEGER PRIMARY KEY,
+  at REAL NOT NULL,
+  project TEXT NOT NULL,
+  path TEXT,
+  serial INTEGER,
+  reason TEXT NOT NULL,
+  approved INTEGER NOT NULL DEFAULT 0
+);
+CREATE INDEX tombstones_at ON tombstones (at);
+"""

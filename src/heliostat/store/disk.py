@@ -1,0 +1,292 @@
+"""The one narrow object through which every file-system operation of the store goes.
+
+All paths are relative POSIX paths below one root, made by :mod:`heliostat.names`.  Every ``OSError`` leaves as a
+:class:`~heliostat.errors.StoreError` that names the action and the path.  Nothing here knows what a project is.
+The durability of everything done before is had by :meth:`Disk.sync`, never file by file: one ``syncfs`` for a
+batch costs far less than an ``fsync`` for each of its files and directories.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
+
+from heliostat.errors import StoreError
+
+Buffer = bytes | bytearray | memoryview
+
+_FILE_MODE = 0o644
+_DIRECTORY_MODE = 0o755
+
+
+class Entry(NamedTuple):
+    """What ``stat`` says of a path, without following a symbolic link; times in whole nanoseconds."""
+
+    size: int
+    mtime_ns: int
+    inode: int
+    links: int
+    is_directory: bool
+    is_link: bool
+
+
+class Operations(Protocol):
+    """What the store needs of a file system; a test records these and replays a power cut from the record."""
+
+    root: str
+
+    def write(self, path: str, data: Buffer) -> None: ...
+    def append(self, path: str) -> Appender: ...
+    def replace(self, source: str, target: str) -> None: ...
+    def link(self, source: str, target: str) -> None: ...
+    def symlink(self, content: str, path: str) -> None: ...
+    def unlink(self, path: str) -> bool: ...
+    def make_directory(self, path: str) -> None: ...
+    def remove_directory(self, path: str) -> bool: ...
+    def set_mtime(self, path: str, mtime_ns: int) -> None: ...
+    def stat(self, path: str) -> Entry | None: ...
+    def read(self, path: str) -> bytes | None: ...
+    def read_link(self, path: str) -> str | None: ...
+    def names(self, path: str) -> list[str]: ...
+    def free(self) -> tuple[int, int, int]: ...
+    def sync(self) -> None: ...
+
+
+class Appender(Protocol):
+    """A file being written at its end."""
+
+    size: int
+
+    def write(self, data: Buffer) -> None: ...
+    def read_all(self) -> Iterator[bytes]: ...
+    def truncate(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class Disk:
+    """:class:`Operations` on a real directory.  Raises StoreError for everything the kernel refuses."""
+
+    def __init__(self, root: str) -> None:
+        self.root = os.path.abspath(root)
+        # Directories known to exist: the two upper levels of the content-addressed store, and the fixed ones.
+        # Bounded by construction: paths deeper than that are never remembered.
+        self._known: set[str] = set()
+
+    def full(self, path: str) -> str:
+        return f"{self.root}/{path}"
+
+    def write(self, path: str, data: Buffer) -> None:
+        """Create ``path``, which must not exist, with ``data``."""
+        with _refusals("write", path):
+            handle = self._open_new(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+            try:
+                _write_all(handle, data)
+            finally:
+                os.close(handle)
+
+    def append(self, path: str) -> Appender:
+        """Open ``path``, created if need be, for writing at its end."""
+        with _refusals("open", path):
+            handle = self._open_new(path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
+            return _DiskAppender(path, handle)
+
+    def replace(self, source: str, target: str) -> None:
+        """Rename over ``target``; makes the directories above it."""
+        with _refusals("rename to", target):
+            try:
+                os.replace(self.full(source), self.full(target))
+            except FileNotFoundError:
+                self.make_directory(os.path.dirname(target))
+                os.replace(self.full(source), self.full(target))
+
+    def link(self, source: str, target: str) -> None:
+        with _refusals("link", target):
+            os.link(self.full(source), self.full(target))
+
+    def symlink(self, content: str, path: str) -> None:
+        """Create the symbolic link ``path``, which must not exist; makes the directories above it."""
+        with _refusals("link", path):
+            try:
+                os.symlink(content, self.full(path))
+            except FileNotFoundError:
+                self.make_directory(os.path.dirname(path))
+                os.symlink(content, self.full(path))
+
+    def unlink(self, path: str) -> bool:
+        """Remove a file or link; False when it was not there."""
+        with _refusals("remove", path):
+            try:
+                os.unlink(self.full(path))
+            except (FileNotFoundError, NotADirectoryError):
+                return False
+            return True
+
+    def make_directory(self, path: str) -> None:
+        """Make ``path`` and what is missing above it."""
+        if path in self._known:
+            return
+        with _refusals("make directory", path):
+            try:
+                os.mkdir(self.full(path), _DIRECTORY_MODE)
+            except FileExistsError:
+                if not os.path.isdir(self.full(path)):
+                    raise
+            except FileNotFoundError:
+                parent = os.path.dirname(path)
+                self._known.discard(parent)
+                if parent:
+                    self.make_directory(parent)
+                else:
+                    os.makedirs(self.root, _DIRECTORY_MODE, exist_ok=True)
+                os.mkdir(self.full(path), _DIRECTORY_MODE)
+        if path.count("/") <= 3 and not path.startswith(("web/simple/", "web/pypi/", "web/integrity/")):
+            self._known.add(path)
+
+    def remove_directory(self, path: str) -> bool:
+        """Remove an empty directory; False when it is not there or not empty."""
+        with _refusals("remove directory", path):
+            try:
+                os.rmdir(self.full(path))
+            except OSError as error:
+                if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT, errno.ENOTDIR):
+                    return False
+                raise
+            self._known.discard(path)
+            return True
+
+    def set_mtime(self, path: str, mtime_ns: int) -> None:
+        with _refusals("set the time of", path):
+            os.utime(self.full(path), ns=(mtime_ns, mtime_ns), follow_symlinks=False)
+
+    def stat(self, path: str) -> Entry | None:
+        """What is at ``path`` itself, or None."""
+        with _refusals("look at", path):
+            try:
+                found = os.lstat(self.full(path))
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+        mode = found.st_mode
+        return Entry(
+            found.st_size, found.st_mtime_ns, found.st_ino, found.st_nlink, stat.S_ISDIR(mode), stat.S_ISLNK(mode)
+        )
+
+    def read(self, path: str) -> bytes | None:
+        """The whole of a small file, or None when it is not there."""
+        with _refusals("read", path):
+            try:
+                with open(self.full(path), "rb") as file:
+                    return file.read()
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+
+    def read_link(self, path: str) -> str | None:
+        """What a symbolic link holds; None when there is none."""
+        with _refusals("read", path):
+            try:
+                return os.readlink(self.full(path))
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+            except OSError as error:
+                if error.errno == errno.EINVAL:
+                    return None
+                raise
+
+    def names(self, path: str) -> list[str]:
+        """The entries of a directory, unsorted; empty when it is not there."""
+        with _refusals("list", path):
+            try:
+                return os.listdir(self.full(path))
+            except (FileNotFoundError, NotADirectoryError):
+                return []
+
+    def free(self) -> tuple[int, int, int]:
+        """Bytes free for us, bytes in all, and inodes free (0 in all where the file system has no such limit)."""
+        with _refusals("look at", "."):
+            figures = os.statvfs(self.root)
+        inodes = figures.f_favail if figures.f_files else -1
+        return figures.f_bavail * figures.f_frsize, figures.f_blocks * figures.f_frsize, inodes
+
+    def sync(self) -> None:
+        """Everything done before this call survives a power cut when it returns."""
+        with _refusals("sync", "."):
+            handle = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                _sync_file_system(handle)
+            finally:
+                os.close(handle)
+
+    def _open_new(self, path: str, flags: int) -> int:
+        try:
+            return os.open(self.full(path), flags | os.O_CLOEXEC, _FILE_MODE)
+        except FileNotFoundError:
+            self.make_directory(os.path.dirname(path))
+            return os.open(self.full(path), flags | os.O_CLOEXEC, _FILE_MODE)
+
+
+class _DiskAppender:
+    def __init__(self, path: str, handle: int) -> None:
+        self._path, self._handle = path, handle
+        self.size = os.fstat(handle).st_size
+
+    def write(self, data: Buffer) -> None:
+        with _refusals("write", self._path):
+            _write_all(self._handle, data)
+        self.size += len(memoryview(data))
+
+    def read_all(self) -> Iterator[bytes]:
+        """What is there already, from its beginning, in pieces of 1 MiB."""
+        at = 0
+        while at < self.size:
+            with _refusals("read", self._path):
+                piece = os.pread(self._handle, 1 << 20, at)
+            if not piece:
+                return
+            at += len(piece)
+            yield piece
+
+    def truncate(self) -> None:
+        with _refusals("truncate", self._path):
+            os.ftruncate(self._handle, 0)
+        self.size = 0
+
+    def close(self) -> None:
+        if self._handle >= 0:
+            os.close(self._handle)
+            self._handle = -1
+
+
+def _write_all(handle: int, data: Buffer) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(handle, view) :]
+
+
+@contextlib.contextmanager
+def _refusals(action: str, path: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(action, path, error.strerror or str(error)) from error
+
+
+def _load_syncfs() -> ctypes._NamedFuncPointer | None:
+    try:
+        return ctypes.CDLL(None, use_errno=True).syncfs
+    except (OSError, AttributeError):
+        return None
+
+
+_syncfs = _load_syncfs()
+
+
+def _sync_file_system(handle: int) -> None:
+    if _syncfs is None:
+        os.sync()
+    elif _syncfs(handle) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))

@@ -1,0 +1,225 @@
+"""The served tree.  restic's sentence rules here: a thing may be referenced only once it is in place.
+
+Publishing runs file, sidecar, ``json/NAME``, ``pypi/NAME/json``, ``simple/NAME/``; withdrawing runs backwards.
+Methods block and belong to one thread; what they leave behind at any instant is a tree whose pages name only what is
+there.  Durability is the caller's: see :mod:`heliostat.mirror.publish` for when it syncs.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+
+import msgspec
+
+from heliostat import names
+from heliostat.model import ProjectName
+from heliostat.store.disk import Entry, Operations
+from heliostat.store.incoming import new_hash
+
+#: Page files of one project or of the root; the two HTML names are one inode.
+JSON_PAGE = "index.v1_json"
+HTML_PAGES = ("index.html", "index.v1_html")
+_SECOND = 1_000_000_000
+
+#: A page's bytes, whole or in pieces.
+Body = bytes | Iterable[bytes]
+
+
+class Placement(msgspec.Struct, frozen=True):
+    """Bytes staged under ``partial/`` or lying in ``withheld/``, and where they belong."""
+
+    staged: str
+    target: str
+
+
+class Publication(msgspec.Struct, kw_only=True):
+    """What changes in the tree for one project; ``None`` leaves a thing as it is."""
+
+    name: ProjectName
+    placements: list[Placement] = []
+    document: bytes | None = None
+    drop_document: bool = False
+    link_missing: bool = False
+    json_page: bytes | None = None
+    html_page: bytes | None = None
+
+
+class Shown(msgspec.Struct, frozen=True):
+    """What the tree shows of one project now."""
+
+    json_page: bytes | None
+    html_page: bytes | None
+    #: Both HTML names are the same file.
+    html_is_one: bool
+    document: bytes | None
+    link_right: bool
+
+
+class Tree:
+    """The document root ``web/`` on a disk, and the bytes kept out of reach in ``withheld/``."""
+
+    def __init__(self, disk: Operations) -> None:
+        self.disk = disk
+        self._numbers = itertools.count(1)
+
+    def prepare(self) -> None:
+        """Make the fixed directories.  Raises StoreError, for example for a missing or read-only directory."""
+        for path in ("partial", "web/simple", "web/json", "web/pypi", "web/packages"):
+            self.disk.make_directory(path)
+
+    def shown(self, name: ProjectName) -> Shown:
+        """Read what is served for ``name``."""
+        directory = names.page_directory(name)
+        first, second = (self.disk.stat(f"{directory}/{page}") for page in HTML_PAGES)
+        return Shown(
+            self.disk.read(f"{directory}/{JSON_PAGE}"),
+            self.disk.read(f"{directory}/{HTML_PAGES[0]}"),
+            first is not None and second is not None and first.inode == second.inode,
+            self.disk.read(names.document_path(name)),
+            self.disk.read_link(names.document_link(name)) == names.document_link_target(name),
+        )
+
+    def place(self, publications: Iterable[Publication]) -> None:
+        """Files, then documents, then links; all bytes under ``partial/`` must be durable already."""
+        for publication in publications:
+            for placement in publication.placements:
+                self.disk.replace(placement.staged, placement.target)
+
+    def stage_documents(self, publications: Iterable[Publication]) -> list[Placement]:
+        """Write documents under ``partial/``."""
+        return [
+            self.stage(publication.document, names.document_path(publication.name))
+            for publication in publications
+            if publication.document is not None
+        ]
+
+    def place_documents(self, staged: Iterable[Placement], publications: Iterable[Publication]) -> None:
+        """Rename documents into place and set the links to them."""
+        for placement in staged:
+            self.disk.replace(placement.staged, placement.target)
+        for publication in publications:
+            if publication.link_missing:
+                self._link(publication.name)
+
+    def stage_pages(self, publications: Iterable[Publication]) -> list[Placement]:
+        """Write index pages under ``partial/``; the HTML page once, with two names."""
+        staged: list[Placement] = []
+        for publication in publications:
+            directory = names.page_directory(publication.name)
+            if publication.html_page is not None:
+                staged += self.stage_html(publication.html_page, directory)
+            if publication.json_page is not None:
+                staged.append(self.stage(publication.json_page, f"{directory}/{JSON_PAGE}"))
+        return staged
+
+    def stage_html(self, body: Body, directory: str) -> list[Placement]:
+        """One HTML page under both of its names."""
+        first = self.stage(body, f"{directory}/{HTML_PAGES[0]}")
+        second = Placement(self._temporary(), f"{directory}/{HTML_PAGES[1]}")
+        self.disk.link(first.staged, second.staged)
+        return [first, second]
+
+    def stage(self, body: Body, target: str) -> Placement:
+        """Write one page under ``partial/``, whole or in pieces, to be renamed to ``target``."""
+        staged = self._temporary()
+        previous = self.disk.stat(target)
+        if isinstance(body, bytes):
+            self.disk.write(staged, body)
+        else:
+            file = self.disk.append(staged)
+            try:
+                for piece in body:
+                    file.write(piece)
+            finally:
+                file.close()
+        if previous is not None:
+            self._make_newer(staged, previous)
+        return Placement(staged, target)
+
+    def show(self, staged: Iterable[Placement]) -> None:
+        """Rename pages into place."""
+        for placement in staged:
+            self.disk.replace(placement.staged, placement.target)
+
+    def drop_documents(self, publications: Iterable[Publication]) -> None:
+        """Links, then documents, of projects that have none any more; their pages must be in place already."""
+        for publication in publications:
+            if publication.drop_document:
+                self.remove_document(publication.name)
+
+    def remove_document(self, name: ProjectName) -> None:
+        link = names.document_link(name)
+        self.disk.unlink(link)
+        self.disk.remove_directory(link.rpartition("/")[0])
+        self.disk.unlink(names.document_path(name))
+
+    def withdraw(self, name: ProjectName) -> None:
+        """Take a removed project's pages and document away; its bytes are the caller's next step."""
+        directory = names.page_directory(name)
+        for page in (JSON_PAGE, *HTML_PAGES):
+            self.disk.unlink(f"{directory}/{page}")
+        self.disk.remove_directory(directory)
+        self.remove_document(name)
+
+    def discard(self, path: str) -> bool:
+        """Remove one unreferenced file and the directories that it leaves empty; False when it was gone."""
+        found = self.disk.unlink(path)
+        self.prune(path)
+        return found
+
+    def withhold(self, path: str) -> bool:
+        """Move one file out of reach, into ``withheld/``; False when it was gone."""
+        if self.disk.stat(path) is None:
+            return False
+        self.disk.replace(path, names.withheld_path(path))
+        self.prune(path)
+        return True
+
+    def prune(self, path: str) -> None:
+        """Remove the directories above ``path`` that are empty, below the fixed ones."""
+        parent = path.rpartition("/")[0]
+        while parent.count("/") >= (1 if parent.startswith("withheld/") else 2) and self.disk.remove_directory(parent):
+            parent = parent.rpartition("/")[0]
+
+    def clean_partial(self, keep: frozenset[str] = frozenset(), *, downloads: bool) -> int:
+        """Remove temporaries of an earlier process, and with ``downloads`` the resumable ones too; how many."""
+        removed = 0
+        for entry in self.disk.names("partial"):
+            path = f"partial/{entry}"
+            if path not in keep and (downloads or not entry.endswith((".part", ".etag"))):
+                removed += self.disk.unlink(path)
+        return removed
+
+    def file_matches(self, path: str, algorithm: str, digest: str) -> bool:
+        """Hash the file at ``path``, in pieces, and compare."""
+        return self.file_digests(path, (algorithm,)).get(algorithm) == digest
+
+    def file_digests(self, path: str, algorithms: tuple[str, ...]) -> dict[str, str]:
+        """The hex digests of a file, read in pieces; empty when it is not there."""
+        if self.disk.stat(path) is None:
+            return {}
+        appender = self.disk.append(path)
+        try:
+            states = {name: new_hash(name) for name in algorithms}
+            for piece in appender.read_all():
+                for state in states.values():
+                    state.update(piece)
+            return {name: state.hexdigest() for name, state in states.items()}
+        finally:
+            appender.close()
+
+    def _temporary(self) -> str:
+        return f"partial/page-{next(self._numbers)}"
+
+    def _make_newer(self, staged: str, previous: Entry) -> None:
+        """A changed page gets a later whole second, since nginx makes its ETag of seconds and size."""
+        written = self.disk.stat(staged)
+        assert written is not None
+        if written.mtime_ns // _SECOND <= previous.mtime_ns // _SECOND:
+            self.disk.set_mtime(staged, (previous.mtime_ns // _SECOND + 1) * _SECOND)
+
+    def _link(self, name: ProjectName) -> None:
+        staged = self._temporary()
+        self.disk.symlink(names.document_link_target(name), staged)
+        self.disk.replace(staged, names.document_link(name))

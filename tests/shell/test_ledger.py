@@ -1,0 +1,237 @@
+"""The ledger on a real SQLite file."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from heliostat.errors import StateError
+from heliostat.model import Event, Listed, ProjectName
+from heliostat.state.database import open_readonly, refuse_network_file_system
+from heliostat.state.ledger import Ledger
+from heliostat.state.rows import Failed, PathRow, Published, Tombstone
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    made = Ledger(str(tmp_path / "heliostat.db"))
+    yield made
+    made.close()
+
+
+def everything(_: str) -> bool:
+    return True
+
+
+def event(name: str, serial: int, action: str = "new release", version: str | None = "1.0") -> Event:
+    return Event(name, version, 0, action, serial)
+
+
+def published(name: str, serial: int, wanted: int | None = None) -> Published:
+    return Published(
+        name=ProjectName(name), display=name, wanted_serial=serial if wanted is None else wanted,
+        accepted_serial=serial, page_serial=serial, state="current", files=1, bytes=10, policy="", page_etag='"p"',
+        document_etag='"d"', checked_at=5.0, extra=False,
+    )  # fmt: skip
+
+
+def take_list(ledger: Ledger, serial: int, *listed: tuple[str, int | None], everything_again: bool = False) -> None:
+    ledger.intake.begin_list()
+    ledger.intake.add_listed([Listed(name, number) for name, number in listed], everything)
+    ledger.intake.finish_list(serial, 1.0, everything=everything_again)
+
+
+def test_events_fold_to_the_highest_serial_of_each_project_with_the_cursor(ledger: Ledger) -> None:
+    owed = ledger.intake.fold_events([event("Foo.Bar", 3), event("foo-bar", 7), event("b", 5)], 7, 1.0, everything)
+    assert owed == 3
+    assert ledger.cursor == 7
+    row = ledger.row("foo-bar")
+    assert row is not None
+    assert (row.wanted_serial, row.owed_serial, row.why, row.state) == (7, 3, "new", "pending")
+    assert [due.name for due in ledger.due(2.0, (-1, ""), 10)] == ["b", "foo-bar"]
+
+
+def test_the_checkpoint_is_just_below_the_oldest_serial_owed(ledger: Ledger) -> None:
+    ledger.intake.fold_events([event("a", 3), event("b", 5), event("a", 9)], 9, 1.0, everything)
+    assert ledger.checkpoint() == 2
+    ledger.record([published("a", 9)])
+    assert ledger.checkpoint() == 4
+    ledger.record([Failed(name=ProjectName("b"), wanted_serial=5, state="failing", error="x", due_at=99.0)])
+    assert ledger.checkpoint() == 4
+    ledger.record([Failed(name=ProjectName("b"), wanted_serial=5, state="blocked", error="x", due_at=None)])
+    assert ledger.checkpoint() == 9
+
+
+def test_a_change_announced_while_a_try_ran_keeps_the_row_owed(ledger: Ledger) -> None:
+    ledger.intake.fold_events([event("a", 3)], 3, 1.0, everything)
+    ledger.intake.fold_events([event("a", 8)], 8, 1.0, everything)
+    ledger.record([published("a", 5, wanted=3)])
+    row = ledger.row("a")
+    assert row is not None
+    assert (row.state, row.owed_serial, row.accepted_serial, row.due_at) == ("pending", 8, 5, 1.0)
+
+
+def test_rereading_the_feed_owes_nothing_again(ledger: Ledger) -> None:
+    ledger.intake.fold_events([event("a", 3)], 3, 1.0, everything)
+    ledger.record([published("a", 3)])
+    assert ledger.intake.fold_events([event("a", 3)], 3, 2.0, everything) == 0
+    assert ledger.count_due(9.0) == 0
+
+
+def test_a_late_row_below_the_cursor_is_still_taken(ledger: Ledger) -> None:
+    ledger.intake.fold_events([event("a", 10)], 10, 1.0, everything)
+    assert ledger.intake.fold_events([event("late", 8)], 10, 1.0, everything) == 1
+    assert ledger.cursor == 10
+
+
+@pytest.mark.parametrize(
+    ("action", "version", "hint"),
+    [
+        ("remove project", None, "removed"),
+        ("remove", None, "removed"),
+        ("remove", "1.0", None),
+        ("nuke user", None, "removed"),
+        ("project quarantined", None, "quarantined"),
+        ("release quarantined", "1.0", "release-quarantined"),
+        ("something new", None, None),
+    ],
+)
+def test_hints(ledger: Ledger, action: str, version: str | None, hint: str | None) -> None:
+    ledger.intake.fold_events([event("a", 3, action, version)], 3, 1.0, everything)
+    row = ledger.row("a")
+    assert row is not None
+    assert row.hint == hint
+
+
+def test_a_later_event_takes_the_hint_away(ledger: Ledger) -> None:
+    ledger.intake.fold_events(
+        [event("a", 3, "remove project", None), event("a", 4, "create", None)], 4, 1.0, everything
+    )
+    row = ledger.row("a")
+    assert row is not None
+    assert row.hint is None
+
+
+def test_events_outside_the_scope_move_only_the_cursor(ledger: Ledger) -> None:
+    assert ledger.intake.fold_events([event("a", 3)], 3, 1.0, lambda name: name == "b") == 0
+    assert ledger.cursor == 3
+    assert ledger.row("a") is None
+
+
+def test_names_that_cannot_be_paths_are_blocked_and_never_due(ledger: Ledger) -> None:
+    ledger.intake.fold_events([event("x" * 280, 3), event("../etc", 4)], 4, 1.0, everything)
+    assert ledger.states() == {"current": 0, "blocked": 2}
+    assert ledger.count_due(9.0) == 0
+    assert ledger.checkpoint() == 4
+
+
+def test_a_list_finds_what_is_new_changed_and_absent(ledger: Ledger) -> None:
+    take_list(ledger, 10, ("a", 3), ("b", 5), ("c", 10))
+    ledger.record([published("a", 3), published("b", 5), published("c", 10)])
+    assert ledger.checkpoint() == 10
+    ledger.intake.begin_list()
+    ledger.intake.add_listed([Listed("a", 3), Listed("B", 12), Listed("d", 11)], everything)
+    difference = ledger.intake.finish_list(12, 2.0, everything=False)
+    assert (difference.listed, difference.new, difference.changed, difference.absent) == (3, 1, 1, 1)
+    absent = ledger.row("c")
+    assert absent is not None
+    assert (absent.absent_serial, absent.why, absent.state) == (12, "removal", "current")
+    assert {row.name for row in ledger.due(3.0, (-1, ""), 10)} == {"b", "c", "d"}
+
+
+def test_a_list_older_than_a_row_is_no_sign_of_its_absence(ledger: Ledger) -> None:
+    ledger.intake.fold_events([event("fresh", 20)], 20, 1.0, everything)
+    ledger.record([published("fresh", 20)])
+    take_list(ledger, 15, ("a", 3))
+    row = ledger.row("fresh")
+    assert row is not None
+    assert row.absent_serial is None
+    assert ledger.cursor == 20
+
+
+def test_a_removed_project_comes_back_when_a_newer_list_has_it(ledger: Ledger) -> None:
+    take_list(ledger, 10, ("a", 3))
+    ledger.record([published("a", 3)])
+    ledger.forget("a", state="gone", serial=10, tombstones=[Tombstone(1.0, "a", None, 10, "gone")])
+    take_list(ledger, 10, ("a", 3))
+    assert ledger.count_due(9.0) == 0
+    take_list(ledger, 11, ("a", 3))
+    assert ledger.count_due(9.0) == 1
+
+
+def test_a_list_without_serials_makes_everything_owed(ledger: Ledger) -> None:
+    take_list(ledger, 0, ("a", None), ("b", None))
+    ledger.record([published("a", 0), published("b", 0)])
+    take_list(ledger, 0, ("a", None), ("b", None))
+    assert ledger.count_due(9.0) == 2
+
+
+def test_the_root_is_marked_only_for_what_it_shows(ledger: Ledger) -> None:
+    ledger.intake.fold_events([event("a", 3)], 3, 1.0, everything)
+    ledger.record([published("a", 3)])
+    assert ledger.get("root_html_dirty") == 1
+    ledger.put(root_html_dirty=None, root_json_dirty=None)
+    ledger.record([published("a", 3)])
+    assert ledger.get("root_json_dirty") is None
+    ledger.record([published("a", 4)])
+    assert (ledger.get("root_html_dirty"), ledger.get("root_json_dirty")) == (None, 1)
+
+
+def test_a_transaction_that_fails_leaves_nothing(ledger: Ledger) -> None:
+    with pytest.raises(RuntimeError), ledger.transaction():
+        ledger.put(cursor=5)
+        raise RuntimeError
+    assert ledger.cursor == 0
+
+
+def test_paths_with_an_open_fate(ledger: Ledger) -> None:
+    with ledger.transaction():
+        ledger.paths.add([PathRow("web/x", "a", "doomed", "unlink", 3), PathRow("web/x", "b", "shared")])
+    assert ledger.paths.claimants("web/x") == {"b"}
+    assert [row.path for row in ledger.paths.of_kind("doomed")] == ["web/x"]
+    with ledger.transaction():
+        ledger.paths.clear([PathRow("web/x", "a", "doomed")])
+    assert ledger.paths.of_kind("doomed") == []
+
+
+def test_what_was_committed_is_there_after_reopening(tmp_path: Path) -> None:
+    path = str(tmp_path / "heliostat.db")
+    first = Ledger(path)
+    first.intake.fold_events([event("a", 3)], 3, 1.0, everything)
+    second = Ledger(path)
+    assert second.cursor == 3
+    first.close()
+    second.close()
+
+
+def test_a_newer_database_is_refused_with_a_way_out(tmp_path: Path) -> None:
+    path = tmp_path / "heliostat.db"
+    Ledger(str(path)).close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    with pytest.raises(StateError, match=r"newer heliostat.*rebuild"):
+        Ledger(str(path))
+
+
+def test_a_damaged_database_is_refused_with_a_way_out(tmp_path: Path) -> None:
+    path = tmp_path / "heliostat.db"
+    path.write_bytes(b"not a database at all, but long enough to be looked at" * 40)
+    with pytest.raises(StateError, match="rebuild"):
+        Ledger(str(path))
+
+
+def test_reading_needs_a_ledger(tmp_path: Path) -> None:
+    with pytest.raises(StateError, match="has this mirror been run"):
+        open_readonly(str(tmp_path / "heliostat.db"))
+
+
+def test_a_network_file_system_is_refused(tmp_path: Path) -> None:
+    mounts = tmp_path / "mounts"
+    mounts.write_text(f"/dev/a / ext4 rw 0 0\nserver:/x {tmp_path} nfs4 rw 0 0\n")
+    with pytest.raises(StateError, match=r"\[mirror\] state"):
+        refuse_network_file_system(str(tmp_path / "state"), str(mounts))
+    refuse_network_file_system("/somewhere/else", str(mounts))
