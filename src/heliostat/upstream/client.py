@@ -1,0 +1,193 @@
+"""One upstream index as the mirror sees it: what changed, what a project says of itself, and the bytes of files."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Self, TypeVar
+
+from heliostat.config import UpstreamConfig
+from heliostat.errors import Invalid, Unavailable, UpstreamError
+from heliostat.model import Event, Listed, ProjectName
+from heliostat.upstream import retry
+from heliostat.upstream.feed import Feed
+from heliostat.upstream.files import FileStream
+from heliostat.upstream.metadata import DocumentAnswer, Metadata, PageAnswer, RootAnswer
+from heliostat.upstream.pace import Clock, Pace, PaceFigures, SystemClock
+from heliostat.upstream.session import OwnTally, Session, Tally
+from heliostat.upstream.urls import UrlPolicy, source
+
+__all__ = ["DocumentAnswer", "FileStream", "PageAnswer", "RootAnswer", "Upstream"]
+
+T = TypeVar("T")
+
+#: Answers of the feed in a row: more rows than the public index has ever written.
+_MOST_ANSWERS = 2000
+
+
+class Upstream:
+    """An index, reached over one HTTP session; use as ``async with``.
+
+    Calls for metadata retry what passes, up to ``retries`` tries, and never a 404.  Everything raises UpstreamError
+    (Missing, Unavailable, RateLimited, Invalid, FeedUnsupported), and Refused for URLs that must not be requested.
+    No message holds credentials or a query.
+    """
+
+    def __init__(
+        self,
+        config: UpstreamConfig,
+        *,
+        version: str,
+        counters: Tally | None = None,
+        clock: Clock | None = None,
+        rng: Callable[[], float] = random.random,
+    ) -> None:
+        self._config = config
+        self._tally: Tally = counters or OwnTally()
+        self._clock: Clock = clock or SystemClock()
+        self._random = rng
+        self.sources = tuple(source(url) for url in config.url)
+        #: The source in use.  One index may have several; leaving one that fails for the next is decided here.
+        self._source = self.sources[0]
+        self._policy = UrlPolicy(self.sources, config.file_hosts, allow_http=config.allow_http)
+        self._session = Session(config, self._policy, version=version, tally=self._tally, clock=self._clock)
+        self._pace = Pace(
+            config.metadata_at_once,
+            config.files_at_once,
+            first=config.retry_delay,
+            most=config.retry_delay_most,
+            clock=self._clock,
+        )
+        self._feed = Feed(self._session, self._pace.metadata, self._source.base)
+        self._metadata = Metadata(self._session, self._pace.metadata, self._source.base, config)
+        #: The same for small objects that stand beside files.
+        self._beside_files = Metadata(self._session, self._pace.files, self._source.base, config)
+
+    async def __aenter__(self) -> Self:
+        await self._session.__aenter__()
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self._session.__aexit__(*error)
+
+    @property
+    def base(self) -> str:
+        """The source's base URL, without credentials."""
+        return self._source.base
+
+    def figures(self) -> PaceFigures:
+        """Limits, requests in flight, and waits as they are now."""
+        return self._pace.figures()
+
+    def check_url(self, url: str) -> str:
+        """``url`` as it may be requested; raises Refused (see UrlPolicy.check)."""
+        return self._policy.check(url)
+
+    # Changes.
+
+    async def last_serial(self) -> int:
+        """The feed's highest serial; raises FeedUnsupported where there is no feed."""
+        return await self._retried(self._feed.last_serial)
+
+    async def events_since(self, serial: int) -> AsyncIterator[list[Event]]:
+        """The rows above ``serial``, in ascending order, answer by answer until there are no more.
+
+        Each list is complete: every row above the former list's last one and up to its own last one is in it.
+        Raises FeedUnsupported where there is no feed.
+        """
+        cursor = serial
+        for _ in range(_MOST_ANSWERS):
+            events = await self._retried(lambda since=cursor: self._feed.changelog(since))  # type: ignore[misc]
+            if not events:
+                return
+            cursor = events[-1].serial
+            yield events
+        raise Invalid(self.base, f"the change feed does not end: {_MOST_ANSWERS} answers in a row")
+
+    def serials_by_xmlrpc(self) -> AbstractAsyncContextManager[AsyncIterator[list[Listed]]]:
+        """All projects with their serials (``list_packages_with_serial``), quarantined ones included, as a stream.
+
+        One try: what came before an error does not count.
+        """
+        return self._feed.projects(self._config.max_root)
+
+    @asynccontextmanager
+    async def root_list(self, etag: str | None = None) -> AsyncIterator[RootAnswer | None]:
+        """The root list, as a stream; None when it is still the one with ``etag``.
+
+        Opening it is retried; an error while it is read is not, and leaves it to the caller to begin again.
+        """
+        root = await self._retried(lambda: self._metadata.root(etag))
+        try:
+            yield root.answer
+        except BaseException as error:
+            await root.close(error)
+            raise
+        await root.close(None)
+
+    # Projects.
+
+    async def page(self, name: ProjectName, *, etag: str | None = None) -> PageAnswer | None:
+        """A project's Simple page; None when it is still the one with ``etag``."""
+        return await self._retried(lambda: self._metadata.page(name, etag))
+
+    async def document(self, name: ProjectName, *, etag: str | None = None) -> DocumentAnswer | None:
+        """A project's JSON document; None when it is still the one with ``etag``."""
+        return await self._retried(lambda: self._metadata.document(name, etag))
+
+    # Files.
+
+    async def fetch(self, url: str, *, limit: int, accept: str | None = None) -> bytes:
+        """A small object of at most ``limit`` bytes: with ``accept`` one of the index's, else one beside a file.
+
+        Raises Refused for a URL that must not be requested.
+        """
+        checked = self.check_url(url)
+        if accept is not None:
+            return await self._retried(lambda: self._metadata.object(checked, accept, limit))
+        return await self._retried(lambda: self._beside_files.object(checked, "*/*", limit))
+
+    def stream(self, url: str, *, offset: int = 0, validator: str | None = None, size: int | None = None) -> FileStream:
+        """One try to fetch a file from ``offset`` on: ``async with`` it (see FileStream).  Raises Refused.
+
+        ``validator`` is the ETag that the first part came with; ``size`` what the whole file must have.  A server that
+        ignores the range, has another file now (If-Range), or finds the range beyond the end (416) sends all of it:
+        look at the stream's ``offset``.
+        """
+        checked = self.check_url(url)
+        return FileStream(
+            self._session,
+            self._pace.files,
+            checked,
+            offset=offset,
+            validator=validator,
+            size=size,
+            max_file=self._config.max_file,
+        )
+
+    # Trying again.
+
+    async def back_off(self, attempt: int, error: UpstreamError | None) -> None:
+        """Wait before the next try; ``attempt`` counts from 0.  What upstream asked for is obeyed by everyone."""
+        self._tally.retries += 1
+        wait = retry.pause(
+            attempt,
+            error,
+            first=self._config.retry_delay,
+            most=self._config.retry_delay_most,
+            random=self._random,
+        )
+        await self._clock.sleep(wait)
+
+    async def _retried(self, once: Callable[[], Awaitable[T]]) -> T:
+        tries = 0
+        while True:
+            try:
+                return await once()
+            except (Invalid, Unavailable) as error:
+                tries += 1
+                if not retry.worth_retrying(error, tries, self._config.retries):
+                    raise
+                failure = error
+            await self.back_off(tries - 1, failure)

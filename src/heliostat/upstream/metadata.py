@@ -1,0 +1,247 @@
+"""Pages, documents and the root list: one request each, its answer bounded, checked and parsed."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Callable
+from types import TracebackType
+from typing import Self, TypeVar
+
+import aiohttp
+import msgspec
+
+from heliostat.config import UpstreamConfig
+from heliostat.errors import Invalid, UpstreamError
+from heliostat.model import Document, Listed, ProjectName, ProjectPage
+from heliostat.pages.document import parse_document
+from heliostat.pages.parse_json import parse_project
+from heliostat.pages.root_list import RootListParser
+from heliostat.upstream.pace import Gate, Permit
+from heliostat.upstream.session import Session
+from heliostat.upstream.urls import redacted
+
+T = TypeVar("T")
+
+#: Bodies above this (bytes) are parsed in a thread, so that the loop goes on.
+_IN_THREAD = 256 << 10
+_SIMPLE = "application/vnd.pypi.simple.v1+json"
+_JSON_TYPES = frozenset({_SIMPLE, "application/json", "application/vnd.pypi.simple.latest+json"})
+#: What plain file servers say about a name ending in ``.v1_json``.
+_UNTYPED = frozenset({"application/octet-stream", "text/plain", "binary/octet-stream"})
+_SERIAL = re.compile(r"[0-9]{1,18}", re.ASCII)
+
+
+class PageAnswer(msgspec.Struct, frozen=True):
+    """A project's Simple page; ``serial`` is the lower one of header and body, None when neither says."""
+
+    page: ProjectPage
+    serial: int | None
+    etag: str | None
+
+
+class DocumentAnswer(msgspec.Struct, frozen=True):
+    """A project's JSON document; ``body`` is what upstream sent, unpacked; ``serial`` as for a page."""
+
+    body: bytes
+    document: Document
+    serial: int | None
+    etag: str | None
+
+
+class Metadata:
+    """One upstream's pages and documents; each call is one try and takes one metadata permit.
+
+    All raise Missing for 404, and Unavailable, RateLimited or Invalid.
+    """
+
+    def __init__(self, session: Session, gate: Gate, base: str, config: UpstreamConfig) -> None:
+        self._session, self._gate, self._base, self._config = session, gate, base, config
+        #: ``index.v1_json`` where a plain file server does not negotiate; learnt from its answers.
+        self._index = ""
+
+    async def page(self, name: ProjectName, etag: str | None) -> PageAnswer | None:
+        """The Simple page in JSON; None when it is still the one with ``etag``."""
+        url = f"{self._base}/simple/{name}/"
+        try:
+            return await self._page(url + self._index, name, etag)
+        except _HtmlOnly as error:
+            return await self._page(await self._explicit(url, error), name, etag)
+
+    async def _page(self, url: str, name: ProjectName, etag: str | None) -> PageAnswer | None:
+        async with _Get(self._session, self._gate, url, _SIMPLE, etag) as get:
+            if get.unchanged:
+                return None
+            content = await get.json_body(self._config.max_page)
+            page = await _parsed(content, lambda: parse_project(content, url=get.shown, name=name))
+            return PageAnswer(page, _lower(get.serial, page.serial), get.etag)
+
+    async def document(self, name: ProjectName, etag: str | None) -> DocumentAnswer | None:
+        """The JSON document; None when it is still the one with ``etag``."""
+        url = f"{self._base}/pypi/{name}/json"
+        async with _Get(self._session, self._gate, url, "application/json", etag) as get:
+            if get.unchanged:
+                return None
+            content = await get.json_body(self._config.max_document)
+            document = await _parsed(content, lambda: parse_document(content, url=get.shown))
+            return DocumentAnswer(content, document, _lower(get.serial, document.serial), get.etag)
+
+    async def root(self, etag: str | None) -> RootGet:
+        """The root list, open: its permit and connection are held until it is closed."""
+        url = f"{self._base}/simple/"
+        try:
+            return await RootGet.open(self._session, self._gate, url + self._index, etag, self._config.max_root)
+        except _HtmlOnly as error:
+            url = await self._explicit(url, error)
+            return await RootGet.open(self._session, self._gate, url, etag, self._config.max_root)
+
+    async def object(self, url: str, accept: str, limit: int) -> bytes:
+        """Any small thing at a checked URL, of whatever type."""
+        async with _Get(self._session, self._gate, url, accept, None) as get:
+            return await get.body(limit)
+
+    async def _explicit(self, url: str, error: _HtmlOnly) -> str:
+        """The JSON page's own address below ``url``, if it is there: of a plain server over a tree like ours."""
+        if self._index:
+            raise error
+        try:
+            async with _Get(self._session, self._gate, url + "index.v1_json", _SIMPLE, None) as get:
+                get.check_type()
+        except UpstreamError:
+            raise error from None
+        self._index = "index.v1_json"
+        return url + self._index
+
+
+class _HtmlOnly(Invalid):
+    """HTML, where JSON was asked for."""
+
+
+def _lower(header: int | None, content: int | None) -> int | None:
+    """The serial that counts.  They are equal at the origin; if a cache mixes them, the older one is the truth."""
+    if header is None or content is None:
+        return header if content is None else content
+    return min(header, content)
+
+
+async def _parsed(content: bytes, parse: Callable[[], T]) -> T:
+    return parse() if len(content) <= _IN_THREAD else await asyncio.to_thread(parse)
+
+
+class _Get:
+    """One GET of something small enough to be read whole: ``async with``."""
+
+    def __init__(self, session: Session, gate: Gate, url: str, accept: str, etag: str | None) -> None:
+        self._session, self._url, self._sent_etag = session, url, etag
+        self._headers = {"Accept": accept, "Accept-Encoding": "gzip"}
+        if etag:
+            self._headers["If-None-Match"] = etag
+        self._permit: Permit = gate.permit()
+        self._response: aiohttp.ClientResponse | None = None
+        self.shown = redacted(url)
+
+    async def __aenter__(self) -> Self:
+        await self._permit.__aenter__()
+        try:
+            self._response = await self._session.send(
+                self._permit,
+                self._url,
+                self._headers,
+                accept=(200, 304) if self._sent_etag else (200,),
+                timeout=self._session.metadata_timeout,
+            )
+        except BaseException as error:
+            await self._permit.__aexit__(type(error), error, error.__traceback__)
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.response.close()
+        await self._permit.__aexit__(kind, error, traceback)
+
+    @property
+    def response(self) -> aiohttp.ClientResponse:
+        assert self._response is not None
+        return self._response
+
+    @property
+    def unchanged(self) -> bool:
+        return self.response.status == 304
+
+    @property
+    def etag(self) -> str | None:
+        return self.response.headers.get("ETag")
+
+    @property
+    def serial(self) -> int | None:
+        """What the header says; 0 and nonsense count as nothing."""
+        text = self.response.headers.get("X-PyPI-Last-Serial", "").strip()
+        return int(text) or None if _SERIAL.fullmatch(text) else None
+
+    def check_type(self) -> None:
+        """Raise Invalid unless the answer says that it is JSON."""
+        kind = self.response.content_type
+        if kind in _JSON_TYPES or (kind in _UNTYPED and self._url.endswith("json")):
+            return
+        if kind in ("text/html", "application/vnd.pypi.simple.v1+html"):
+            raise _HtmlOnly(
+                self.shown, "answers with HTML where JSON was asked for; this server may have HTML pages only"
+            )
+        raise Invalid(self.shown, f"answers with {kind[:60]!a} where JSON was asked for")
+
+    def pieces(self, limit: int) -> AsyncIterator[bytes]:
+        return self._session.read(self.response, self._permit, self._url, limit)
+
+    async def body(self, limit: int) -> bytes:
+        parts = [piece async for piece in self.pieces(limit)]
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def json_body(self, limit: int) -> bytes:
+        self.check_type()
+        return await self.body(limit)
+
+
+class RootAnswer:
+    """The root list as it comes: iterate over it for lists of entries, then ask for :attr:`serial`.
+
+    What was iterated over is provisional until the iteration has ended without an error.
+    """
+
+    def __init__(self, get: _Get, limit: int) -> None:
+        self._get, self._limit = get, limit
+        self.etag = get.etag
+        #: ``meta._last-serial`` of this very body; known after the last entry.
+        self.serial: int | None = None
+
+    async def __aiter__(self) -> AsyncIterator[list[Listed]]:
+        """Raises Unavailable or Invalid; then nothing of it counts, and it has to be asked for again."""
+        parser = RootListParser(self._get.shown)
+        async for piece in self._get.pieces(self._limit):
+            if listed := parser.feed(piece):
+                yield listed
+        self.serial = parser.close()
+
+
+class RootGet:
+    """A root list that was opened; :attr:`answer` is None when it is still the one that we have."""
+
+    def __init__(self, get: _Get, limit: int) -> None:
+        self._get = get
+        self.answer = None if get.unchanged else RootAnswer(get, limit)
+
+    @classmethod
+    async def open(cls, session: Session, gate: Gate, url: str, etag: str | None, limit: int) -> Self:
+        get = _Get(session, gate, url, _SIMPLE, etag)
+        await get.__aenter__()
+        try:
+            if not get.unchanged:
+                get.check_type()
+        except BaseException as error:
+            await get.__aexit__(type(error), error, error.__traceback__)
+            raise
+        return cls(get, limit)
+
+    async def close(self, error: BaseException | None) -> None:
+        await self._get.__aexit__(type(error) if error else None, error, error.__traceback__ if error else None)

@@ -1,0 +1,269 @@
+"""The one owner of request permits: how many at once, who is next, and when nobody may.
+
+Two gates, one for metadata and one for files, each with an adaptive limit below its configured bound.  What upstream
+says about being asked too much holds back *every* request until an instant that all of them wait for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from types import TracebackType
+from typing import NamedTuple, Protocol, Self
+
+from heliostat.errors import RateLimited, Unavailable, UpstreamError
+from heliostat.upstream.faults import TimedOut
+from heliostat.upstream.limit import Limit
+from heliostat.upstream.retry import MOST_RETRY_AFTER
+
+#: Files above this (bytes) are large: they never take the last permit from small ones.
+LARGE = 32 << 20
+#: So many bytes count as much work as one request.
+_BYTES_PER_REQUEST = 64 << 10
+#: Statuses that say that a server, or what stands before it, has too much to do.
+_BUSY = frozenset({429, 502, 503, 504})
+
+
+class Clock(Protocol):
+    """Time as the client sees it; tests bring their own."""
+
+    def now(self) -> float:
+        """Seconds on a clock that never goes backwards."""
+
+    def wall(self) -> float:
+        """Seconds since the epoch."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Come back after ``seconds``."""
+
+
+class SystemClock:
+    """The clock of the machine."""
+
+    def now(self) -> float:
+        return time.monotonic()
+
+    def wall(self) -> float:
+        return time.time()
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+
+class GateFigures(NamedTuple):
+    """What a gate looks like now, for metrics."""
+
+    limit: int
+    most: int
+    in_flight: int
+    waiting: int
+    #: Requests that had to wait for a permit, and the seconds they waited, all together.
+    waits: int
+    waited: float
+
+
+class PaceFigures(NamedTuple):
+    metadata: GateFigures
+    files: GateFigures
+    #: Seconds for which all requests are still held back.
+    held: float
+    #: How often upstream said that it was asked too much.
+    rate_limited: int
+
+
+class _Waiter(NamedTuple):
+    number: int
+    turn: asyncio.Future[None]
+
+
+class Gate:
+    """Permits for one kind of request, given in the order they were asked for.
+
+    Large files hold at most all permits but one, so that a small one never waits for a large or dripping one; where
+    only one request at a time is configured there is nothing to keep free, and a large file does hold up the others.
+    """
+
+    def __init__(self, pace: Pace, limit: Limit, clock: Clock) -> None:
+        self.limit = limit
+        self.in_flight = 0
+        self._pace, self._clock = pace, clock
+        self._large_in_flight = 0
+        self._small: deque[_Waiter] = deque()
+        self._large: deque[_Waiter] = deque()
+        self._number = 0
+        self._waits, self._waited = 0, 0.0
+
+    def permit(self, *, large: bool = False) -> Permit:
+        """The permission to send one request: ``async with`` waits for it, and gives it back."""
+        return Permit(self, self._pace, self._clock, large=large)
+
+    def figures(self) -> GateFigures:
+        waiting = len(self._small) + len(self._large)
+        return GateFigures(self.limit.value, self.limit.most, self.in_flight, waiting, self._waits, self._waited)
+
+    async def acquire(self, *, large: bool) -> None:
+        queue = self._large if large else self._small
+        if not queue and self._free(large=large):
+            self._take(large=large)
+            return
+        self._number += 1
+        waiter = _Waiter(self._number, asyncio.get_running_loop().create_future())
+        queue.append(waiter)
+        begun = self._clock.now()
+        try:
+            await waiter.turn
+        except asyncio.CancelledError:
+            if waiter.turn.done() and not waiter.turn.cancelled():  # it was given, and is not wanted any more
+                self.release(large=large)
+            else:
+                with contextlib.suppress(ValueError):  # already passed over
+                    queue.remove(waiter)
+            raise
+        finally:
+            self._waits += 1
+            self._waited += self._clock.now() - begun
+
+    def release(self, *, large: bool) -> None:
+        self.in_flight -= 1
+        self._large_in_flight -= large
+        self.wake()
+
+    def reclassify(self, *, large: bool) -> None:
+        """One request in flight turned out to be large, or not to be."""
+        self._large_in_flight += 1 if large else -1
+        self.wake()
+
+    def wake(self) -> None:
+        """Give what is free to those who wait."""
+        while self._small or self._large:
+            small = self._small[0] if self._small and self._free(large=False) else None
+            large = self._large[0] if self._large and self._free(large=True) else None
+            if small and (large is None or small.number < large.number):
+                self._small.popleft()
+                self._grant(small, large=False)
+            elif large:
+                self._large.popleft()
+                self._grant(large, large=True)
+            else:
+                return
+
+    def _free(self, *, large: bool) -> bool:
+        if self.in_flight >= self.limit.value:
+            return False
+        return not large or self._large_in_flight < max(1, self.limit.value - 1)
+
+    def _take(self, *, large: bool) -> None:
+        self.in_flight += 1
+        self._large_in_flight += large
+
+    def _grant(self, waiter: _Waiter, *, large: bool) -> None:
+        if not waiter.turn.done():
+            self._take(large=large)
+            waiter.turn.set_result(None)
+
+
+class Permit:
+    """One request's permission, and what is learnt from it."""
+
+    def __init__(self, gate: Gate, pace: Pace, clock: Clock, *, large: bool) -> None:
+        self._gate, self._pace, self._clock, self.large = gate, pace, clock, large
+        self._started = 0.0
+        self._first_byte: float | None = None
+        self._successes = 0
+        #: Bytes received, for the measure of throughput.
+        self.received = 0
+
+    async def __aenter__(self) -> Self:
+        await self._gate.acquire(large=self.large)
+        try:
+            await self._pace.wait()
+        except BaseException:
+            self._gate.release(large=self.large)
+            raise
+        self._started = self._clock.now()
+        self._successes = self._gate.limit.successes
+        return self
+
+    def answered(self) -> None:
+        """The first bytes of the answer are here."""
+        self._first_byte = self._clock.now()
+
+    def is_large(self, large: bool) -> None:
+        """What the answer says about its size."""
+        if large != self.large:
+            self.large = large
+            self._gate.reclassify(large=large)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        gate, limit, now = self._gate, self._gate.limit, self._clock.now()
+        if isinstance(error, RateLimited):
+            limit.overloaded(self._started, now)
+            self._pace.limited(error, self._started)
+        elif isinstance(error, TimedOut):
+            limit.timed_out(self._started, now, self._successes)
+        elif isinstance(error, Unavailable) and error.status in _BUSY:
+            limit.overloaded(self._started, now)
+        elif self._first_byte is not None and (error is None or _answered(error)):
+            work = 1 + self.received / _BYTES_PER_REQUEST
+            saturated = gate.in_flight >= limit.value
+            limit.succeeded(now, self._first_byte - self._started, work, saturated=saturated)
+            self._pace.fine(self._started)
+        gate.release(large=self.large)
+
+
+def _answered(error: BaseException) -> bool:
+    """Whether a failed request still says that upstream is at work: a 404 does, a lost connection does not."""
+    return isinstance(error, UpstreamError) and not isinstance(error, Unavailable)
+
+
+class Pace:
+    """Both gates, and the instant before which no request may be sent.
+
+    ``first`` and ``most`` (seconds) bound the pause after a rate limit that does not say how long.
+    """
+
+    def __init__(
+        self, metadata: int, files: int, *, first: float = 1.0, most: float = 60.0, clock: Clock | None = None
+    ) -> None:
+        self._clock = clock or SystemClock()
+        self.metadata = Gate(self, Limit(metadata), self._clock)
+        #: Two are kept where two are allowed: one large file, and room for small ones.
+        self.files = Gate(self, Limit(files, least=min(2, files)), self._clock)
+        self._first, self._most = first, most
+        self._not_before = 0.0
+        self._last_limited = 0.0
+        self._strikes = 0
+        self.rate_limited = 0
+
+    async def wait(self) -> None:
+        """Return when requests may be sent."""
+        while (left := self._not_before - self._clock.now()) > 0:
+            await self._clock.sleep(left)
+
+    def hold(self, seconds: float) -> None:
+        """Nobody sends a request for so long from now; never shortens what was said before."""
+        self._not_before = max(self._not_before, self._clock.now() + min(seconds, MOST_RETRY_AFTER))
+
+    def limited(self, error: RateLimited, started: float) -> None:
+        """Upstream said to a request begun at ``started`` that it was asked too much."""
+        self.rate_limited += 1
+        if started > self._last_limited or not self._strikes:  # several of one round are one sign
+            self._strikes += 1
+            self._last_limited = self._clock.now()
+        if error.retry_after is not None:
+            self.hold(error.retry_after)
+        else:
+            self.hold(min(self._most, self._first * 2.0 ** min(self._strikes - 1, 60)))
+
+    def fine(self, started: float) -> None:
+        """A request begun at ``started`` was answered; after the last limit that means upstream bears it again."""
+        if self._strikes and started > self._last_limited:
+            self._strikes = 0
+
+    def figures(self) -> PaceFigures:
+        held = max(0.0, self._not_before - self._clock.now())
+        return PaceFigures(self.metadata.figures(), self.files.figures(), held, self.rate_limited)
