@@ -1,0 +1,211 @@
+"""What changed upstream since the cursor, by feed or by list, folded into the ledger.
+
+``auto`` reads the change feed for ordinary polls, and the root list for the first run, when far behind, for a full
+reconcile, or when there is no feed; each falls back to the other with one line in the log.  A mirror of named
+projects never reads a list of the whole index.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+
+import msgspec
+
+from heliostat.config import Config
+from heliostat.errors import FeedUnsupported, Invalid, Unavailable, UpstreamChanged, UpstreamError
+from heliostat.policy.scope import Scope
+from heliostat.state.ledger import Ledger
+from heliostat.store.threads import Keeper
+from heliostat.upstream.client import Upstream
+
+log = logging.getLogger(__name__)
+
+#: Serials that are read again when a feed is first read after a start: rows may appear behind larger ones.
+_OVERLAP = 500
+
+
+class Seen(msgspec.Struct):
+    """What one poll found."""
+
+    #: Upstream's head serial, where anything told it.
+    serial: int | None = None
+    #: A feed or a complete list was read, so that absence or a removal event can be a second sign.
+    by_feed: bool = False
+    by_list: bool = False
+    #: Nothing changed upstream and the cursor did not move.
+    idle: bool = False
+
+
+class ChangeReader:
+    """Reads changes into the ledger.  Raises UpstreamError, UpstreamChanged, StateError, StoreError."""
+
+    def __init__(self, config: Config, scope: Scope, upstream: Upstream, ledger: Ledger, keeper: Keeper) -> None:
+        self._config, self._scope, self._upstream = config, scope, upstream
+        self._ledger, self._keeper = ledger, keeper
+        self._overlapped = False
+
+    async def read(self, *, full: bool, now: float) -> Seen:
+        """Make owed what changed.  ``full`` compares everything, and confirms another upstream."""
+        facts = await self._keeper(self._ledger.facts)
+        restart = self._check_identity(facts, full=full)
+        if restart:
+            log.warning("another upstream, or one that went back, is confirmed: everything is owed again")
+            await self._keeper(self._ledger.restart)
+            facts = await self._keeper(self._ledger.facts)
+        if full:
+            facts.pop("feed", None)
+            facts.pop("root_etag", None)
+        try:
+            seen = await self._read(facts, full=full, restart=restart, now=now)
+        except UpstreamChanged:
+            await self._keeper(self._ledger.put, went_back=1)
+            raise
+        await self._remember(facts, seen)
+        return seen
+
+    async def _read(self, facts: dict[str, object], *, full: bool, restart: bool, now: float) -> Seen:
+        if self._scope.everything:
+            if self._list_first(facts, full=full, now=now):
+                return await self._by_list_or_feed(facts, now=now, restart=restart, full=full)
+            try:
+                return await self._by_feed(facts, now=now)
+            except FeedUnsupported as error:
+                await self._no_feed(error)
+            except (Unavailable, Invalid) as error:
+                if self._config.upstream.changes == "feed":
+                    raise
+                log.warning("the change feed cannot be had (%s); reading the root list instead", error)
+            return await self._by_list(facts, now=now, restart=restart, full=full)
+        return await self._named(facts, full=full or restart, now=now)
+
+    def _list_first(self, facts: dict[str, object], *, full: bool, now: float) -> bool:
+        changes = self._config.upstream.changes
+        if changes == "list" or full or not facts.get("cursor"):
+            return True
+        if changes == "feed":
+            return False
+        age = now - float(facts.get("reconciled") or 0)  # type: ignore[arg-type]
+        return facts.get("feed") == "unsupported" or age > self._config.mirror.reconcile_hours * 3600
+
+    async def _by_list_or_feed(self, facts: dict[str, object], *, now: float, restart: bool, full: bool) -> Seen:
+        try:
+            return await self._by_list(facts, now=now, restart=restart, full=full)
+        except UpstreamError as error:
+            if not facts.get("cursor") or full or facts.get("feed") == "unsupported":
+                raise
+            log.warning("the root list cannot be had (%s); reading the change feed instead", error)
+        return await self._by_feed(facts, now=now)
+
+    # -- the change feed ----------------------------------------------------------------------------------------
+
+    async def _by_feed(self, facts: dict[str, object], *, now: float) -> Seen:
+        cursor = int(facts.get("cursor") or 0)  # type: ignore[call-overload]
+        head = await self._upstream.last_serial()
+        self._check_head(head, cursor)
+        if head == cursor:
+            return Seen(serial=head, by_feed=True, idle=True)
+        if head - cursor > self._config.upstream.far_behind and self._config.upstream.changes == "auto":
+            if self._scope.everything:
+                log.info("%d serials behind upstream: reading the root list instead of the feed", head - cursor)
+                return await self._by_list(facts, now=now, restart=False, full=False)
+            await self._want_all(now, why="poll")
+            await self._keeper(self._ledger.put, cursor=head)
+            return Seen(serial=head, by_feed=True)
+        since = cursor if self._overlapped else max(0, cursor - _OVERLAP)
+        self._overlapped = True
+        reached = cursor
+        async for events in self._upstream.events_since(since):
+            if events:
+                reached = max(reached, *(event.serial for event in events))
+                await self._keeper(self._ledger.intake.fold_events, events, reached, now, self._scope.__contains__)
+        return Seen(serial=max(head, reached), by_feed=True)
+
+    async def _no_feed(self, error: FeedUnsupported) -> None:
+        if self._config.upstream.changes == "feed":
+            raise error
+        log.info("upstream has no change feed (%s); reading its root list from now on", error.reason)
+        await self._keeper(self._ledger.put, feed="unsupported")
+
+    # -- the root list ------------------------------------------------------------------------------------------
+
+    async def _by_list(self, facts: dict[str, object], *, now: float, restart: bool, full: bool) -> Seen:
+        cursor = int(facts.get("cursor") or 0)  # type: ignore[call-overload]
+        etag = None if full or restart or not cursor else facts.get("root_etag")
+        async with self._upstream.root_list(str(etag) if etag else None) as answer:
+            if answer is None:
+                await self._keeper(self._ledger.put, reconciled=now)
+                return Seen(serial=cursor, by_list=True, idle=True)
+            await self._keeper(self._ledger.intake.begin_list)
+            highest = 0
+            async for batch in answer:
+                highest = max(highest, max((item.serial or 0 for item in batch), default=0))
+                await self._keeper(self._ledger.intake.add_listed, batch, self._scope.__contains__)
+            serial = answer.serial if answer.serial is not None else highest
+            if not restart and not full:
+                self._check_head(serial, cursor, lagging=facts.get("feed") != "unsupported")
+            difference = await self._keeper(self._ledger.intake.finish_list, serial, now, everything=restart)
+            await self._keeper(self._ledger.put, root_etag=answer.etag, reconciled=now)
+        log.info(
+            "root list of serial %d: %d projects, %d new, %d changed, %d absent",
+            serial, difference.listed, difference.new, difference.changed, difference.absent,
+        )  # fmt: skip
+        return Seen(serial=serial, by_list=True)
+
+    # -- named projects -----------------------------------------------------------------------------------------
+
+    async def _named(self, facts: dict[str, object], *, full: bool, now: float) -> Seen:
+        """An allow-list: its names are followed by the feed where there is one, else each is asked after."""
+        if self._config.upstream.changes != "list" and facts.get("feed") != "unsupported":
+            try:
+                if facts.get("cursor") and not full:
+                    return await self._by_feed(facts, now=now)
+                head = await self._upstream.last_serial()
+                await self._want_all(now, why="changed" if full else "new")
+                await self._keeper(self._ledger.put, cursor=head)
+                return Seen(serial=head, by_feed=bool(facts.get("cursor")))
+            except FeedUnsupported as error:
+                await self._no_feed(error)
+            except (Unavailable, Invalid) as error:
+                if self._config.upstream.changes == "feed":
+                    raise
+                log.warning("the change feed cannot be had (%s); asking after each project instead", error)
+        await self._want_all(now, why="changed" if full else "poll")
+        return Seen()
+
+    async def _want_all(self, now: float, *, why: str) -> None:
+        def want() -> None:
+            with self._ledger.transaction():
+                for name in sorted(self._scope.names):
+                    self._ledger.intake.want(name, name, now, named=False, why=why)
+
+        await self._keeper(want)
+
+    # -- identity -----------------------------------------------------------------------------------------------
+
+    def _check_identity(self, facts: dict[str, object], *, full: bool) -> bool:
+        """True when another upstream is confirmed by ``--full``."""
+        known = facts.get("upstream")
+        if known is None or known == self._upstream.base:
+            return bool(full and facts.get("went_back"))
+        if not full:
+            raise UpstreamChanged(
+                f"this mirror follows {known}, but the configuration says {self._upstream.base}; "
+                "if they are the same index, confirm with 'heliostat mirror --once --full'"
+            )
+        return True
+
+    def _check_head(self, head: int, cursor: int, *, lagging: bool = False) -> None:
+        if head >= cursor or lagging:
+            return
+        raise UpstreamChanged(
+            f"upstream's serial went back: {head}, where {cursor} was seen before; if this is the same index, "
+            "confirm with 'heliostat mirror --once --full'"
+        )
+
+    async def _remember(self, facts: dict[str, object], seen: Seen) -> None:
+        """Keep upstream's name and head; nothing is written when nothing moved."""
+        if facts.get("upstream") != self._upstream.base:
+            await self._keeper(self._ledger.put, upstream=self._upstream.base)
+        if seen.serial is not None and facts.get("upstream_serial") != seen.serial:
+            await self._keeper(self._ledger.put, upstream_serial=seen.serial, upstream_seen=time.time())

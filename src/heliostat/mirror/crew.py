@@ -1,0 +1,100 @@
+"""Bounded workers over the todo list, and the publisher beside them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
+
+from heliostat.mirror.publish import Publisher
+from heliostat.state.rows import Row
+
+T = TypeVar("T")
+
+#: Seconds that work in flight gets to end by itself once a stop was asked for; all of it can be resumed.
+_GRACE = 2.0
+
+
+async def run_crew(
+    owed: AsyncIterator[Row],
+    sync: Callable[[Row], Awaitable[None]],
+    publisher: Publisher,
+    *,
+    size: int,
+    stop: asyncio.Event,
+) -> None:
+    """Drain ``owed`` with ``size`` workers; what they finish is committed by ``publisher``.
+
+    After ``stop`` nothing new begins, what is in flight is cancelled after a short grace, and everything that was
+    handed over is still committed.  The first store or state error cancels the rest and comes out.
+    """
+    publishing = asyncio.create_task(publisher.run())
+    working = asyncio.create_task(_work(owed, sync, size, stop))
+    stopping = asyncio.create_task(_stop_after_grace(stop, working))
+    try:
+        await asyncio.wait([working, publishing], return_when=asyncio.FIRST_COMPLETED)
+        if publishing.done() and not working.done():
+            working.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await working
+        if not publishing.done():
+            await publisher.finish()
+        await publishing
+    finally:
+        for task in (stopping, working, publishing):
+            task.cancel()
+        await asyncio.gather(stopping, working, publishing, return_exceptions=True)
+
+
+async def _work(
+    owed: AsyncIterator[Row], sync: Callable[[Row], Awaitable[None]], size: int, stop: asyncio.Event
+) -> None:
+    queue: asyncio.Queue[Row | None] = asyncio.Queue(maxsize=2 * size)
+
+    async def feed() -> None:
+        async for row in owed:
+            if stop.is_set():
+                break
+            await queue.put(row)
+        for _ in range(size):
+            await queue.put(None)
+
+    async def drain() -> None:
+        while (row := await queue.get()) is not None:
+            if not stop.is_set():
+                await sync(row)
+
+    try:
+        async with asyncio.TaskGroup() as crew:
+            crew.create_task(feed())
+            for _ in range(size):
+                crew.create_task(drain())
+    except BaseExceptionGroup as group:
+        raise _first(group) from None
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+async def _stop_after_grace(stop: asyncio.Event, working: asyncio.Task[None]) -> None:
+    await stop.wait()
+    await asyncio.wait([working], timeout=_GRACE)
+    working.cancel()
+
+
+async def unless_stopped(work: Coroutine[Any, Any, T], stop: asyncio.Event) -> T | None:
+    """The result of ``work``, or None if ``stop`` came first and it was cancelled."""
+    task = asyncio.create_task(work)
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait([task, stopping], return_when=asyncio.FIRST_COMPLETED)
+        return await task if task.done() else None
+    finally:
+        for item in (task, stopping):
+            item.cancel()
+        await asyncio.gather(task, stopping, return_exceptions=True)

@@ -1,0 +1,238 @@
+"""The files of one project: which are in place already, and fetching the rest side by side.
+
+Nothing is referenced here: what is fetched is staged for the project's batch, or placed ahead of it, recorded as
+``incoming``, when there is a lot of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from heliostat import names
+from heliostat.errors import Refused, UpstreamError
+from heliostat.mirror.doomed import shared_with
+from heliostat.mirror.download import Downloader, Fetched
+from heliostat.mirror.inventory import Inventory
+from heliostat.mirror.publish import Item, Publisher
+from heliostat.mirror.report import Counters
+from heliostat.mirror.tally import Tally
+from heliostat.mirror.wanted import Wanted, strongest
+from heliostat.state.ledger import Ledger
+from heliostat.state.rows import PathRow, Row
+from heliostat.store.threads import Keeper, in_thread
+from heliostat.store.tree import Placement, Publication, Tree
+
+#: Downloads that one project runs side by side; the shared permits bound them across projects.
+_FILES_AT_ONCE = 16
+#: So many files, or bytes, are placed ahead of their project's pages, so that nothing piles up under ``partial/``.
+_AHEAD_FILES = 128
+_AHEAD_BYTES = 1 << 30
+
+
+class Ready(msgspec.Struct):
+    """A wanted file whose bytes are in place, or will be with the project's batch."""
+
+    want: Wanted
+    path: str
+    sha256: str | None
+    sidecar: dict[str, str] | None = None
+
+
+class _Present(msgspec.Struct, frozen=True, kw_only=True):
+    path: str
+    file: bool
+    withheld: bool
+    sidecar: bool
+    sidecar_withheld: bool
+    foreign: bool
+    complete: bool
+
+
+class FileCollector:
+    """Has files in place or staged.  Raises UpstreamError, Refused, StoreError."""
+
+    def __init__(
+        self,
+        tree: Tree,
+        ledger: Ledger,
+        keeper: Keeper,
+        publisher: Publisher,
+        downloader: Downloader,
+        *,
+        counters: Counters,
+        tally: Tally,
+    ) -> None:
+        self._tree, self._ledger, self._keeper = tree, ledger, keeper
+        self._publisher, self._downloader = publisher, downloader
+        self._counters, self._tally = counters, tally
+
+    async def collect(
+        self,
+        row: Row,
+        item: Item,
+        wanted: list[Wanted],
+        inventory: Inventory,
+        ours: set[str],
+        withheld: set[str],
+    ) -> list[Ready]:
+        """Have every wanted file in place or staged.
+
+        The files that did arrive are placed even if another one failed: the next try then starts from there.
+        """
+        assert item.publication is not None
+        present = await in_thread(None, self._present, wanted, ours, withheld)
+        self._counters.files_total += len(wanted) - sum(1 for p in present.values() if p.complete)
+        batch = _Batch(self._publisher, row, item)
+        todo = iter(wanted)
+        ready: dict[str, Ready] = {}
+
+        async def drain() -> None:
+            for want in todo:
+                ready[want.file.filename] = await self._one(want, present.get(want.key), batch, inventory)
+
+        crew = [asyncio.create_task(drain()) for _ in range(min(_FILES_AT_ONCE, len(wanted)))]
+        try:
+            for finished in asyncio.as_completed(crew):
+                await finished
+        except BaseException as error:
+            for task in crew:
+                task.cancel()
+            await asyncio.gather(*crew, return_exceptions=True)
+            if isinstance(error, UpstreamError | Refused):
+                await batch.place_ahead()
+            raise
+        item.shared += batch.shared
+        item.shared += [PathRow(other.path, row.name, "shared") for other in batch.shared]
+        return [ready[want.file.filename] for want in wanted]
+
+    async def _one(self, want: Wanted, present: _Present | None, batch: _Batch, inventory: Inventory) -> Ready:
+        if present is not None and present.foreign:
+            batch.shared += await self._keeper(shared_with, self._tree, self._ledger, present.path)
+        if present is not None and present.file:
+            path, sha256 = present.path, want.digests.get("sha256") or inventory.sha256_of(want.file.filename)
+            if present.withheld:
+                await batch.add(Placement(names.withheld_path(path), path), 0)
+        else:
+            fetched = await self._downloader.file(want)
+            path, sha256 = want.path_for(fetched.digests), fetched.digests["sha256"]
+            await batch.add(Placement(fetched.staged, path), fetched.size)
+            self._count(fetched)
+        ready = Ready(want, path, sha256)
+        if want.has_sidecar:
+            ready.sidecar = await self._sidecar(want, path, present, batch, inventory)
+        return ready
+
+    async def _sidecar(
+        self, want: Wanted, path: str, present: _Present | None, batch: _Batch, inventory: Inventory
+    ) -> dict[str, str]:
+        declared = want.file.core_metadata
+        ours = inventory.sidecar_of(want.file.filename)
+        known = dict(declared) if isinstance(declared, dict) else ours
+        if present is not None and present.sidecar and known and (ours is None or _agree(known, ours)):
+            if present.sidecar_withheld:
+                target = names.sidecar_path(path)
+                await batch.add(Placement(names.withheld_path(target), target), 0)
+            return known
+        fetched = await self._downloader.sidecar(want)
+        await batch.add(Placement(fetched.staged, names.sidecar_path(path)), fetched.size)
+        self._count(fetched)
+        return {"sha256": fetched.digests["sha256"]} if not isinstance(declared, dict) or not declared else declared
+
+    def _count(self, fetched: Fetched) -> None:
+        self._counters.files_done += 1
+        self._tally.files_added += 1
+        self._tally.bytes_fetched += fetched.size
+
+    def _present(self, wanted: Sequence[Wanted], ours: set[str], withheld: set[str]) -> dict[str, _Present]:
+        """Which wanted files lie in the tree.  Raises Refused when other bytes lie at a file's place.
+
+        What our own page put there counts by its size; what lies there for another reason is hashed.
+        """
+        found: dict[str, _Present] = {}
+        for want in wanted:
+            path = want.path or self._same_as_ours(want)
+            if path is None:
+                continue
+            there = self._lies_there(want, path, ours)
+            kept = not there and path in withheld and self._right_size(names.withheld_path(path), want.size)
+            sidecar = names.sidecar_path(path)
+            sidecar_there = want.has_sidecar and self._right_size(sidecar, None)
+            sidecar_kept = (
+                want.has_sidecar
+                and not sidecar_there
+                and sidecar in withheld
+                and self._right_size(names.withheld_path(sidecar), None)
+            )
+            if there or kept or sidecar_there:
+                found[want.key] = _Present(
+                    path=path,
+                    file=there or kept,
+                    withheld=kept,
+                    sidecar=sidecar_there or sidecar_kept,
+                    sidecar_withheld=sidecar_kept,
+                    foreign=there and path not in ours,
+                    complete=(there or kept) and (sidecar_there or sidecar_kept or not want.has_sidecar),
+                )
+        return found
+
+    def _lies_there(self, want: Wanted, path: str, ours: set[str]) -> bool:
+        if path in ours:
+            return self._right_size(path, want.size)
+        if self._tree.disk.stat(path) is None:
+            return False
+        algorithm = strongest(want.digests)
+        found = self._tree.file_digests(path, tuple({"sha256", "blake2b_256", algorithm or "sha256"}))
+        if algorithm and found[algorithm] == want.digests[algorithm]:
+            return True
+        if "".join(path.split("/")[2:5]) in found.values():
+            raise Refused(
+                "file", want.file.filename, "other bytes lie at its place already, claimed by another project"
+            )
+        return False  # damaged bytes that are nobody's: the right ones may take their place
+
+    def _same_as_ours(self, want: Wanted) -> str | None:
+        """The path of our own file of that name, if its bytes have the digest that upstream gives."""
+        if want.maybe is None or not self._right_size(want.maybe, want.size):
+            return None
+        algorithm = strongest(want.digests)
+        if algorithm is None or self._tree.file_matches(want.maybe, algorithm, want.digests[algorithm]):
+            return want.maybe
+        return None
+
+    def _right_size(self, path: str, size: int | None) -> bool:
+        entry = self._tree.disk.stat(path)
+        return entry is not None and not entry.is_directory and (size is None or entry.size == size)
+
+
+class _Batch:
+    """Placements of one project; placed ahead of its pages when there are many."""
+
+    def __init__(self, publisher: Publisher, row: Row, item: Item) -> None:
+        self._publisher, self._row, self._item = publisher, row, item
+        self._bytes = 0
+        #: Rows for the projects that had the place before us.
+        self.shared: list[PathRow] = []
+
+    async def add(self, placement: Placement, size: int) -> None:
+        assert self._item.publication is not None
+        placements = self._item.publication.placements
+        placements.append(placement)
+        self._bytes += size
+        if len(placements) >= _AHEAD_FILES or self._bytes >= _AHEAD_BYTES:
+            await self.place_ahead()
+
+    async def place_ahead(self) -> None:
+        """Place what is staged so far: recorded as incoming, referenced by no page yet."""
+        assert self._item.publication is not None
+        placements, self._item.publication.placements = self._item.publication.placements, []
+        self._bytes = 0
+        if placements:
+            ahead = Publication(name=self._row.name, placements=placements)
+            await self._publisher.submit(Item(name=self._row.name, publication=ahead))
+
+
+def _agree(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
+    return all(other.get(algorithm, digest) == digest for algorithm, digest in one.items())

@@ -1,0 +1,54 @@
+"""What our own tree holds of one project before it is changed."""
+
+from __future__ import annotations
+
+import logging
+
+import msgspec
+
+from heliostat import names
+from heliostat.errors import Invalid, Refused
+from heliostat.model import DistFile, Document, ProjectName, ProjectPage
+from heliostat.pages.document import parse_document
+from heliostat.pages.links import local_page_url
+from heliostat.pages.parse_json import parse_project
+from heliostat.store.tree import Shown, Tree
+
+log = logging.getLogger(__name__)
+
+
+class Inventory(msgspec.Struct):
+    """Bytes and meaning of what is shown now; all None for a project that was never published."""
+
+    shown: Shown | None
+    page: ProjectPage | None
+    document: Document | None
+    files: dict[str, DistFile] = {}
+
+    def sha256_of(self, filename: str) -> str | None:
+        file = self._file(filename)
+        return file.hashes.get("sha256") if file else None
+
+    def sidecar_of(self, filename: str) -> dict[str, str] | None:
+        """The hashes of the sidecar that our page states."""
+        file = self._file(filename)
+        return file.core_metadata if file and isinstance(file.core_metadata, dict) else None
+
+    def _file(self, filename: str) -> DistFile | None:
+        return self.files.get(filename)
+
+
+def take_inventory(tree: Tree, name: ProjectName, published: bool) -> Inventory:
+    """Read what is served for ``name``.  A page of ours that cannot be read counts as none, with a warning."""
+    if not published:
+        return Inventory(None, None, None)
+    shown = tree.shown(name)
+    page = document = None
+    try:
+        if shown.json_page is not None:
+            page = parse_project(shown.json_page, url=local_page_url(name), name=name)
+        if shown.document is not None:
+            document = parse_document(shown.document, url=names.document_path(name))
+    except (Invalid, Refused) as error:
+        log.warning("cannot read our own page or document of %s, writing it anew: %s", name, error)
+    return Inventory(shown, page, document, {file.filename: file for file in page.files} if page else {})

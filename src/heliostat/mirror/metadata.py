@@ -1,0 +1,184 @@
+"""What upstream says of one project: its page and its document, fresh enough, and agreeing on the files."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+import msgspec
+
+from heliostat.config import Config
+from heliostat.errors import Missing, Stale, UpstreamError
+from heliostat.model import Document, ProjectName, ProjectPage
+from heliostat.state.rows import Row
+from heliostat.upstream.client import DocumentAnswer, PageAnswer, Upstream
+
+log = logging.getLogger(__name__)
+A = TypeVar("A")
+B = TypeVar("B")
+
+#: So many projects with files but without a document, and none with one: this upstream has no documents.
+_NO_DOCUMENTS = 20
+
+
+class Answers(msgspec.Struct, frozen=True):
+    """A page and its document; ``document`` is None where the project has none."""
+
+    page: ProjectPage
+    serial: int | None
+    page_etag: str | None
+    body: bytes | None
+    document: Document | None
+    document_etag: str | None
+    #: Why less than announced was accepted; None when nothing was wrong.
+    stuck: str | None = None
+
+
+class Documents:
+    """Whether this upstream has JSON documents at all; None while that is not known."""
+
+    def __init__(self, known: bool | None) -> None:
+        self.available = known
+        self._without = 0
+
+    def seen(self) -> None:
+        self.available = True
+
+    def missing(self) -> None:
+        """A project with files answered 404 for its document."""
+        self._without += 1
+        if self.available is None and self._without >= _NO_DOCUMENTS:
+            log.warning("upstream has no JSON documents (/pypi/NAME/json); going on with its Simple pages alone")
+            self.available = False
+
+
+class MetadataReader:
+    """Reads pages and documents of projects.  Raises UpstreamError, Refused."""
+
+    def __init__(self, upstream: Upstream, config: Config, documents: Documents) -> None:
+        self._upstream, self._config, self._documents = upstream, config, documents
+
+    async def read(self, row: Row) -> Answers | None:
+        """The project's page and document with at least the serial that is wanted; None if both are unchanged.
+
+        Raises Missing when the page answers 404, Stale when upstream stays behind for ``stale_tries`` tries,
+        unless the row has been tried ``stuck_after`` times: then what there is is accepted, and says so.
+        """
+        conditional = row.why in ("sweep", "poll") and row.published and row.owed_serial is None
+        if conditional and row.page_etag:
+            answers = await self._conditional(row)
+            if answers is None:
+                return None
+        else:
+            answers = await self._fresh(row)
+        if row.published and row.files > 0 and not answers.page.files and not answers.page.quarantined:
+            log.info("%s: lost all its files at once; looking again before it is believed", row.name)
+            await asyncio.sleep(self._config.mirror.shrink_seconds)
+            answers = await self._fresh(row)
+        return answers
+
+    async def _fresh(self, row: Row) -> Answers:
+        tries = self._config.upstream.stale_tries
+        last_resort = row.attempts + 1 >= self._config.mirror.stuck_after
+        for attempt in range(tries):
+            try:
+                page, document = await self._both(row)
+                return self._agreed(row, page, document)
+            except (Stale, _Disagree, _DocumentMissing) as error:
+                if attempt + 1 < tries:
+                    await self._upstream.back_off(attempt, None)
+                    continue
+                if not last_resort:
+                    raise
+                page, document = await self._both(row, minimum=0)
+                log.warning("%s: accepted as it is after %d attempts: %s", row.name, row.attempts + 1, error)
+                return self._answers(page, document, stuck=str(error))
+        raise AssertionError("unreachable")
+
+    async def _both(self, row: Row, minimum: int | None = None) -> tuple[PageAnswer, DocumentAnswer | None]:
+        wanted = row.wanted_serial if minimum is None else minimum
+        page, document = await _together(self._page(row, wanted), self._document(row, wanted))
+        return page, document
+
+    async def _page(self, row: Row, wanted: int) -> PageAnswer:
+        answer = await self._upstream.page(row.name)
+        assert answer is not None
+        if answer.serial is not None and answer.serial < wanted:
+            raise Stale(f"{self._upstream.base}/simple/{row.name}/", wanted, answer.serial)
+        return answer
+
+    async def _document(self, row: Row, wanted: int) -> DocumentAnswer | None:
+        if self._documents.available is False:
+            return None
+        try:
+            answer = await self._upstream.document(row.name)
+        except Missing:
+            return None
+        assert answer is not None
+        self._documents.seen()
+        if answer.serial is not None and answer.serial < wanted:
+            raise Stale(f"{self._upstream.base}/pypi/{row.name}/json", wanted, answer.serial)
+        return answer
+
+    def _agreed(self, row: Row, page: PageAnswer, document: DocumentAnswer | None) -> Answers:
+        """Both must name the same files, unless their serials say that they always will differ."""
+        if document is None:
+            if page.page.files and not page.page.quarantined and self._documents.available is not False:
+                self._documents.missing()
+                if self._documents.available:
+                    raise _DocumentMissing(f"{self._upstream.base}/pypi/{row.name}/json", "404, but the page has files")
+            return self._answers(page, None)
+        on_page = {file.filename for file in page.page.files}
+        in_document = {entry.filename for entry in document.document.files}
+        if on_page != in_document and (page.serial is None or page.serial != document.serial):
+            raise _Disagree(
+                f"{self._upstream.base}/simple/{row.name}/",
+                f"page (serial {page.serial}) and document (serial {document.serial}) list different files",
+            )
+        return self._answers(page, document)
+
+    async def _conditional(self, row: Row) -> Answers | None:
+        page, document = await _together(
+            self._upstream.page(row.name, etag=row.page_etag), self._document_unless(row.name, row.document_etag)
+        )
+        if page is None and document is None:
+            return None
+        return await self._fresh(row)
+
+    async def _document_unless(self, name: ProjectName, etag: str | None) -> bool | None:
+        """None if the document is unchanged (or there is none now and was none before)."""
+        if self._documents.available is False:
+            return None
+        try:
+            answer = await self._upstream.document(name, etag=etag)
+        except Missing:
+            return None if etag is None else True
+        return None if answer is None else True
+
+    def _answers(self, page: PageAnswer, document: DocumentAnswer | None, stuck: str | None = None) -> Answers:
+        if document is None:
+            return Answers(page.page, page.serial, page.etag, None, None, None, stuck)
+        return Answers(
+            page.page, page.serial, page.etag, document.body, document.document, document.etag, stuck
+        )  # fmt: skip
+
+
+class _Disagree(UpstreamError):
+    """Page and document list different files."""
+
+
+class _DocumentMissing(UpstreamError):
+    """A project with files has no document, where others have one."""
+
+
+async def _together(first: Coroutine[Any, Any, A], second: Coroutine[Any, Any, B]) -> tuple[A, B]:
+    """Both at once; the first failure cancels the other, and comes out as itself."""
+    tasks = asyncio.create_task(first), asyncio.create_task(second)
+    try:
+        return await tasks[0], await tasks[1]
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,237 @@
+"""One pass: what changed, the projects owed, removals, the root index, the checkpoint.
+
+Upstream's faults that concern one project stay with its row; what concerns the whole pass comes out as an error, and
+everything handed over by then is in the tree.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+
+from heliostat.config import Config
+from heliostat.mirror.changes import ChangeReader, Seen
+from heliostat.mirror.crew import run_crew, unless_stopped
+from heliostat.mirror.download import Downloader
+from heliostat.mirror.files import FileCollector
+from heliostat.mirror.metadata import Documents, MetadataReader
+from heliostat.mirror.places import scope_of
+from heliostat.mirror.project import ProjectSync
+from heliostat.mirror.provenance import ProvenanceFetcher
+from heliostat.mirror.publish import Publisher
+from heliostat.mirror.removals import Removal, Removals, carry_out, hold, split_by_guard
+from heliostat.mirror.report import Counters
+from heliostat.mirror.root import write_last_modified, write_root, write_status
+from heliostat.mirror.tally import Tally
+from heliostat.model import ProjectName
+from heliostat.names import normalise
+from heliostat.state.ledger import Ledger
+from heliostat.state.rows import Row
+from heliostat.store.staging import Stager
+from heliostat.store.threads import Keeper
+from heliostat.store.tree import Tree
+from heliostat.upstream.client import Upstream
+
+log = logging.getLogger(__name__)
+
+_DAY = 86400.0
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """What a pass is asked to do; see :meth:`heliostat.mirror.run.Mirror.run`."""
+
+    names: tuple[str, ...] = ()
+    full: bool = False
+    allow_removals: int = 0
+    patient: bool = False
+
+
+class Pass:
+    """One pass over a mirror; :meth:`go` runs once."""
+
+    def __init__(
+        self,
+        config: Config,
+        tree: Tree,
+        ledger: Ledger,
+        keeper: Keeper,
+        upstream: Upstream,
+        *,
+        asked: Asked,
+        counters: Counters,
+        tally: Tally,
+        stop: asyncio.Event,
+    ) -> None:
+        self._config, self._tree, self._ledger, self._keeper = config, tree, ledger, keeper
+        self._upstream, self._asked, self._counters, self._tally, self._stop = upstream, asked, counters, tally, stop
+        self._scope = scope_of(config)
+        self._only: dict[ProjectName, str] = {normalise(raw): raw for raw in asked.names}
+
+    async def go(self, started: float) -> int | None:
+        """Run the pass; upstream's serial if anything told it.  Raises UpstreamError, StoreError, StateError."""
+        now = time.time()
+        facts = await self._keeper(self._ledger.facts)
+        excluded: list[Removal] = []
+        seen = Seen()
+        if self._only:
+            await self._keeper(self._want_named, now)
+        else:
+            excluded, facts = await self._take_scope(facts)
+            reader = ChangeReader(self._config, self._scope, self._upstream, self._ledger, self._keeper)
+            seen = await unless_stopped(reader.read(full=self._asked.full, now=now), self._stop) or seen
+            await self._keeper(self._reconsider, now)
+            await self._sweep(facts, now)
+        if not self._asked.patient:
+            await self._keeper(self._ledger.hasten, now)
+        removals = await self._mirror(facts, seen, now)
+        await self._remove([*removals.confirmed, *excluded])
+        await self._keeper(self._drop_unknown, removals.unknown)
+        if not self._stop.is_set():
+            self._counters.phase = "writing the root index"
+            await self._keeper(write_root, self._tree, self._ledger)
+            if not self._only:
+                await self._finish_poll(facts, started, seen)
+        return seen.serial
+
+    def _want_named(self, now: float) -> None:
+        with self._ledger.transaction():
+            for name, raw in self._only.items():
+                self._ledger.intake.want(raw, name, now, named=name not in self._scope, why="named")
+
+    def _reconsider(self, now: float) -> None:
+        """What waits for an operator is looked at again when the operator says so."""
+        if self._asked.full:
+            self._ledger.unblock(now)
+        if self._asked.allow_removals:
+            self._ledger.approve(now)
+
+    def _drop_unknown(self, names: list[str]) -> None:
+        self._tally.unknown = [self._only.get(ProjectName(name), name) for name in names]
+        for name in names:
+            self._ledger.drop_unknown(name)
+
+    async def _take_scope(self, facts: dict[str, Any]) -> tuple[list[Removal], dict[str, Any]]:
+        """A changed configuration takes effect: what it leaves out is removed, what it adds is looked for."""
+        known, fingerprint = facts.get("scope"), self._scope.fingerprint
+        if known != fingerprint:
+            await self._keeper(self._ledger.abandon_out_of_scope, self._scope.__contains__)
+            if known is not None:
+                await self._keeper(self._ledger.put, root_etag=None, cursor=None)
+            await self._keeper(self._ledger.put, scope=fingerprint)
+            facts = await self._keeper(self._ledger.facts)
+        if self._scope.everything:
+            return [], facts
+        rows = await self._keeper(self._ledger.out_of_scope, self._scope.__contains__)
+        return [Removal(row, "no longer in the configured scope", "excluded") for row in rows], facts
+
+    async def _sweep(self, facts: dict[str, Any], now: float) -> None:
+        """A share of the projects is looked at without being announced, so that each comes up in sweep-days."""
+        period = self._config.mirror.sweep_days * _DAY
+        last = float(facts.get("swept") or 0)
+        if not 0 < last <= now:
+            await self._keeper(self._ledger.put, swept=now)
+            return
+        if now - last < self._config.mirror.heartbeat:
+            return
+        share = min(1.0, (now - last) / period)
+        limit = int(await self._keeper(self._ledger.published_count) * share)
+        if limit >= 1:
+            await self._keeper(self._ledger.sweep, now - period / 2, now, limit)
+            await self._keeper(self._ledger.put, swept=now)
+
+    async def _mirror(self, facts: dict[str, Any], seen: Seen, now: float) -> Removals:
+        """Bring every project owed up to date; what is confirmed to be gone is left for later."""
+        number = int(facts.get("pass") or 0) + 1
+        removals = Removals(
+            pass_number=number,
+            confirm_seconds=self._config.mirror.confirm_seconds,
+            two_looks=not (seen.by_feed or seen.by_list),
+            named=bool(self._only),
+        )
+        self._counters.projects_total = len(self._only) or await self._keeper(self._ledger.count_due, now)
+        if not self._counters.projects_total or self._stop.is_set():
+            return removals
+        known = None if self._asked.full else facts.get("documents")
+        documents = Documents(None if known is None else bool(known))
+        await self._keeper(self._ledger.put, **{"pass": number})
+        self._counters.phase = "mirroring"
+        await self._crew(documents, removals, now)
+        if documents.available is not None and facts.get("documents") != int(documents.available):
+            await self._keeper(self._ledger.put, documents=int(documents.available))
+        return removals
+
+    async def _crew(self, documents: Documents, removals: Removals, now: float) -> None:
+        mirror, limits = self._config.mirror, self._config.upstream
+        tree, ledger, keeper, counters, tally = self._tree, self._ledger, self._keeper, self._counters, self._tally
+        publisher = Publisher(
+            tree, ledger, keeper,
+            projects=mirror.batch_projects, seconds=mirror.batch_seconds, reserve=mirror.min_free,
+        )  # fmt: skip
+        stager = Stager(tree.disk)
+        downloader = Downloader(
+            self._upstream, tree.disk, stager, counters,
+            tries=limits.retries, max_file=limits.max_file, max_sidecar=limits.max_sidecar,
+        )  # fmt: skip
+        sync = ProjectSync(
+            self._config, tree, ledger, keeper, publisher,
+            reader=MetadataReader(self._upstream, self._config, documents),
+            files=FileCollector(tree, ledger, keeper, publisher, downloader, counters=counters, tally=tally),
+            provenance=ProvenanceFetcher(self._upstream, tree.disk, stager, counters, tally)
+            if mirror.provenance
+            else None,
+            removals=removals, counters=counters, tally=tally,
+        )  # fmt: skip
+        try:
+            await run_crew(self._owed(now), sync.sync, publisher, size=mirror.projects_at_once, stop=self._stop)
+        finally:
+            await stager.close()
+            await keeper(tree.clean_partial, downloads=False)
+
+    async def _owed(self, now: float) -> AsyncIterator[Row]:
+        """The todo list, a page at a time; what becomes due meanwhile belongs to the next pass."""
+        if self._only:
+            for name in sorted(self._only):
+                row = await self._keeper(self._ledger.row, name)
+                if row is not None and row.due_at is not None:
+                    yield row
+            return
+        after = (-1.0, "")
+        while rows := await self._keeper(self._ledger.due, now, after, 256):
+            for row in rows:
+                yield row
+            last = rows[-1]
+            assert last.due_at is not None
+            after = (last.due_at, last.name)
+
+    async def _remove(self, confirmed: list[Removal]) -> None:
+        if not confirmed:
+            return
+        self._counters.phase = "removing"
+        recent = await self._keeper(self._ledger.removals_since, time.time() - _DAY)
+        published = await self._keeper(self._ledger.published_count)
+        go, held, approved = split_by_guard(
+            confirmed, recent=recent, published=published, allowed=self._asked.allow_removals
+        )
+        if held:
+            log.error(
+                "%d removals of %d projects are implausible and wait: look at 'heliostat status', then approve with "
+                "'heliostat mirror --allow-removals %d'",
+                len(held), published, len(held),
+            )  # fmt: skip
+            await self._keeper(self._ledger.record, hold(held))
+        self._tally.files_removed += await self._keeper(carry_out, self._tree, self._ledger, go, approved=approved)
+        self._tally.removed += sum(1 for removal in go if removal.row.published)
+
+    async def _finish_poll(self, facts: dict[str, Any], started: float, seen: Seen) -> None:
+        """Checkpoint, status and last-modified; nothing is written when nothing moved, but for the heartbeat."""
+        checkpoint = await self._keeper(self._ledger.checkpoint)
+        await self._keeper(write_status, self._tree, checkpoint)
+        last = float(facts.get("last_poll") or 0)
+        if not seen.idle or started - last >= self._config.mirror.heartbeat or started < last:
+            await self._keeper(write_last_modified, self._tree, started)
+            await self._keeper(self._ledger.put, last_poll=started)

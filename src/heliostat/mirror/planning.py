@@ -1,0 +1,191 @@
+"""``--dry-run``: what a pass would do, found out on a copy of the ledger; takes no lock and writes nothing.
+
+Changes are read and projects are looked at as in a real pass; only their files are not fetched.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+
+from heliostat import __version__
+from heliostat.config import Config
+from heliostat.errors import Missing, Refused, StoreError, UpstreamError
+from heliostat.mirror.changes import ChangeReader, Seen
+from heliostat.mirror.inventory import take_inventory
+from heliostat.mirror.metadata import Documents, MetadataReader
+from heliostat.mirror.places import DATABASE, scope_of, state_directory
+from heliostat.mirror.removals import Removals
+from heliostat.mirror.report import Counters, Owed, Plan
+from heliostat.mirror.wanted import Wanted, held_files, wanted_files
+from heliostat.model import ProjectName
+from heliostat.names import normalise, sidecar_path
+from heliostat.state.database import open_readonly
+from heliostat.state.ledger import Ledger
+from heliostat.state.rows import Row
+from heliostat.store.disk import Disk
+from heliostat.store.threads import Keeper, in_thread
+from heliostat.store.tree import Tree
+from heliostat.upstream.client import Upstream
+
+
+async def plan_pass(
+    config: Config,
+    *,
+    names: Sequence[str] = (),
+    full: bool = False,
+    counters: Counters,
+    stop: asyncio.Event,
+    version: str = __version__,
+) -> Plan:
+    """The plan of a pass.  Raises UpstreamError, UpstreamChanged, StateError, StoreError."""
+    keeper = Keeper("heliostat-plan")
+    try:
+        with _shadow(config) as path:
+            ledger = await keeper(Ledger, path)
+            try:
+                async with Upstream(config.upstream, version=version, counters=counters) as upstream:
+                    planner = _Planner(config, upstream, ledger, keeper, counters)
+                    return await planner.plan(names, full=full, stop=stop)
+            finally:
+                await keeper(ledger.close)
+    finally:
+        keeper.close()
+
+
+@contextlib.contextmanager
+def _shadow(config: Config) -> Iterator[str]:
+    """A copy of the ledger in a temporary folder, or the path for a new one there."""
+    source = f"{state_directory(config)}/{DATABASE}"
+    with tempfile.TemporaryDirectory(prefix="heliostat-plan-") as folder:
+        path = f"{folder}/{DATABASE}"
+        if os.path.exists(source):
+            connection = open_readonly(source)
+            try:
+                connection.execute("VACUUM INTO ?", (path,))
+            finally:
+                connection.close()
+        yield path
+
+
+class _Planner:
+    def __init__(self, config: Config, upstream: Upstream, ledger: Ledger, keeper: Keeper, counters: Counters) -> None:
+        self._config, self._upstream, self._ledger, self._keeper = config, upstream, ledger, keeper
+        self._counters = counters
+        self._tree = Tree(Disk(config.mirror.directory))
+        self._plan = Plan(upstream=upstream.base)
+
+    async def plan(self, names: Sequence[str], *, full: bool, stop: asyncio.Event) -> Plan:
+        now = time.time()
+        scope = scope_of(self._config)
+        seen = Seen()
+        for raw in names:
+            await self._keeper(self._ledger.intake.want, raw, normalise(raw), now, named=True, why="named")
+        if not names:
+            reader = ChangeReader(self._config, scope, self._upstream, self._ledger, self._keeper)
+            seen = await reader.read(full=full, now=now)
+            leaving = await self._keeper(self._ledger.out_of_scope, scope.__contains__)
+            self._plan.removals += [row.name for row in leaving]
+        await self._keeper(self._ledger.hasten, now)
+        removals = Removals(
+            pass_number=-1,
+            confirm_seconds=self._config.mirror.confirm_seconds,
+            two_looks=not (seen.by_feed or seen.by_list),
+            named=bool(names),
+        )
+        self._counters.phase = "planning"
+        only = {normalise(raw) for raw in names}
+        known = await self._keeper(self._ledger.get, "documents")
+        metadata = MetadataReader(self._upstream, self._config, Documents(None if known is None else bool(known)))
+        queue: asyncio.Queue[Row | None] = asyncio.Queue(maxsize=64)
+        workers = self._config.mirror.projects_at_once
+
+        async def feed() -> None:
+            async for row in self._due(now, only):
+                if stop.is_set():
+                    break
+                self._counters.projects_total += 1
+                await queue.put(row)
+            for _ in range(workers):
+                await queue.put(None)
+
+        async def work() -> None:
+            while (row := await queue.get()) is not None:
+                if not stop.is_set():
+                    await self._look_at(row, metadata, removals)
+                    self._counters.projects_done += 1
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(feed())
+            for _ in range(workers):
+                group.create_task(work())
+        self._plan.removals += [removal.row.name for removal in removals.confirmed if removal.row.published]
+        self._measure_free_space()
+        for listed in (self._plan.adds, self._plan.updates, self._plan.removals):
+            listed.sort()
+        return self._plan
+
+    async def _due(self, now: float, only: set[ProjectName]) -> AsyncIterator[Row]:
+        after = (-1.0, "")
+        while rows := await self._keeper(self._ledger.due, now, after, 256):
+            for row in rows:
+                if not only or row.name in only:
+                    yield row
+            after = (rows[-1].due_at or 0.0, rows[-1].name)
+
+    async def _look_at(self, row: Row, metadata: MetadataReader, removals: Removals) -> None:
+        try:
+            answers = await metadata.read(row)
+            removals.another_answered(row.name)
+            if answers is None:
+                return
+            inventory = await in_thread(None, take_inventory, self._tree, row.name, row.published)
+            held = held_files(inventory.page, inventory.document)
+            wanted = wanted_files(
+                answers.page, answers.document, held, allow_unhashed=self._config.upstream.allow_unhashed
+            )
+            for want in wanted:
+                self._upstream.check_url(want.file.url)
+            count, size = await in_thread(None, self._missing, wanted)
+        except Missing as error:
+            failed = removals.judge(row, error, time.time(), time.time())
+            if failed is not None:
+                self._problem(row, failed.state, failed.error)
+            elif row.name in removals.unknown:
+                self._problem(row, "failing", "upstream has no such project")
+            return
+        except Refused as error:
+            self._problem(row, "blocked", str(error))
+            return
+        except UpstreamError as error:
+            self._problem(row, "failing", str(error))
+            return
+        self._plan.files += count
+        self._plan.bytes += size
+        (self._plan.updates if row.published else self._plan.adds).append(row.name)
+
+    def _missing(self, wanted: Sequence[Wanted]) -> tuple[int, int]:
+        """Files and bytes that would be fetched; a sidecar counts as a file, of unknown size."""
+        count = size = 0
+        for want in wanted:
+            there = self._tree.disk.stat(want.path) if want.path else None
+            if there is None or (want.size is not None and there.size != want.size):
+                count += 1
+                size += want.size or 0
+            if want.has_sidecar and not (want.path and self._tree.disk.stat(sidecar_path(want.path))):
+                count += 1
+        return count, size
+
+    def _problem(self, row: Row, state: str, reason: str) -> None:
+        self._plan.problems.append(Owed(row.name, state, reason, row.attempts, row.wanted_serial, None))
+
+    def _measure_free_space(self) -> None:
+        try:
+            self._plan.free_bytes, _, self._plan.free_inodes = self._tree.disk.free()
+        except StoreError:
+            directory = os.path.dirname(os.path.abspath(self._config.mirror.directory))
+            self._plan.free_bytes, _, self._plan.free_inodes = Disk(directory).free()

@@ -1,0 +1,257 @@
+"""One project, from owed to handed over: read, plan, fetch, and give the publisher what changes."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Sequence
+
+import msgspec
+
+from heliostat import names
+from heliostat.config import Config
+from heliostat.errors import HeliostatError, Missing, Refused, UpstreamError, printable
+from heliostat.mirror.claims import Claims
+from heliostat.mirror.doomed import held_paths
+from heliostat.mirror.files import FileCollector, Ready
+from heliostat.mirror.inventory import Inventory, take_inventory
+from heliostat.mirror.metadata import Answers, MetadataReader
+from heliostat.mirror.provenance import ProvenanceFetcher
+from heliostat.mirror.publish import Item, Publisher, tombstones_for
+from heliostat.mirror.removals import Removals
+from heliostat.mirror.report import Counters
+from heliostat.mirror.tally import Tally
+from heliostat.mirror.wanted import Wanted, held_files, wanted_files
+from heliostat.model import DistFile, ProjectPage
+from heliostat.pages.links import file_link
+from heliostat.pages.render import project_html, project_json
+from heliostat.state.ledger import Ledger
+from heliostat.state.rows import Failed, Fate, PathRow, Published, Row
+from heliostat.store.threads import Keeper, in_thread
+from heliostat.store.tree import Publication, Tree
+
+log = logging.getLogger(__name__)
+
+
+class ProjectSync:
+    """Synchronises projects; an upstream fault concerns its project alone, a store fault comes out."""
+
+    def __init__(
+        self,
+        config: Config,
+        tree: Tree,
+        ledger: Ledger,
+        keeper: Keeper,
+        publisher: Publisher,
+        *,
+        reader: MetadataReader,
+        files: FileCollector,
+        provenance: ProvenanceFetcher | None,
+        removals: Removals,
+        counters: Counters,
+        tally: Tally,
+    ) -> None:
+        self._config, self._tree, self._ledger, self._keeper = config, tree, ledger, keeper
+        self._publisher, self._reader, self._files = publisher, reader, files
+        self._provenance, self._removals, self._counters, self._tally = provenance, removals, counters, tally
+        self._claims = Claims()
+
+    async def sync(self, row: Row) -> None:
+        """Bring one owed project up to date, or record why not.  Raises StoreError, StateError."""
+        try:
+            await self._sync(row)
+        except Missing as error:
+            if error.url.endswith(f"/simple/{row.name}/"):
+                await self._missing(row, error)
+            else:
+                await self._fail(row, error)
+        except Refused as error:
+            await self._block(row, error)
+        except UpstreamError as error:
+            await self._fail(row, error)
+
+    async def _sync(self, row: Row) -> None:
+        answers = await self._reader.read(row)
+        self._removals.another_answered(row.name)
+        if answers is None:
+            await self._keeper(self._ledger.touch, row.name, time.time())
+            self._tally.unchanged += 1
+            self._counters.projects_done += 1
+            return
+        inventory = await in_thread(None, take_inventory, self._tree, row.name, row.published)
+        open_paths = await self._keeper(self._open_paths, row)
+        held = held_files(inventory.page, inventory.document)
+        wanted = wanted_files(answers.page, answers.document, held, allow_unhashed=self._config.upstream.allow_unhashed)
+        keys = [want.key for want in wanted]
+        await self._claims.take(row.name, keys)
+        try:
+            item = await self._prepare(row, answers, inventory, open_paths, wanted)
+        except BaseException:
+            self._claims.release(row.name, keys)
+            raise
+
+        def done() -> None:
+            self._counters.projects_done += 1
+            self._claims.release(row.name, keys)
+            log.info("%s: published, serial %s", row.name, answers.serial)
+
+        item.done = done
+        await self._publisher.submit(item)
+
+    def _open_paths(self, row: Row) -> dict[str, set[str]]:
+        """Paths with an open fate of this project, by kind."""
+        withheld = self._ledger.paths.of_project(row.name, "withheld")
+        return {
+            "incoming": {r.path for r in self._ledger.paths.of_project(row.name, "incoming")},
+            "withheld": {r.path for r in withheld},
+            "withheld-release": {r.path for r in withheld if r.fate == "withhold-release"},
+        }
+
+    def _settled(self, row: Row, page: ProjectPage, open_paths: dict[str, set[str]]) -> set[str]:
+        """Withheld paths whose quarantine ended: they come back, or go for good."""
+        if page.quarantined:
+            return set()
+        if row.hint == "settled":
+            return open_paths["withheld"]
+        return open_paths["withheld"] - open_paths["withheld-release"]
+
+    async def _prepare(
+        self, row: Row, answers: Answers, inventory: Inventory, open_paths: dict[str, set[str]], wanted: list[Wanted]
+    ) -> Item:
+        item = Item(name=row.name, publication=Publication(name=row.name))
+        assert item.publication is not None
+        before = held_paths(row.name, held_files(inventory.page, inventory.document))
+        ours = before | open_paths["incoming"]
+        ready = await self._files.collect(row, item, wanted, inventory, ours, open_paths["withheld"])
+        listed = [self._entry(one) for one in ready if one.want.listed]
+        page = msgspec.structs.replace(answers.page, files=tuple(listed), serial=answers.serial)
+        provenance = await self._fetch_provenance(row, item.publication, page)
+        after = {one.path for one in ready} | {names.sidecar_path(o.path) for o in ready if o.sidecar} | provenance
+        dropped = sorted(ours - after)
+        fate = _fate(row, page)
+        item.doomed = [PathRow(path, row.name, "doomed", fate, answers.serial) for path in dropped]
+        item.doomed += [
+            PathRow(path, row.name, "doomed", "unlink", answers.serial)
+            for path in sorted(self._settled(row, page, open_paths) - after)
+        ]
+        if fate == "unlink":
+            gone = [path for path in dropped if path in before]
+            item.tombstones = tombstones_for(row.name, gone, answers.serial, "no longer listed upstream")
+        item.restored = [PathRow(path, row.name, "withheld") for path in open_paths["withheld"] & after]
+        self._fill(item.publication, page, answers, inventory)
+        if answers.stuck:
+            self._tally.stuck.append(row.name)
+        self._tally.published(row, item.publication, files_removed=len([p for p in dropped if p in before]))
+        item.outcome = self._outcome(row, answers, page, ready)
+        return item
+
+    def _fill(self, publication: Publication, page: ProjectPage, answers: Answers, inventory: Inventory) -> None:
+        """Only what differs from what is shown is written."""
+        shown = inventory.shown
+        json_page, html_page = project_json(page), project_html(page)
+        if shown is None or shown.json_page != json_page:
+            publication.json_page = json_page
+        if shown is None or shown.html_page != html_page or not shown.html_is_one:
+            publication.html_page = html_page
+        if answers.body is None:
+            publication.drop_document = shown is not None and (shown.document is not None or shown.link_right)
+            return
+        if shown is None or shown.document != answers.body:
+            publication.document = answers.body
+        publication.link_missing = shown is None or not shown.link_right
+
+    def _outcome(self, row: Row, answers: Answers, page: ProjectPage, ready: Sequence[Ready]) -> Published:
+        display = answers.document.display_name if answers.document else None
+        return Published(
+            name=row.name,
+            display=display if display and _same_project(display, row.name) else row.display,
+            wanted_serial=row.wanted_serial,
+            accepted_serial=max(row.wanted_serial, answers.serial or 0),
+            page_serial=answers.serial,
+            state="quarantined" if page.quarantined else "current",
+            files=len(ready),
+            bytes=sum(one.want.size or 0 for one in ready),
+            policy="",
+            page_etag=answers.page_etag,
+            document_etag=answers.document_etag,
+            checked_at=time.time(),
+            extra=any(not one.want.listed for one in ready),
+            stuck=answers.stuck,
+        )
+
+    def _entry(self, one: Ready) -> DistFile:
+        """The file as our page lists it: verified hashes, a relative link, and a sidecar only where there is one."""
+        file = one.want.file
+        hashes = dict(file.hashes)
+        if one.sha256:
+            hashes = {"sha256": one.sha256, **hashes}
+        return msgspec.structs.replace(
+            file,
+            url=file_link(one.path),
+            hashes=hashes,
+            core_metadata=one.sidecar or file.core_metadata,
+        )
+
+    async def _fetch_provenance(self, row: Row, publication: Publication, page: ProjectPage) -> set[str]:
+        if self._provenance is None or page.quarantined:
+            return set()
+        placements, paths = await self._provenance.fetch(row.name, page.files, refresh=row.why == "sweep")
+        publication.placements += placements
+        return paths
+
+    # -- failures -----------------------------------------------------------------------------------------------
+
+    async def _missing(self, row: Row, error: Missing) -> None:
+        """The page answers 404: gone, if there is a second sign; otherwise owed."""
+        outcome = self._removals.judge(row, error, time.time(), self._due(row))
+        if outcome is not None:
+            await self._submit_failure(row, outcome)
+        else:
+            self._counters.projects_done += 1
+
+    async def _fail(self, row: Row, error: HeliostatError) -> None:
+        log.warning("%s: %s", row.name, error)
+        await self._submit_failure(
+            row,
+            Failed(
+                name=row.name,
+                wanted_serial=row.wanted_serial,
+                state="failing",
+                error=str(error),
+                due_at=self._due(row),
+            ),
+        )
+
+    async def _block(self, row: Row, error: Refused) -> None:
+        log.warning("%s: blocked: %s", row.name, error)
+        await self._submit_failure(
+            row,
+            Failed(name=row.name, wanted_serial=row.wanted_serial, state="blocked", error=str(error), due_at=None),
+        )
+
+    async def _submit_failure(self, row: Row, outcome: Failed) -> None:
+        self._counters.projects_failed += 1
+        self._counters.projects_done += 1
+        await self._publisher.submit(Item(name=row.name, outcome=outcome))
+
+    def _due(self, row: Row) -> float:
+        """Doubling pauses with jitter, between ``retry-first`` and ``retry-most`` seconds."""
+        mirror = self._config.mirror
+        pause = min(mirror.retry_most, mirror.retry_first * 2 ** min(row.attempts, 30))
+        return time.time() + float(pause) * random.uniform(0.75, 1.25)
+
+
+def _fate(row: Row, page: ProjectPage) -> Fate:
+    """What becomes of files that the page lists no more: a quarantine may be lifted, a removal is for good."""
+    if page.quarantined:
+        return "withhold"
+    return "withhold-release" if row.hint == "release-quarantined" else "unlink"
+
+
+def _same_project(display: str, name: str) -> bool:
+    try:
+        return names.normalise(display) == name
+    except Refused:
+        log.warning("%s: the document calls it %s", name, printable(display))
+        return False

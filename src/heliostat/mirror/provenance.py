@@ -1,0 +1,119 @@
+"""Provenance objects (PEP 740): mutable, without a digest, but what they say about their file can be checked."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from heliostat.errors import Invalid, Refused
+from heliostat.mirror.report import Counters
+from heliostat.mirror.tally import Tally
+from heliostat.mirror.wanted import provenance_path
+from heliostat.model import DistFile, ProjectName
+from heliostat.names import quote_filename
+from heliostat.store.disk import Operations
+from heliostat.store.staging import Stager
+from heliostat.store.threads import in_thread
+from heliostat.store.tree import Placement
+from heliostat.upstream.client import Upstream
+
+_LIMIT = 8 << 20
+_ACCEPT = "application/vnd.pypi.integrity.v1+json, application/json;q=0.5"
+
+
+class _Envelope(msgspec.Struct):
+    statement: str
+
+
+class _Attestation(msgspec.Struct):
+    envelope: _Envelope
+
+
+class _Bundle(msgspec.Struct):
+    attestations: list[_Attestation]
+
+
+class _Provenance(msgspec.Struct):
+    attestation_bundles: list[_Bundle]
+    version: int = 1
+
+
+class _Subject(msgspec.Struct):
+    name: str = ""
+    digest: dict[str, str] = {}
+
+
+class _Statement(msgspec.Struct):
+    subject: list[_Subject] = []
+
+
+class ProvenanceFetcher:
+    """Fetches the provenance objects that a page links, once, and again when asked to refresh."""
+
+    def __init__(self, upstream: Upstream, disk: Operations, stager: Stager, counters: Counters, tally: Tally) -> None:
+        self._upstream, self._disk, self._stager = upstream, disk, stager
+        self._counters, self._tally = counters, tally
+
+    async def fetch(
+        self, name: ProjectName, files: Sequence[DistFile], *, refresh: bool
+    ) -> tuple[list[Placement], set[str]]:
+        """Stage what is missing (or everything, to refresh); also the paths that the page accounts for.
+
+        Raises UpstreamError, Refused, StoreError.
+        """
+        placements: list[Placement] = []
+        paths: set[str] = set()
+        for file in files:
+            if not file.provenance:
+                continue
+            path = provenance_path(name, file.provenance, file.filename)
+            paths.add(path)
+            there = await in_thread(None, self._disk.read, path)
+            if there is not None and not refresh:
+                continue
+            url = self._source(name, file.provenance, path, file.filename)
+            body = await self._upstream.fetch(url, limit=_LIMIT, accept=_ACCEPT)
+            check_provenance(body, url, file)
+            if body != there:
+                placements.append(Placement(await self._stager.put(body), path))
+                self._counters.files_done += 1
+                self._counters.bytes_done += len(body)
+                self._tally.files_added += 1
+                self._tally.bytes_fetched += len(body)
+        return placements, paths
+
+    def _source(self, name: ProjectName, url: str, path: str, filename: str) -> str:
+        """The page's own URL, or, where that is another index's (a mirror keeps it), the same object here."""
+        try:
+            self._upstream.check_url(url)
+        except Refused:
+            version = path.split("/")[3]
+            return (
+                f"{self._upstream.base}/integrity/{name}/{quote_filename(version)}/"
+                f"{quote_filename(filename)}/provenance"
+            )
+        return url
+
+
+def check_provenance(body: bytes, url: str, file: DistFile) -> None:
+    """Every attestation's statement must name the file and its SHA-256.  Raises Invalid."""
+    try:
+        decoded = msgspec.json.decode(body, type=_Provenance)
+        for bundle in decoded.attestation_bundles:
+            for attestation in bundle.attestations:
+                raw = base64.b64decode(attestation.envelope.statement, validate=True)
+                _check_statement(msgspec.json.decode(raw, type=_Statement), url, file)
+    except (msgspec.MsgspecError, binascii.Error, ValueError, RecursionError) as error:
+        raise Invalid(url, f"not a provenance object: {error}") from error
+
+
+def _check_statement(statement: Any, url: str, file: DistFile) -> None:
+    sha256 = file.hashes.get("sha256")
+    for subject in statement.subject:
+        if subject.name == file.filename and subject.digest.get("sha256") == sha256:
+            return
+    raise Invalid(url, f"the provenance object is not about {file.filename!r} with sha256 {sha256}")

@@ -1,0 +1,162 @@
+"""The durability batch: finished projects go into the tree and the ledger together, in an order that a kill respects.
+
+A batch is at most ``batch_projects`` projects or ``batch_seconds`` old.  For each batch:
+
+1. what will be placed (``incoming``) and what will be dropped (``doomed``) is recorded in the ledger;
+2. documents and pages are written under ``partial/`` beside the files that lie there already, and made durable;
+3. files, documents and links are renamed into place, and made durable;
+4. pages are renamed into place, documents that went away are removed, and both are made durable;
+5. the ledger records the projects; 6. doomed bytes go, each after a last look whether any page claims it.
+
+A kill between any two leaves pages that name only what is there, and rows that say what is open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from heliostat.errors import StoreError
+from heliostat.mirror.doomed import Reaper
+from heliostat.state.ledger import Ledger
+from heliostat.state.rows import Failed, PathRow, Published, Tombstone
+from heliostat.store.threads import Keeper
+from heliostat.store.tree import Publication, Tree
+
+log = logging.getLogger(__name__)
+
+
+class Item(msgspec.Struct, kw_only=True):
+    """One project's share of a batch."""
+
+    name: str
+    publication: Publication | None = None
+    #: Recorded with the batch; None for files that are placed ahead of their project's pages.
+    outcome: Published | Failed | None = None
+    doomed: list[PathRow] = []
+    #: Paths that turned out to be claimed by another project too.
+    shared: list[PathRow] = []
+    #: ``withheld`` rows that end because their bytes are offered again.
+    restored: list[PathRow] = []
+    tombstones: list[Tombstone] = []
+    #: Called on the event loop once the batch is durable.
+    done: Callable[[], None] | None = None
+
+
+class Publisher:
+    """Collects items and commits them in batches; ``failed`` holds the store's error once there was one."""
+
+    def __init__(
+        self, tree: Tree, ledger: Ledger, keeper: Keeper, *, projects: int, seconds: float, reserve: float
+    ) -> None:
+        self._tree, self._ledger, self._keeper = tree, ledger, keeper
+        self._projects, self._seconds, self._reserve = projects, seconds, reserve
+        self._reaper = Reaper(tree, ledger)
+        self._queue: asyncio.Queue[Item | None] = asyncio.Queue(maxsize=2 * projects)
+        self._flush = asyncio.Event()
+        self._number = 0
+
+    async def submit(self, item: Item) -> None:
+        """Hand over one item; waits while two batches are waiting already."""
+        await self._queue.put(item)
+
+    async def finish(self) -> None:
+        """Nothing more will come: :meth:`run` commits what is left and returns."""
+        await self._queue.put(None)
+
+    async def run(self) -> None:
+        """Commit batches until :meth:`finish`.  Raises StoreError or StateError, and then commits nothing more."""
+        ending = False
+        while not ending:
+            batch, ending = await self._collect()
+            if batch:
+                await self._keeper(self._commit, batch)
+                for item in batch:
+                    if item.done:
+                        item.done()
+
+    async def _collect(self) -> tuple[list[Item], bool]:
+        batch: list[Item] = []
+        deadline = None
+        while len(batch) < self._projects:
+            try:
+                if deadline is None:
+                    item = await self._queue.get()
+                    deadline = asyncio.get_running_loop().time() + self._seconds
+                else:
+                    async with asyncio.timeout_at(deadline):
+                        item = await self._queue.get()
+            except TimeoutError:
+                return batch, False
+            if item is None:
+                return batch, True
+            batch.append(item)
+        return batch, False
+
+    def _commit(self, batch: list[Item]) -> None:
+        self._number += 1
+        number, disk = self._number, self._tree.disk
+        publications = [item.publication for item in batch if item.publication]
+        self._refuse_full_disk(publications)
+        log.debug("batch %d: announcing %d projects", number, len(batch))
+        self._announce(batch)
+        if publications:
+            log.debug("batch %d: writing documents and pages", number)
+            documents = self._tree.stage_documents(publications)
+            pages = self._tree.stage_pages(publications)
+            disk.sync()
+            log.debug("batch %d: placing files", number)
+            self._tree.place(publications)
+            self._tree.place_documents(documents, publications)
+            if documents or any(p.placements or p.link_missing for p in publications):
+                disk.sync()
+            log.debug("batch %d: showing pages", number)
+            self._tree.show(pages)
+            self._tree.drop_documents(publications)
+            if pages or any(p.drop_document for p in publications):
+                disk.sync()
+        log.debug("batch %d: recording", number)
+        self._record(batch)
+        log.debug("batch %d: recorded", number)
+        self._reaper.reap([row for item in batch for row in item.doomed])
+
+    def _announce(self, batch: list[Item]) -> None:
+        rows = [row for item in batch for row in (*item.doomed, *item.shared)]
+        for item in batch:
+            if item.publication:
+                rows += [PathRow(p.target, item.name, "incoming") for p in item.publication.placements]
+        if rows:
+            with self._ledger.transaction():
+                self._ledger.paths.add(rows)
+
+    def _record(self, batch: list[Item]) -> None:
+        with self._ledger.transaction():
+            self._ledger.record(
+                [item.outcome for item in batch if item.outcome],
+                [tombstone for item in batch for tombstone in item.tombstones],
+            )
+            for item in batch:
+                if isinstance(item.outcome, Published):
+                    self._ledger.paths.clear_project(item.name, "incoming")
+                self._ledger.paths.clear(item.restored)
+
+    def _refuse_full_disk(self, publications: list[Publication]) -> None:
+        if not publications:
+            return
+        free, total, inodes = self._tree.disk.free()
+        if total and free < total * self._reserve:
+            raise StoreError(
+                "go on in", self._tree.disk.root, f"only {free} bytes free, less than [mirror] min-free keeps"
+            )
+        if inodes == 0:
+            raise StoreError("go on in", self._tree.disk.root, "no inodes free")
+
+
+def tombstones_for(project: str, paths: list[str], serial: int | None, reason: str) -> list[Tombstone]:
+    """One tombstone for each file that leaves a project which itself stays."""
+    now = time.time()
+    return [Tombstone(now, project, path, serial, reason) for path in paths]

@@ -1,0 +1,144 @@
+"""``heliostat rebuild``: pages, document links and ledger made anew from what is on disk, without the network.
+
+The JSON page says everything; where it is missing or damaged the HTML page or the document is read instead.  A file
+that a page lists and that is not there makes its project owed; nothing is ever removed here.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from heliostat import names
+from heliostat.errors import Invalid, Refused
+from heliostat.mirror.inventory import Inventory, take_inventory
+from heliostat.mirror.report import Counters
+from heliostat.mirror.wanted import wanted_files
+from heliostat.model import DistFile, Document, ProjectName, ProjectPage
+from heliostat.pages import parse_html
+from heliostat.pages.links import file_link, local_page_url, package_of
+from heliostat.pages.render import project_html, project_json
+from heliostat.state.ledger import Ledger
+from heliostat.store.tree import Publication, Shown, Tree
+
+log = logging.getLogger(__name__)
+
+_BATCH = 256
+
+
+def rebuild_tree(tree: Tree, ledger: Ledger, counters: Counters, stopped: Callable[[], bool]) -> int:
+    """Rebuild everything; how many projects were found.  Belongs to the keeper's thread.
+
+    A rebuild that was interrupted begins again at the next start.
+    """
+    ledger.begin_rebuild()
+    found = sorted(set(tree.disk.names("web/simple")) | set(tree.disk.names("web/json")))
+    counters.projects_total = len(found)
+    count = 0
+    for start in range(0, len(found), _BATCH):
+        if stopped():
+            return count
+        rows = []
+        for entry in found[start : start + _BATCH]:
+            row = _rebuild_project(tree, entry)
+            counters.projects_done += 1
+            if row is not None:
+                rows.append(row)
+        tree.disk.sync()
+        ledger.insert_rebuilt(rows)
+        count += len(rows)
+    ledger.end_rebuild(_checkpoint(tree))
+    return count
+
+
+def _rebuild_project(tree: Tree, entry: str) -> dict[str, object] | None:
+    try:
+        name = names.normalise(entry)
+    except Refused:
+        return None
+    if name != entry:
+        return None
+    inventory = take_inventory(tree, name, published=True)
+    page = inventory.page or _page_from_html(name, inventory.shown) or _page_from_document(name, inventory.document)
+    if page is None:
+        return None
+    missing = [path for file in page.files for path in _paths(file) if tree.disk.stat(path) is None]
+    _write(tree, name, page, inventory)
+    serial = page.serial
+    now = time.time()
+    return {
+        "name": name,
+        "display": inventory.document.display_name if inventory.document and inventory.document.display_name else name,
+        "wanted_serial": serial or 0,
+        "accepted_serial": 0 if missing else serial or 0,
+        "owed_serial": serial if missing else None,
+        "page_serial": serial,
+        "published": 1,
+        "due_at": now if missing else None,
+        "why": "retry" if missing else None,
+        "state": "pending" if missing else "quarantined" if page.quarantined else "current",
+        "error": f"{len(missing)} files are missing, for example {missing[0]}" if missing else None,
+        "files": len(page.files),
+        "bytes": sum(file.size or 0 for file in page.files),
+        "checked_at": now,
+    }
+
+
+def _page_from_html(name: ProjectName, shown: Shown | None) -> ProjectPage | None:
+    if shown is None or shown.html_page is None:
+        return None
+    try:
+        return parse_html.parse_project(shown.html_page, url=local_page_url(name), name=name)
+    except (Invalid, Refused) as error:
+        log.warning("%s: the HTML page cannot be read either: %s", name, error)
+        return None
+
+
+def _page_from_document(name: ProjectName, document: Document | None) -> ProjectPage | None:
+    if document is None:
+        return None
+    try:
+        wanted = wanted_files(ProjectPage(name=name), document, {}, allow_unhashed=False)
+    except Refused as error:
+        log.warning("%s: no page, and its document cannot be used: %s", name, error)
+        return None
+    files = tuple(msgspec.structs.replace(want.file, url=file_link(want.path)) for want in wanted if want.path)
+    return ProjectPage(name=name, files=files, versions=document.versions, serial=document.serial)
+
+
+def _paths(file: DistFile) -> list[str]:
+    path = package_of(file.url)
+    if path is None:
+        return []
+    paths = [path]
+    if file.core_metadata:
+        paths.append(names.sidecar_path(path))
+    return paths
+
+
+def _write(tree: Tree, name: ProjectName, page: ProjectPage, inventory: Inventory) -> None:
+    """Write what differs from what the page's model gives."""
+    relative = tuple(
+        msgspec.structs.replace(file, url=file_link(path)) for file in page.files if (path := package_of(file.url))
+    )
+    page = msgspec.structs.replace(page, files=relative)
+    shown = inventory.shown
+    assert shown is not None
+    json_page, html_page = project_json(page), project_html(page)
+    publication = Publication(
+        name=name,
+        json_page=json_page if shown.json_page != json_page else None,
+        html_page=html_page if shown.html_page != html_page or not shown.html_is_one else None,
+        link_missing=shown.document is not None and not shown.link_right,
+    )
+    staged = tree.stage_pages([publication])
+    tree.place_documents([], [publication])
+    tree.show(staged)
+
+
+def _checkpoint(tree: Tree) -> int | None:
+    text = (tree.disk.read("status") or b"").strip()
+    return int(text) if text.isdigit() and len(text) < 19 else None

@@ -1,0 +1,180 @@
+"""Removal needs two signs, and an implausible share of removals needs an operator.
+
+The 404 that counts is the Simple page's.  The second sign is a removal event that is the project's last event, or
+absence from a complete root list that is at least as new as what the row knows.  Where upstream has neither feed nor
+list, two 404s count, far enough apart and in different passes, while another project answers.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+
+import msgspec
+
+from heliostat.errors import Missing
+from heliostat.mirror.doomed import Reaper, claimed_paths
+from heliostat.state.ledger import Ledger
+from heliostat.state.rows import Failed, PathRow, Row, Tombstone
+from heliostat.store.tree import Tree
+
+log = logging.getLogger(__name__)
+
+_DAY = 86400.0
+#: A sliding day may take this share of the projects and this many, whichever is more...
+_SHARE, _COUNT = 0.01, 100
+#: ...but never more than half of a mirror of four or more.
+_SMALL = 4
+#: Projects withdrawn in one step.
+_AT_ONCE = 64
+
+
+class Removal(msgspec.Struct, frozen=True):
+    """One project that is to leave the mirror."""
+
+    row: Row
+    reason: str
+    state: str = "gone"
+
+
+class Removals:
+    """Collects what is to be removed during a pass; :func:`carry_out` acts at its end."""
+
+    def __init__(self, *, pass_number: int, confirm_seconds: float, two_looks: bool, named: bool) -> None:
+        self.confirmed: list[Removal] = []
+        #: Names that upstream does not have and we neither.
+        self.unknown: list[str] = []
+        self._pass_number, self._confirm_seconds = pass_number, confirm_seconds
+        self._two_looks, self._named = two_looks, named
+        self._answered: set[str] = set()
+
+    def another_answered(self, name: str) -> None:
+        """A project's page answered 200: upstream is not simply failing."""
+        if len(self._answered) < 2:
+            self._answered.add(name)
+
+    def judge(self, row: Row, error: Missing, now: float, due_at: float) -> Failed | None:
+        """None if the project is to be removed (or was never there); otherwise why its row stays owed."""
+        reason = self._second_sign(row, now)
+        if not row.published:
+            if reason is not None or (self._named and row.named and row.wanted_serial == 0):
+                self.unknown.append(row.name) if reason is None else self.confirmed.append(Removal(row, reason))
+                return None
+            return self._unconfirmed(row, error, now, due_at)
+        if reason is None:
+            return self._unconfirmed(row, error, now, due_at)
+        self.confirmed.append(Removal(row, reason))
+        return None
+
+    def _second_sign(self, row: Row, now: float) -> str | None:
+        if row.hint == "removed" and (row.hint_serial or 0) >= row.wanted_serial:
+            return f"removed upstream (serial {row.hint_serial})"
+        if row.absent_serial is not None and row.absent_serial >= row.wanted_serial:
+            return f"404, and absent from the root list of serial {row.absent_serial}"
+        if (
+            self._two_looks
+            and row.published
+            and row.missing_at is not None
+            and now - row.missing_at >= self._confirm_seconds
+            and row.missing_pass != self._pass_number
+            and self._answered - {row.name}
+        ):
+            return f"404 twice, {now - row.missing_at:.0f} s apart"
+        return None
+
+    def _unconfirmed(self, row: Row, error: Missing, now: float, due_at: float) -> Failed:
+        if row.published:
+            reason = f"{error.reason} without a second sign of removal"
+            log.warning("%s: %s; not removed on one sign, looking again", row.name, error)
+        else:
+            reason = "upstream has no such project (404)"
+            log.warning("%s: upstream has no such project (yet)", row.name)
+        return Failed(
+            name=row.name,
+            wanted_serial=row.wanted_serial,
+            state="failing",
+            error=reason,
+            due_at=min(due_at, now + self._confirm_seconds) if self._two_looks else due_at,
+            missing_at=now,
+            missing_pass=self._pass_number,
+        )
+
+
+def plausible(candidates: int, recent: int, published: int) -> bool:
+    """Whether ``candidates`` removals, after ``recent`` ones within a day, may go on without approval.
+
+    ``published`` counts the projects served before any of the candidates goes.
+    """
+    total = published + recent
+    removed = candidates + recent
+    if total >= _SMALL and removed * 2 > total:
+        return False
+    return removed <= _COUNT or removed <= total * _SHARE
+
+
+def split_by_guard(
+    confirmed: list[Removal], *, recent: int, published: int, allowed: int
+) -> tuple[list[Removal], list[Removal], bool]:
+    """(to carry out, to hold, whether those to carry out were approved).
+
+    Projects that were never published do not count: nothing of theirs is served.
+    """
+    counted = [removal for removal in confirmed if removal.row.published]
+    free = [removal for removal in confirmed if not removal.row.published]
+    if plausible(len(counted), recent, published):
+        return confirmed, [], False
+    return free + counted[:allowed], counted[allowed:], True
+
+
+def hold(removals: list[Removal]) -> list[Failed]:
+    """Ledger outcomes for removals that wait for approval."""
+    return [
+        Failed(
+            name=removal.row.name,
+            wanted_serial=removal.row.wanted_serial,
+            state="held",
+            error=f"removal waits for approval: {removal.reason}",
+            due_at=None,
+        )
+        for removal in removals
+    ]
+
+
+def carry_out(tree: Tree, ledger: Ledger, removals: list[Removal], *, approved: bool) -> int:
+    """Withdraw projects: pages first, bytes last, a tombstone each; returns how many files went.
+
+    Belongs to the keeper's thread.  A kill at any point leaves doomed rows, and the project owed or gone.
+    """
+    files = 0
+    reaper = Reaper(tree, ledger)
+    for start in range(0, len(removals), _AT_ONCE):
+        files += _carry_out_some(tree, ledger, reaper, removals[start : start + _AT_ONCE], approved=approved)
+    return files
+
+
+def _carry_out_some(tree: Tree, ledger: Ledger, reaper: Reaper, removals: list[Removal], *, approved: bool) -> int:
+    doomed: list[PathRow] = []
+    for removal in removals:
+        name = removal.row.name
+        paths = claimed_paths(tree, name) | {
+            row.path for kind in ("incoming", "withheld", "doomed") for row in ledger.paths.of_project(name, kind)
+        }
+        doomed += [PathRow(path, name, "doomed", "unlink", removal.row.wanted_serial) for path in sorted(paths)]
+    with ledger.transaction():
+        ledger.paths.add(doomed)
+    for removal in removals:
+        log.debug("removal: withdrawing %s", removal.row.name)
+        tree.withdraw(removal.row.name)
+    tree.disk.sync()
+    with ledger.transaction():
+        for removal in removals:
+            row = removal.row
+            serial = max(row.wanted_serial, row.absent_serial or 0)
+            stone = Tombstone(time.time(), row.name, None, serial, removal.reason, approved)
+            ledger.forget(row.name, state=removal.state, serial=serial, tombstones=[stone] if row.published else [])
+            ledger.paths.clear_project(row.name, "incoming")
+            ledger.paths.clear_project(row.name, "withheld")
+            log.info("%s: removed: %s", row.name, removal.reason)
+    log.debug("removal: removing bytes")
+    reaper.reap(doomed)
+    return len(doomed)

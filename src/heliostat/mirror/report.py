@@ -1,0 +1,121 @@
+"""What a pass says about itself: live counters for progress, and the summary that decides the exit code."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Counters(msgspec.Struct):
+    """Live figures of a pass, changed only by the event loop, read by whoever shows progress."""
+
+    phase: str = "starting"
+    #: Projects owed in this pass so far, and how many of them have been dealt with.
+    projects_total: int = 0
+    projects_done: int = 0
+    #: Projects that failed, or were blocked, in this pass.
+    projects_failed: int = 0
+    #: Release files, sidecars and provenance objects fetched; files known to be wanted.
+    files_done: int = 0
+    files_total: int = 0
+    bytes_done: int = 0
+    bytes_total: int = 0
+    requests: int = 0
+    retries: int = 0
+
+
+class Owed(msgspec.Struct, frozen=True):
+    """One project that this mirror owes its readers, and why."""
+
+    project: str
+    #: pending, failing, blocked or held
+    state: str
+    reason: str
+    attempts: int
+    wanted_serial: int
+    #: Seconds since the epoch of the next try; None when only a change or an operator can help.
+    due_at: float | None
+
+
+class Summary(msgspec.Struct, kw_only=True):
+    """The result of one pass.  Times are seconds since the epoch or seconds, sizes bytes."""
+
+    upstream: str
+    started: float
+    seconds: float = 0.0
+    upstream_serial: int | None = None
+    cursor: int = 0
+    checkpoint: int = 0
+    #: Projects whose pages this mirror serves.
+    projects: int = 0
+    added: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    removed: int = 0
+    files_added: int = 0
+    files_removed: int = 0
+    bytes_fetched: int = 0
+    requests: int = 0
+    retries: int = 0
+    #: Everything owed by state; ``owed`` lists the first thousand of them.
+    owed_by_state: dict[str, int] = {}
+    owed: list[Owed] = []
+    #: Accepted below the serial that the feed announced, after bounded tries.
+    stuck: list[str] = []
+    #: Names asked for that upstream does not have.
+    unknown: list[str] = []
+    #: Removals that wait for approval.
+    held: int = 0
+    interrupted: bool = False
+    #: Why no (complete) answer could be had from upstream; None when it answered.
+    unreachable: str | None = None
+    #: Why the store refused; None when it did not.
+    store_error: str | None = None
+
+    @property
+    def complete(self) -> bool:
+        """True when nothing is owed, held, unknown, and the pass ran to its end."""
+        return not (
+            any(self.owed_by_state.values())
+            or self.held
+            or self.unknown
+            or self.interrupted
+            or self.unreachable
+            or self.store_error
+        )
+
+
+class Plan(msgspec.Struct, kw_only=True):
+    """What a pass would do (``--dry-run``): sizes in bytes; free space and inodes of the mirror's file system."""
+
+    upstream: str
+    adds: list[str] = []
+    updates: list[str] = []
+    removals: list[str] = []
+    #: Projects that could not be looked at, with the reason.
+    problems: list[Owed] = []
+    files: int = 0
+    bytes: int = 0
+    free_bytes: int = 0
+    free_inodes: int = 0
+
+
+class Status(msgspec.Struct, kw_only=True):
+    """What ``heliostat status`` shows, read from the ledger without a lock."""
+
+    directory: str
+    upstream: str
+    upstream_serial: int | None
+    #: Seconds since the epoch when ``upstream_serial`` was seen.
+    upstream_seen: float | None
+    cursor: int
+    checkpoint: int
+    #: Start of the last complete poll, seconds since the epoch.
+    last_poll: float | None
+    #: Projects by state: current, pending, failing, blocked, held, excluded, quarantined, gone.
+    states: dict[str, int]
+    projects: int
+    files: int
+    bytes: int
+    owed: list[Owed]
+    #: Who holds the lock, when somebody does.
+    running: str | None = None

@@ -1,0 +1,179 @@
+"""A mirror, opened under its lock, and one pass of it: changes, owed projects, removals, root index, checkpoint."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import time
+from collections.abc import AsyncIterator, Sequence
+
+from heliostat import __version__
+from heliostat.config import Config, without_credentials
+from heliostat.errors import StateError, StoreError, UpstreamError
+from heliostat.mirror.doomed import Reaper
+from heliostat.mirror.lock import hold_lock
+from heliostat.mirror.onepass import Asked, Pass
+from heliostat.mirror.places import DATABASE, LOCK, state_directory
+from heliostat.mirror.rebuild import rebuild_tree
+from heliostat.mirror.report import Counters, Summary
+from heliostat.mirror.root import write_root
+from heliostat.mirror.rows import owed_of
+from heliostat.mirror.tally import Tally
+from heliostat.state.ledger import Ledger
+from heliostat.store.disk import Disk, Operations
+from heliostat.store.threads import Keeper
+from heliostat.store.tree import Tree
+from heliostat.upstream.client import Upstream
+
+log = logging.getLogger(__name__)
+
+_LISTED = 1000
+
+
+class Mirror:
+    """A mirror whose lock this process holds; made by :meth:`open`."""
+
+    def __init__(self, config: Config, disk: Operations, ledger: Ledger, keeper: Keeper, version: str) -> None:
+        self._config, self._version = config, version
+        self._ledger, self._keeper = ledger, keeper
+        self._tree = Tree(disk)
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def open(
+        cls, config: Config, *, version: str = __version__, disk: Operations | None = None, salvage: bool = False
+    ) -> AsyncIterator[Mirror]:
+        """Take the lock, open store and ledger, finish what an earlier process left.
+
+        Rebuilds the ledger from the tree when the database is gone over a tree that is not empty.  With ``salvage``
+        a database that cannot be used is moved aside first.
+        Raises MirrorLocked, StoreError, StateError.
+        """
+        directory, state = config.mirror.directory, state_directory(config)
+        if not os.path.isdir(directory):
+            raise StoreError("open", directory, "no such directory; make it, writable for this user")
+        _make_state_directory(state)
+        with hold_lock(f"{state}/{LOCK}"):
+            disk = disk or Disk(directory)
+            keeper = Keeper("heliostat-keeper")
+            try:
+                tree = Tree(disk)
+                await keeper(tree.prepare)
+                path = f"{state}/{DATABASE}"
+                gone = not os.path.exists(path)
+                full = gone and await keeper(_is_populated, tree)
+                ledger = await keeper(_open_ledger, path, salvage=salvage)
+                mirror = cls(config, disk, ledger, keeper, version)
+                try:
+                    if full or await keeper(ledger.get, "rebuilding"):
+                        log.warning("%s is missing over a tree that is not empty: rebuilding it from the pages", path)
+                        await mirror.rebuild(counters=Counters(), stop=asyncio.Event())
+                    await keeper(tree.clean_partial, downloads=False)
+                    await keeper(Reaper(tree, ledger).reap_leftovers)
+                    yield mirror
+                finally:
+                    await keeper(ledger.close)
+            finally:
+                keeper.close()
+
+    async def run(
+        self,
+        *,
+        names: Sequence[str] = (),
+        full: bool = False,
+        allow_removals: int = 0,
+        counters: Counters,
+        stop: asyncio.Event,
+        patient: bool = False,
+    ) -> Summary:
+        """One pass.  With ``names`` only those are synchronised, and scope, cursor and checkpoint stay as they are.
+
+        ``patient`` leaves projects that wait for their next try alone; otherwise everything owed is tried now.
+        Upstream's and the store's faults are told in the summary; raises UpstreamChanged, StateError.
+        """
+        wanted = Asked(tuple(names), full=full, allow_removals=allow_removals, patient=patient)
+        upstream = Upstream(self._config.upstream, version=self._version, counters=counters)
+        summary = Summary(upstream=upstream.base, started=time.time())
+        tally = Tally()
+        counters.phase = "asking upstream"
+        try:
+            async with upstream:
+                one = Pass(
+                    self._config, self._tree, self._ledger, self._keeper, upstream,
+                    asked=wanted, counters=counters, tally=tally, stop=stop,
+                )  # fmt: skip
+                summary.upstream_serial = await one.go(summary.started)
+        except UpstreamError as error:
+            summary.unreachable = str(error)
+        except StoreError as error:
+            summary.store_error = str(error)
+        summary.interrupted = stop.is_set()
+        await self._close_books(summary, counters, tally, checkpoint=not names)
+        return summary
+
+    async def rebuild(self, *, counters: Counters, stop: asyncio.Event) -> Summary:
+        """Make pages, links and ledger from what is on disk, without the network."""
+        summary = Summary(upstream=without_credentials(self._config.upstream.url[0]), started=time.time())
+        counters.phase = "rebuilding"
+        try:
+            await self._keeper(rebuild_tree, self._tree, self._ledger, counters, stop.is_set)
+            await self._keeper(write_root, self._tree, self._ledger, force=True)
+        except StoreError as error:
+            summary.store_error = str(error)
+        summary.interrupted = stop.is_set()
+        await self._close_books(summary, counters, Tally(), checkpoint=True)
+        return summary
+
+    async def _close_books(self, summary: Summary, counters: Counters, tally: Tally, *, checkpoint: bool) -> None:
+        """Fill the summary from the ledger and the counts."""
+        try:
+            states = await self._keeper(self._ledger.states)
+            owed = await self._keeper(self._ledger.owed, _LISTED)
+            summary.cursor = await self._keeper(lambda: self._ledger.cursor)
+            summary.checkpoint = await self._keeper(self._ledger.checkpoint)
+            summary.projects = await self._keeper(self._ledger.published_count)
+        except StateError as error:
+            summary.store_error = summary.store_error or str(error)
+            return
+        summary.owed = [owed_of(row) for row in owed]
+        summary.owed_by_state = {
+            state: states[state] for state in ("pending", "failing", "blocked", "held") if states.get(state)
+        }
+        summary.held = states.get("held", 0)
+        for field in ("added", "updated", "unchanged", "removed", "files_added", "files_removed", "bytes_fetched"):
+            setattr(summary, field, getattr(tally, field))
+        summary.stuck, summary.unknown = tally.stuck, tally.unknown
+        summary.requests, summary.retries = counters.requests, counters.retries
+        if checkpoint and summary.complete:
+            await self._keeper(self._tree.clean_partial, downloads=True)
+        counters.phase = "done"
+        summary.seconds = time.time() - summary.started
+
+
+def _open_ledger(path: str, *, salvage: bool) -> Ledger:
+    try:
+        return Ledger(path)
+    except StateError as error:
+        if not salvage or not os.path.exists(path):
+            raise
+        aside = f"{path}.unusable-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}"
+        log.warning("%s; moving it aside to %s", error, aside)
+        for suffix in ("", "-wal", "-shm"):
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(path + suffix, aside + suffix)
+        ledger = Ledger(path)
+        ledger.put(rebuilding=1)
+        return ledger
+
+
+def _make_state_directory(state: str) -> None:
+    try:
+        os.makedirs(state, exist_ok=True)
+    except OSError as error:
+        raise StoreError("make directory", state, error.strerror or str(error)) from error
+
+
+def _is_populated(tree: Tree) -> bool:
+    return bool(tree.disk.names("web/simple") or tree.disk.names("web/json"))

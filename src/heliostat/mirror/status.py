@@ -1,0 +1,49 @@
+"""What ``heliostat status`` tells: read from the ledger in one short transaction, without the lock."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+
+from heliostat.config import Config
+from heliostat.mirror.lock import holder_of
+from heliostat.mirror.places import DATABASE, LOCK, state_directory
+from heliostat.mirror.report import Status
+from heliostat.mirror.rows import owed_of
+from heliostat.state.database import explain, open_readonly
+from heliostat.state.queries import Queries
+
+_LISTED = 1000
+
+
+def read_status(config: Config) -> Status:
+    """Serials, counts and what is owed.  Raises StateError when there is no ledger to read."""
+    directory = state_directory(config)
+    path = f"{directory}/{DATABASE}"
+    connection = open_readonly(path)
+    try:
+        with contextlib.closing(connection):
+            connection.execute("BEGIN")
+            return _read(config, Queries(connection), holder_of(f"{directory}/{LOCK}"))
+    except sqlite3.Error as error:
+        raise explain(path, error) from error
+
+
+def _read(config: Config, queries: Queries, running: str | None) -> Status:
+    facts = queries.facts()
+    files, size = queries.totals()
+    return Status(
+        directory=config.mirror.directory,
+        upstream=str(facts.get("upstream") or config.upstream.url[0]),
+        upstream_serial=facts.get("upstream_serial"),
+        upstream_seen=facts.get("upstream_seen"),
+        cursor=queries.cursor,
+        checkpoint=queries.checkpoint(),
+        last_poll=facts.get("last_poll"),
+        states=queries.states(),
+        projects=queries.published_count(),
+        files=files,
+        bytes=size,
+        owed=[owed_of(row) for row in queries.owed(_LISTED)],
+        running=running,
+    )

@@ -1,0 +1,199 @@
+"""Pure planning: which files a project must have, where each belongs, and what is left of what was there.
+
+A file's place is made of a digest of its bytes.  Upstream's own content-addressed path is kept when its digits are
+the file's SHA-256, or its BLAKE2b-256 as upstream's document or our own hashing says; otherwise the SHA-256 decides.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from collections.abc import Mapping
+from urllib.parse import unquote, urlsplit
+
+import msgspec
+
+from heliostat import names
+from heliostat.errors import Refused
+from heliostat.model import CoreMetadata, DistFile, Document, DocumentFile, ProjectName, ProjectPage
+from heliostat.pages.links import package_of
+
+#: Hashes that decide about a file, the strongest first.
+_STRENGTH = ("sha256", "sha512", "sha384", "sha224", "blake2b_256", "sha1", "md5")
+
+
+_PROVENANCE = re.compile(r"/integrity/[^/]+/([^/]+)/[^/]+/provenance\Z")
+
+
+class Wanted(msgspec.Struct, frozen=True, kw_only=True):
+    """One file that the mirror must have."""
+
+    file: DistFile
+    #: On the index page; False for one that only the document lists.
+    listed: bool
+    #: ``web/packages/...`` when it is known before the bytes are.
+    path: str | None
+    #: Digits of upstream's path that are kept if they prove to be the BLAKE2b-256 of the bytes.
+    candidate: str | None
+    #: Where our own page has a file of this name, when nothing tells yet whether it is the same one.
+    maybe: str | None
+    #: All digests the bytes must have.
+    digests: dict[str, str]
+    mtime_ns: int | None
+
+    @property
+    def size(self) -> int | None:
+        return self.file.size
+
+    @property
+    def key(self) -> str:
+        """Names the bytes: two files with one key are the same file."""
+        if self.path:
+            return self.path
+        algorithm = strongest(self.digests)
+        return f"{algorithm}:{self.digests[algorithm]}/{self.file.filename}" if algorithm else self.file.url
+
+    @property
+    def partial(self) -> str | None:
+        """Where its download lies while it is in progress; None when it has no digest to be named by."""
+        algorithm = strongest(self.digests)
+        return names.partial_path(algorithm, self.digests[algorithm]) if algorithm else None
+
+    @property
+    def has_sidecar(self) -> bool:
+        return bool(self.file.core_metadata)
+
+    def path_for(self, computed: Mapping[str, str]) -> str:
+        """Where the bytes belong once their digests were computed."""
+        if self.path:
+            return self.path
+        if self.candidate and computed.get("blake2b_256") == self.candidate:
+            return names.package_path(self.candidate, self.file.filename)
+        return names.package_path(computed["sha256"], self.file.filename)
+
+
+class Held(msgspec.Struct, frozen=True):
+    """What our own page says is in place: a file's path and hashes, and its sidecar's."""
+
+    path: str
+    hashes: dict[str, str]
+    size: int | None
+    core_metadata: CoreMetadata
+    provenance: str | None
+
+
+def strongest(digests: Mapping[str, str]) -> str | None:
+    """The strongest algorithm among ``digests``."""
+    return next((algorithm for algorithm in _STRENGTH if algorithm in digests), None)
+
+
+def held_files(page: ProjectPage | None, extra: Document | None = None) -> dict[str, Held]:
+    """The files that our own page (and, where it lists more, our own document) puts in place, by file name."""
+    held: dict[str, Held] = {}
+    for file in page.files if page else ():
+        path = package_of(file.url)
+        if path is not None:
+            held[file.filename] = Held(path, file.hashes, file.size, file.core_metadata, file.provenance)
+    for entry in extra.files if extra else ():
+        digits = names.content_digits(entry.url)
+        if entry.filename not in held and digits is not None:
+            path = names.package_path(digits, entry.filename)
+            held[entry.filename] = Held(path, entry.hashes, entry.size, entry.core_metadata, None)
+    return held
+
+
+def wanted_files(
+    page: ProjectPage, document: Document | None, held: Mapping[str, Held], *, allow_unhashed: bool
+) -> list[Wanted]:
+    """Every file of the page and of the document.
+
+    Raises Refused for a name that cannot be a file, a file without any hash, or two files that claim one place.
+    """
+    described = {entry.filename: entry for entry in document.files} if document else {}
+    wanted = [_wanted(file, described.get(file.filename), held, listed=True) for file in page.files]
+    if not page.quarantined:
+        on_page = {file.filename for file in page.files}
+        wanted += [
+            _wanted(_as_dist_file(entry), entry, held, listed=False)
+            for filename, entry in described.items()
+            if filename not in on_page
+        ]
+    claims: dict[str, Wanted] = {}
+    for item in wanted:
+        if not item.digests and not allow_unhashed:
+            raise Refused("file", item.file.filename, "upstream gives no hash; [upstream] allow-unhashed would take it")
+        other = claims.setdefault(item.key, item)
+        if other is not item:
+            raise Refused("file", item.file.filename, f"claims the same place as {other.file.filename!r}")
+    return wanted
+
+
+def _wanted(file: DistFile, entry: DocumentFile | None, held: Mapping[str, Held], *, listed: bool) -> Wanted:
+    names.safe_filename(file.filename)
+    digests = dict(file.hashes)
+    if entry and not _contradict(digests, entry.hashes):
+        digests = {**entry.hashes, **digests}
+    sha256 = digests.get("sha256")
+    digits = names.content_digits(file.url)
+    ours = held.get(file.filename)
+    path = candidate = maybe = None
+    if digits is not None and digits in (sha256, digests.get("blake2b_256") if sha256 else None):
+        path = names.package_path(digits, file.filename)
+    elif ours and sha256 and ours.hashes.get("sha256") == sha256:
+        path = ours.path
+    elif digits is not None:
+        candidate, maybe = digits, ours.path if ours else None
+    elif sha256:
+        path = names.package_path(sha256, file.filename)
+    else:
+        maybe = ours.path if ours else None
+    when = file.upload_time or (entry.upload_time if entry else None)
+    size = file.size if file.size is not None else (entry.size if entry else None)
+    if size != file.size:
+        file = msgspec.structs.replace(file, size=size)
+    return Wanted(
+        file=file,
+        listed=listed,
+        path=path,
+        candidate=candidate,
+        maybe=maybe,
+        digests=digests,
+        mtime_ns=nanoseconds(when),
+    )
+
+
+def _contradict(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
+    return any(other[algorithm] != digest for algorithm, digest in one.items() if algorithm in other)
+
+
+def _as_dist_file(entry: DocumentFile) -> DistFile:
+    return DistFile(
+        filename=entry.filename,
+        url=entry.url,
+        hashes={name: digest for name, digest in entry.hashes.items() if name != "blake2b_256"},
+        size=entry.size,
+        upload_time=entry.upload_time,
+        requires_python=entry.requires_python,
+        yanked=entry.yanked,
+        core_metadata=entry.core_metadata,
+    )
+
+
+def nanoseconds(upload_time: str | None) -> int | None:
+    """An upload time (``yyyy-mm-ddThh:mm:ss[.ffffff][Z]``, UTC) in nanoseconds since the epoch; None if unusable."""
+    if not upload_time:
+        return None
+    try:
+        parsed = dt.datetime.fromisoformat(upload_time)
+    except ValueError:
+        return None
+    if parsed.tzinfo is None:
+        parsed = parsed.replace(tzinfo=dt.UTC)
+    micro = (parsed - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) // dt.timedelta(microseconds=1)
+    return micro * 1000 if 0 <= micro < 2**63 // 1000 else None
+
+
+def provenance_path(name: ProjectName, url: str, filename: str) -> str:
+    """Where the provenance object (PEP 740) that a page links as ``url`` belongs.  Raises Refused."""
+    found = _PROVENANCE.search(urlsplit(url).path)
+    return names.provenance_path(name, unquote(found.group(1)) if found else "unknown", filename)

@@ -1,0 +1,31 @@
+"""What the mirror holds, by project: everything, or the projects that the configuration names."""
+
+from __future__ import annotations
+
+import hashlib
+
+import msgspec
+
+from heliostat.model import ProjectName
+
+
+class Scope(msgspec.Struct, frozen=True):
+    """A set of projects.  ``names`` is empty when ``everything`` is true."""
+
+    everything: bool
+    names: frozenset[ProjectName] = frozenset()
+
+    def __contains__(self, name: object) -> bool:
+        return self.everything or name in self.names
+
+    @property
+    def empty(self) -> bool:
+        """Nothing was chosen at all."""
+        return not self.everything and not self.names
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes exactly when the scope does, so that a changed configuration takes effect on what is there."""
+        if self.everything:
+            return "everything"
+        return "names:" + hashlib.sha256("\n".join(sorted(self.names)).encode()).hexdigest()[:32]
