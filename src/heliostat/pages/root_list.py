@@ -240,10 +240,8 @@ class RootListParser:
             if at >= end:
                 break
             byte = buffer[at]
-            if byte == 0x5C:  # a backslash takes the next byte with it, which may not be there yet
-                if at + 1 >= end:
-                    break
-                at += 2
+            if byte == 0x5C:
+                at += 2  # a backslash takes the next byte with it, even one that is not there yet
                 continue
             at += 1
             if byte == 0x22:
