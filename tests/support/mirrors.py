@@ -1,0 +1,127 @@
+"""Mirrors in tests: a configuration whose waits are tiny, one pass of the real engine, and what lies on disk."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from heliostat.config import Config, MirrorConfig, UpstreamConfig
+from heliostat.fakeindex import FakeIndex
+from heliostat.mirror.report import Counters, Summary
+from heliostat.mirror.run import Mirror
+from heliostat.store.disk import Operations
+
+_MIRROR = {field.name for field in dataclasses.fields(MirrorConfig)}
+_UPSTREAM = {field.name for field in dataclasses.fields(UpstreamConfig)}
+
+
+def config_for(directory: str | os.PathLike[str], upstream: FakeIndex | str, **overrides: Any) -> Config:
+    """A mirror of ``upstream`` in ``directory``, which is made if need be.  Waits between tries are next to nothing.
+
+    ``overrides`` are fields of the ``[mirror]`` or the ``[upstream]`` section; without ``projects`` everything is
+    mirrored.  Times that end something that hangs are long: what a test wants to end soon, it shortens itself.
+    """
+    unknown = overrides.keys() - _MIRROR - _UPSTREAM
+    if unknown:
+        raise TypeError(f"no such settings: {sorted(unknown)}")
+    os.makedirs(directory, exist_ok=True)
+    url = upstream if isinstance(upstream, str) else upstream.url
+    hosts = () if isinstance(upstream, str) or not upstream.options.files_host else (upstream.files_host,)
+    mirror: dict[str, Any] = {
+        "directory": os.fspath(directory), "everything": not overrides.get("projects"), "min_free": 0.0,
+        "root_interval": 0.0, "batch_seconds": 0.02, "retry_first": 0.0, "retry_most": 0.0,
+        "confirm_seconds": 0.0, "shrink_seconds": 0.0,
+    }  # fmt: skip
+    source: dict[str, Any] = {
+        "url": (url,), "allow_http": True, "file_hosts": hosts, "retries": 3, "retry_delay": 0.0,
+        "retry_delay_most": 0.0, "connect_timeout": 20.0, "stall_timeout": 20.0, "metadata_timeout": 60.0,
+    }  # fmt: skip
+    mirror |= {key: value for key, value in overrides.items() if key in _MIRROR}
+    source |= {key: value for key, value in overrides.items() if key in _UPSTREAM}
+    return Config(mirror=MirrorConfig(**mirror), upstream=UpstreamConfig(**source), source="test")
+
+
+def changed(config: Config, **overrides: Any) -> Config:
+    """The same configuration with other values for some fields of either section."""
+    unknown = overrides.keys() - _MIRROR - _UPSTREAM
+    if unknown:
+        raise TypeError(f"no such settings: {sorted(unknown)}")
+    mirror = {key: value for key, value in overrides.items() if key in _MIRROR}
+    source = {key: value for key, value in overrides.items() if key in _UPSTREAM}
+    return dataclasses.replace(
+        config,
+        mirror=dataclasses.replace(config.mirror, **mirror),
+        upstream=dataclasses.replace(config.upstream, **source),
+    )
+
+
+async def run_pass(
+    config: Config,
+    *names: str,
+    full: bool = False,
+    allow_removals: int = 0,
+    patient: bool = False,
+    counters: Counters | None = None,
+    stop: asyncio.Event | None = None,
+    disk: Operations | None = None,
+) -> Summary:
+    """Open the mirror, run one pass (of ``names``, or of all), close it.  Raises what the engine raises."""
+    async with Mirror.open(config, disk=disk) as mirror:
+        return await mirror.run(
+            names=names,
+            full=full,
+            allow_removals=allow_removals,
+            patient=patient,
+            counters=counters or Counters(),
+            stop=stop or asyncio.Event(),
+        )
+
+
+async def complete_pass(config: Config, *names: str, **options: Any) -> Summary:
+    """:func:`run_pass`, and the summary must say that nothing is owed."""
+    summary = await run_pass(config, *names, **options)
+    assert summary.complete, summary
+    return summary
+
+
+async def rebuild(config: Config, *, salvage: bool = True) -> Summary:
+    """``heliostat rebuild``."""
+    async with Mirror.open(config, salvage=salvage) as mirror:
+        return await mirror.rebuild(counters=Counters(), stop=asyncio.Event())
+
+
+class Found(NamedTuple):
+    """What lies at one path; ``link`` is what a symbolic link holds."""
+
+    inode: int
+    mtime_ns: int
+    size: int
+    link: str | None
+
+
+def listing(directory: str | os.PathLike[str], *, without: Iterable[str] = ()) -> dict[str, Found]:
+    """Every file and link below ``directory`` by its relative path, except those in ``without``."""
+    root, left_out, found = Path(directory), set(without), {}
+    for folder, _, files in os.walk(root):
+        for name in files:
+            path = Path(folder, name)
+            relative = path.relative_to(root).as_posix()
+            if relative not in left_out:
+                info = path.lstat()
+                link = os.readlink(path) if path.is_symlink() else None
+                found[relative] = Found(info.st_ino, info.st_mtime_ns, info.st_size, link)
+    return found
+
+
+def rewritten(before: dict[str, Found], after: dict[str, Found]) -> set[str]:
+    """Paths that are new, gone, or not the same file with the same time any more."""
+    return {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)}
+
+
+def owed_names(summary: Summary) -> Sequence[str]:
+    """The projects that a summary lists as owed."""
+    return [one.project for one in summary.owed]

@@ -1,0 +1,153 @@
+"""The real nginx, as the distribution installs it, running ``configs/nginx.conf`` on a loopback port.
+
+The configuration is used as it is but for the two marked lines: ``listen`` and ``root``.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from support.places import NOBODY, group_of
+
+REPOSITORY = Path(__file__).parents[2]
+CONFIG = REPOSITORY / "configs" / "nginx.conf"
+SCRIPT = REPOSITORY / "configs" / "heliostat.js"
+
+# What Debian's nginx.conf has around a site, without its fixed paths; plus one worker, and a log that tests can read.
+_MAIN = """
+{load_module}
+{user}
+daemon off;
+worker_processes 1;
+pid nginx.pid;
+error_log stderr warn;
+events {{ worker_connections 256; }}
+http {{
+    client_body_temp_path tmp; proxy_temp_path tmp; fastcgi_temp_path tmp; uwsgi_temp_path tmp; scgi_temp_path tmp;
+    sendfile on;
+    tcp_nopush on;
+    types_hash_max_size 2048;
+    include {mime_types};
+    # what a host's configuration may say for its other sites
+    gzip on;
+    gzip_types text/css;
+    default_type text/x-other;
+    gzip_static on;
+    gzip_min_length 0;
+    autoindex on;
+    charset koi8-r;
+    open_file_cache max=1000;
+    open_file_cache_valid 600s;
+    log_format requests "$request_method $request_uri $status";
+    access_log access.log requests;
+    include heliostat.conf;
+}}
+"""
+
+
+@dataclass(frozen=True)
+class Nginx:
+    """A running nginx: its base URL, without a final slash, and its access log."""
+
+    url: str
+    access_log: Path
+
+    def requests(self) -> list[str]:
+        """``METHOD TARGET STATUS`` of every request so far.
+
+        A line is written before the worker (there is one) looks at its next request: ask something first to have them all.
+        """
+        return self.access_log.read_text().splitlines()
+
+
+@contextmanager
+def running_nginx(web_root: str | Path, *, unprivileged: bool = False) -> Iterator[str]:
+    """Serve ``web_root`` by :func:`nginx_server`; gives the base URL, without a final slash."""
+    with nginx_server(web_root, unprivileged=unprivileged) as server:
+        yield server.url
+
+
+@contextmanager
+def nginx_server(
+    web_root: str | Path, *, unprivileged: bool = False, replace: dict[str, str] | None = None, njs: bool = True
+) -> Iterator[Nginx]:
+    """Serve ``web_root`` with ``configs/nginx.conf`` and further replacements in it, each of which must occur once.
+
+    ``unprivileged`` runs the workers as nobody when the tests run as root; the web root must be readable to all then
+    (see :func:`support.places.open_directory`).  ``njs=False`` leaves the module unloaded.
+    """
+    with tempfile.TemporaryDirectory(prefix="heliostat-nginx-") as directory, socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(128)
+        prefix, port = Path(directory), listener.getsockname()[1]
+        user = (NOBODY if unprivileged else "root") if os.geteuid() == 0 else ""
+        if user == NOBODY:
+            os.chown(prefix, pwd.getpwnam(NOBODY).pw_uid, -1)
+        _write_prefix(prefix, web_root, port, user=user, replace=replace or {}, njs=njs)
+        # nginx takes over listening sockets named in $NGINX, as in a binary upgrade: no race for the port, and clients
+        # may connect at once.
+        command = [executable(), "-p", str(prefix), "-c", "nginx.conf", "-e", "stderr"]
+        environ = {**os.environ, "NGINX": f"{listener.fileno()};"}
+        passed = (listener.fileno(),)
+        test = subprocess.run(
+            [*command, "-t"], env=environ, pass_fds=passed, capture_output=True, text=True, check=False
+        )
+        if test.returncode or "[warn]" in test.stderr:
+            raise AssertionError(f"nginx -t:\n{test.stderr}")
+        with (prefix / "stderr").open("wb") as errors:
+            process = subprocess.Popen(command, env=environ, pass_fds=passed, stderr=errors)
+        try:
+            yield Nginx(f"http://127.0.0.1:{port}", prefix / "access.log")
+            status = process.poll()
+            if status is not None:
+                raise AssertionError(f"nginx ended with {status}:\n{(prefix / 'stderr').read_text()}")
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def executable() -> str:
+    """The nginx to test with; its absence is a failure, as for every test that is marked ``outside``."""
+    found = shutil.which("nginx", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
+    if found is None:
+        raise AssertionError("nginx is not installed (Debian: apt install nginx libnginx-mod-http-js)")
+    return found
+
+
+def _write_prefix(
+    prefix: Path, web_root: str | Path, port: int, *, user: str, replace: dict[str, str], njs: bool
+) -> None:
+    text = CONFIG.read_text()
+    lines = {"listen 80;": f"listen 127.0.0.1:{port};", "root /srv/pypi/web;": f"root {web_root};"}
+    for old, new in (lines | replace).items():
+        if text.count(old) != 1:
+            raise AssertionError(f"{CONFIG.name} has {old!r} {text.count(old)} times, not once")
+        text = text.replace(old, new)
+    (prefix / "heliostat.conf").write_text(text)
+    shutil.copy(SCRIPT, prefix / "heliostat.js")
+    main = _MAIN.format(
+        user=f"user {user} {group_of(user)};" if user else "",
+        load_module=f"load_module {compiled_in('modules-path')}/ngx_http_js_module.so;" if njs else "",
+        mime_types=compiled_in("conf-path").with_name("mime.types"),
+    )
+    (prefix / "nginx.conf").write_text(main)
+    (prefix / "tmp").mkdir()
+
+
+def compiled_in(option: str) -> Path:
+    """A path that the installed nginx was built with."""
+    shown = subprocess.run([executable(), "-V"], capture_output=True, text=True, check=True).stderr
+    found = re.search(rf"--{option}=(\S+)", shown)
+    if found is None:
+        raise AssertionError(f"nginx -V tells no {option}:\n{shown}")
+    return Path(found[1])

@@ -1,0 +1,26 @@
+"""An Upstream for tests: short limits, no pauses."""
+
+import dataclasses
+from typing import Any
+
+from heliostat.config import UpstreamConfig
+from heliostat.upstream.client import Upstream
+from heliostat.upstream.pace import Clock
+from heliostat.upstream.session import OwnTally
+
+#: Long enough for a busy machine, short enough for a test that waits for it.
+SHORT = 0.25
+
+
+def config(*urls: str, **changes: Any) -> UpstreamConfig:
+    """Plain HTTP allowed, no pause before another try, and limits that no test reaches unless it sets them."""
+    base = UpstreamConfig(
+        url=urls, allow_http=True, retries=3, retry_delay=0.0, connect_timeout=20, stall_timeout=20, metadata_timeout=20
+    )
+    return dataclasses.replace(base, **changes)
+
+
+def upstream(
+    *urls: str, clock: Clock | None = None, tally: OwnTally | None = None, version: str = "1.2.3", **changes: Any
+) -> Upstream:
+    return Upstream(config(*urls, **changes), version=version, clock=clock, counters=tally, rng=lambda: 1.0)
