@@ -199,6 +199,14 @@ def test_plain_http_needs_consent() -> None:
     )
 
 
+@pytest.mark.parametrize("value", ["", "  ", "me\\r\\nX-Evil: 1", "\\u202e", "a\\u0000b"])
+def test_texts_are_one_plain_line(value: str) -> None:
+    assert load(upstream('contact = "me@index.example"')).upstream.contact == "me@index.example"
+    assert problems(upstream(f'contact = "{value}"')) == [
+        "h.toml:4: [upstream] contact: is empty or holds a control character; write plain text, or leave the key out"
+    ]
+
+
 def test_a_list_of_sources() -> None:
     loaded = load(upstream('url = ["https://one.example/", "https://two.example/path/"]'))
     assert loaded.upstream.url == ("https://one.example", "https://two.example/path")

@@ -1,0 +1,8 @@
+"""``python -m heliostat``."""
+
+import sys
+
+from heliostat.cli.main import main
+
+if __name__ == "__main__":
+    sys.exit(main())

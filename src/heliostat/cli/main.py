@@ -1,0 +1,150 @@
+"""The command line: finds the command, and turns whatever comes out of it into a message and an exit code.
+
+Every command's module is imported when it is asked for, and imports what is heavy when it runs.
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+import json
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from heliostat import __version__
+from heliostat.cli.exit_codes import ExitCode, Stopped, error_code, signal_code
+from heliostat.cli.format import plain
+from heliostat.cli.options import Options, common
+from heliostat.errors import ConfigError, HeliostatError, MirrorLocked
+
+#: Command to module, in the order in which help shows them.
+_COMMANDS = {
+    "mirror": "heliostat.cli.mirror",
+    "status": "heliostat.cli.status",
+    "config": "heliostat.cli.config_cmd",
+    "rebuild": "heliostat.cli.rebuild",
+    "serve": "heliostat.cli.serve",
+    "demo": "heliostat.cli.demo",
+}
+
+
+class _Commands(click.Group):
+    """A group whose commands are imported one at a time; each module calls its command ``command``."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - as above
+        if cmd_name not in _COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(_COMMANDS[cmd_name]).command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in _COMMANDS and not args[0].startswith("-"):
+            import difflib
+
+            close = difflib.get_close_matches(args[0], _COMMANDS, n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            raise click.UsageError(f"No such command {args[0]!r}.{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="heliostat", message="%(prog)s %(version)s")
+@common
+def cli() -> None:
+    """Keep a complete, verified, static mirror of a Python package index.
+
+    heliostat demo shows all of it in a minute, without a network.
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command line and returns its exit code.  Never raises."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    options = Options()
+    try:
+        try:
+            code = int(_run(arguments, options) or 0)
+            print(end="", flush=True)
+        except (click.ClickException, HeliostatError) as error:
+            code = _fail(error, options)
+        except Stopped as error:
+            code = signal_code(error.number)
+            _say(str(error))
+        except click.Abort:
+            code = ExitCode.INTERRUPTED
+    except KeyboardInterrupt:
+        code = ExitCode.INTERRUPTED
+    except BrokenPipeError:
+        code = options.code
+    except Exception as error:
+        code = _unexpected(error, options)
+    return _close(code)
+
+
+def _run(arguments: Sequence[str] | None, options: Options) -> int | None:
+    """Runs the command; click's own ``main`` would turn interrupts and closed pipes into exit codes of its own."""
+    try:
+        with cli.make_context(
+            "heliostat", list(sys.argv[1:] if arguments is None else arguments), obj=options
+        ) as context:
+            result: int | None = cli.invoke(context)
+            return result
+    except click.exceptions.Exit as done:
+        return done.exit_code
+
+
+def _fail(error: click.ClickException | HeliostatError, options: Options) -> int:
+    """One clear message; the exit code."""
+    if isinstance(error, click.ClickException):
+        error.show()
+        return ExitCode.USAGE
+    code = options.code = error_code(error)
+    lines = error.problems if isinstance(error, ConfigError) else (str(error),)
+    if options.json:
+        result = {"error": type(error).__name__, "message": str(error), "problems": list(lines), "exit_code": int(code)}
+        print(json.dumps(result), flush=True)
+    if not (options.quiet and isinstance(error, MirrorLocked)):
+        _say("\n".join(plain(line) for line in lines))
+    return code
+
+
+def _unexpected(error: Exception, options: Options) -> int:
+    if options.verbose:
+        import traceback
+
+        _say(traceback.format_exc().rstrip())
+    first = next(iter(str(error).splitlines()), "")
+    _say(
+        f"unexpected {type(error).__name__}: {plain(first)}\n"
+        "heliostat: this is a defect, please report it with the command's output under --verbose "
+        "(CONTRIBUTING.md says where)"
+    )
+    return ExitCode.UNEXPECTED
+
+
+def _say(text: str) -> None:
+    """A message on standard error; nothing at all when nobody listens there."""
+    try:
+        print(f"heliostat: {text}", file=sys.stderr, flush=True)
+    except (OSError, ValueError):
+        pass
+
+
+def _close(code: int) -> int:
+    """Leaves nothing for the interpreter to flush into a pipe that is closed, which would change the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            print(end="", file=stream, flush=True)
+        except (OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    return int(code)

@@ -1,0 +1,128 @@
+"""Results in words: what a pass did, what it would do, how the mirror stands."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from heliostat.cli import format as fmt
+
+if TYPE_CHECKING:
+    from heliostat.mirror.report import Owed, Plan, Status, Summary
+
+#: Lines of one list that are printed; --json has all there are.
+_MOST = 100
+
+
+def summary_lines(summary: Summary) -> list[str]:
+    """The closing summary of a pass."""
+    changes = (
+        f"{fmt.counted(summary.added, 'project')} added, {fmt.number(summary.updated)} updated, "
+        f"{fmt.number(summary.removed)} removed, {fmt.number(summary.unchanged)} unchanged"
+    )
+    files = (
+        f"{fmt.number(summary.files_added)} added, {fmt.number(summary.files_removed)} removed; "
+        f"{fmt.size(summary.bytes_fetched)} fetched in {fmt.duration(summary.seconds)} "
+        f"({fmt.rate(summary.bytes_fetched, summary.seconds)}), {fmt.counted(summary.requests, 'request')}, "
+        f"{fmt.counted(summary.retries, 'retry', 'retries')}"
+    )
+    reached = f"complete to serial {summary.checkpoint}{_behind(summary.upstream_serial, summary.checkpoint)}"
+    lines = [
+        f"{_verdict(summary)}: {changes}",
+        f"files: {files}",
+        f"mirror: {fmt.counted(summary.projects, 'project')}, {reached}",
+    ]
+    if summary.store_error is not None:
+        lines.append(f"store: {fmt.plain(summary.store_error)}")
+    if summary.unreachable is not None:
+        lines.append(f"upstream: {fmt.plain(summary.unreachable)}")
+    if summary.held:
+        lines.append(
+            f"held: {fmt.counted(summary.held, 'removal')} wait for approval; if upstream really removed them: "
+            f"heliostat mirror --once --allow-removals {summary.held}"
+        )
+    lines += _listed("not known to upstream", summary.unknown)
+    lines += _listed("accepted although older than announced", summary.stuck)
+    return lines + owed_lines(summary.owed, summary.owed_by_state)
+
+
+def _verdict(summary: Summary) -> str:
+    if summary.interrupted:
+        return "interrupted"
+    return "complete" if summary.complete else "incomplete"
+
+
+def _behind(upstream: int | None, checkpoint: int) -> str:
+    if upstream is None:
+        return ""
+    return f" of {upstream}" if upstream > checkpoint else ""
+
+
+def _listed(title: str, names: Sequence[str]) -> list[str]:
+    if not names:
+        return []
+    lines = [f"{title}: {fmt.number(len(names))}"]
+    lines += [f"  {fmt.plain(name)}" for name in names[:_MOST]]
+    return lines + _rest(len(names) - _MOST)
+
+
+def _rest(count: int) -> list[str]:
+    return [f"  and {fmt.number(count)} more"] if count > 0 else []
+
+
+def owed_lines(owed: Sequence[Owed], by_state: dict[str, int]) -> list[str]:
+    """What is owed and why, one project a line."""
+    total = max(sum(by_state.values()), len(owed))
+    if not total:
+        return []
+    states = ", ".join(f"{fmt.number(count)} {state}" for state, count in sorted(by_state.items()) if count)
+    lines = [f"owed: {states or fmt.number(total)}"]
+    lines += [
+        f"  {fmt.plain(item.project)}  {item.state}: {fmt.plain(item.reason)}{_again(item)}" for item in owed[:_MOST]
+    ]
+    return lines + _rest(total - min(len(owed), _MOST))
+
+
+def _again(item: Owed) -> str:
+    if item.due_at is None:
+        return ""
+    wait = item.due_at - time.time()
+    tried = f", tried {fmt.counted(item.attempts, 'time')}" if item.attempts else ""
+    return f" ({'next try in ' + fmt.duration(wait) if wait > 0 else 'due now'}{tried})"
+
+
+def plan_lines(plan: Plan) -> list[str]:
+    """What a pass would do."""
+    lines = (
+        _listed("would add", plan.adds) + _listed("would update", plan.updates) + _listed("would remove", plan.removals)
+    )
+    lines.append(
+        f"would fetch {fmt.counted(plan.files, 'file')}, {fmt.size(plan.bytes)}; "
+        f"free: {fmt.size(plan.free_bytes)}, {fmt.counted(plan.free_inodes, 'inode')}"
+    )
+    return lines + owed_lines(plan.problems, {})
+
+
+def status_lines(status: Status) -> list[str]:
+    """How the mirror stands."""
+    upstream = "unknown" if status.upstream_serial is None else str(status.upstream_serial)
+    behind = 0 if status.upstream_serial is None else max(status.upstream_serial - status.checkpoint, 0)
+    states = ", ".join(f"{fmt.number(count)} {state}" for state, count in sorted(status.states.items()) if count)
+    rows = [
+        ("mirror", status.directory),
+        ("upstream", f"{status.upstream}, serial {upstream} seen {fmt.moment(status.upstream_seen)}"),
+        ("complete to", f"serial {status.checkpoint}{f', {fmt.number(behind)} behind' if behind else ''}"),
+        ("changes read", f"to serial {status.cursor}"),
+        ("last poll", fmt.moment(status.last_poll)),
+        (
+            "holds",
+            f"{fmt.counted(status.projects, 'project')}, {fmt.counted(status.files, 'file')}, {fmt.size(status.bytes)}",
+        ),
+        ("states", states or "no projects"),
+        ("running", status.running or "no"),
+    ]
+    width = max(len(title) for title, _ in rows)
+    lines = [f"{title:{width}}  {fmt.plain(text)}" for title, text in rows]
+    owed = {state: status.states.get(state, 0) for state in ("pending", "failing", "blocked", "held")}
+    return lines + owed_lines(status.owed, owed)

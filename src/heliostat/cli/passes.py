@@ -1,0 +1,58 @@
+"""What the commands that write to the mirror have in common: opening it, an event loop, the closing summary."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import msgspec
+
+from heliostat import __version__
+from heliostat.cli import running
+from heliostat.cli.exit_codes import exit_code
+from heliostat.cli.logging_setup import set_up_logging
+from heliostat.cli.messages import summary_lines
+from heliostat.cli.options import Options
+from heliostat.cli.output import show
+from heliostat.cli.progress import showing
+from heliostat.cli.running import Stop
+from heliostat.config import Config
+from heliostat.mirror.report import Counters, Summary
+from heliostat.mirror.run import Mirror
+
+_Result = TypeVar("_Result")
+
+
+def with_mirror(
+    config: Config,
+    options: Options,
+    work: Callable[[Mirror, Stop], Awaitable[_Result]],
+    *,
+    daemon: bool = False,
+    salvage: bool = False,
+) -> tuple[_Result, int | None]:
+    """Runs ``work`` on the opened mirror; its result, and the number of the signal that asked it to end, if one did.
+
+    ``salvage`` opens it even when its ledger cannot be used.
+    """
+    set_up_logging(options, daemon=daemon)
+
+    async def opened(stop: Stop) -> tuple[_Result, int | None]:
+        async with Mirror.open(config, version=__version__, salvage=salvage) as mirror:
+            return await work(mirror, stop), stop.number
+
+    return running.run(opened)
+
+
+async def counted(options: Options, work: Callable[[Counters], Awaitable[_Result]]) -> _Result:
+    """Runs ``work`` with counters that are shown meanwhile."""
+    counters = Counters()
+    async with showing(counters, options):
+        return await work(counters)
+
+
+def report(summary: Summary, options: Options, *, stopped_by: int | None) -> int:
+    """Prints the closing summary; returns the exit code."""
+    code = exit_code(summary, stopped_by=stopped_by)
+    result = {**msgspec.to_builtins(summary), "complete": summary.complete}
+    return show(options, code, summary_lines(summary), result)
