@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
+from typing import Any
 
 import msgspec
 
@@ -64,7 +65,7 @@ class ChangeReader:
         await self._remember(facts, seen)
         return seen
 
-    async def _read(self, facts: dict[str, object], *, full: bool, restart: bool, now: float) -> Seen:
+    async def _read(self, facts: dict[str, Any], *, full: bool, restart: bool, now: float) -> Seen:
         if self._scope.everything:
             if self._list_first(facts, full=full, now=now):
                 return await self._by_list_or_feed(facts, now=now, restart=restart, full=full)
@@ -79,16 +80,16 @@ class ChangeReader:
             return await self._by_list(facts, now=now, restart=restart, full=full)
         return await self._named(facts, full=full or restart, now=now)
 
-    def _list_first(self, facts: dict[str, object], *, full: bool, now: float) -> bool:
+    def _list_first(self, facts: dict[str, Any], *, full: bool, now: float) -> bool:
         changes = self._config.upstream.changes
         if changes == "list" or full or not facts.get("cursor"):
             return True
         if changes == "feed":
             return False
-        age = now - float(facts.get("reconciled") or 0)  # type: ignore[arg-type]
+        age = now - float(facts.get("reconciled") or 0)
         return facts.get("feed") == "unsupported" or age > self._config.mirror.reconcile_hours * 3600
 
-    async def _by_list_or_feed(self, facts: dict[str, object], *, now: float, restart: bool, full: bool) -> Seen:
+    async def _by_list_or_feed(self, facts: dict[str, Any], *, now: float, restart: bool, full: bool) -> Seen:
         try:
             return await self._by_list(facts, now=now, restart=restart, full=full)
         except UpstreamError as error:
@@ -99,8 +100,8 @@ class ChangeReader:
 
     # -- the change feed ----------------------------------------------------------------------------------------
 
-    async def _by_feed(self, facts: dict[str, object], *, now: float) -> Seen:
-        cursor = int(facts.get("cursor") or 0)  # type: ignore[call-overload]
+    async def _by_feed(self, facts: dict[str, Any], *, now: float) -> Seen:
+        cursor = int(facts.get("cursor") or 0)
         head = await self._upstream.last_serial()
         self._check_head(head, cursor)
         if head == cursor:
@@ -129,12 +130,13 @@ class ChangeReader:
 
     # -- the root list ------------------------------------------------------------------------------------------
 
-    async def _by_list(self, facts: dict[str, object], *, now: float, restart: bool, full: bool) -> Seen:
-        cursor = int(facts.get("cursor") or 0)  # type: ignore[call-overload]
+    async def _by_list(self, facts: dict[str, Any], *, now: float, restart: bool, full: bool) -> Seen:
+        cursor = int(facts.get("cursor") or 0)
         etag = None if full or restart or not cursor else facts.get("root_etag")
         async with self._upstream.root_list(str(etag) if etag else None) as answer:
             if answer is None:
-                await self._keeper(self._ledger.put, reconciled=now)
+                if now - float(facts.get("reconciled") or 0) >= self._config.mirror.heartbeat:
+                    await self._keeper(self._ledger.put, reconciled=now)
                 return Seen(serial=cursor, by_list=True, idle=True)
             await self._keeper(self._ledger.intake.begin_list)
             highest = 0
@@ -143,7 +145,7 @@ class ChangeReader:
                 await self._keeper(self._ledger.intake.add_listed, batch, self._scope.__contains__)
             serial = answer.serial if answer.serial is not None else highest
             if not restart and not full:
-                self._check_head(serial, cursor, lagging=facts.get("feed") != "unsupported")
+                self._check_head(serial, cursor, lagging=self._feed_leads(facts))
             difference = await self._keeper(self._ledger.intake.finish_list, serial, now, everything=restart)
             await self._keeper(self._ledger.put, root_etag=answer.etag, reconciled=now)
         log.info(
@@ -152,9 +154,13 @@ class ChangeReader:
         )  # fmt: skip
         return Seen(serial=serial, by_list=True)
 
+    def _feed_leads(self, facts: dict[str, Any]) -> bool:
+        """Whether the cursor comes from a feed, which a list, cached for half an hour, may be behind."""
+        return self._config.upstream.changes == "auto" and facts.get("feed") != "unsupported"
+
     # -- named projects -----------------------------------------------------------------------------------------
 
-    async def _named(self, facts: dict[str, object], *, full: bool, now: float) -> Seen:
+    async def _named(self, facts: dict[str, Any], *, full: bool, now: float) -> Seen:
         """An allow-list: its names are followed by the feed where there is one, else each is asked after."""
         if self._config.upstream.changes != "list" and facts.get("feed") != "unsupported":
             try:
@@ -183,7 +189,7 @@ class ChangeReader:
 
     # -- identity -----------------------------------------------------------------------------------------------
 
-    def _check_identity(self, facts: dict[str, object], *, full: bool) -> bool:
+    def _check_identity(self, facts: dict[str, Any], *, full: bool) -> bool:
         """True when another upstream is confirmed by ``--full``."""
         known = facts.get("upstream")
         if known is None or known == self._upstream.base:
@@ -203,8 +209,10 @@ class ChangeReader:
             "confirm with 'heliostat mirror --once --full'"
         )
 
-    async def _remember(self, facts: dict[str, object], seen: Seen) -> None:
+    async def _remember(self, facts: dict[str, Any], seen: Seen) -> None:
         """Keep upstream's name and head; nothing is written when nothing moved."""
+        if facts.get("went_back") and not seen.idle:
+            await self._keeper(self._ledger.put, went_back=None)
         if facts.get("upstream") != self._upstream.base:
             await self._keeper(self._ledger.put, upstream=self._upstream.base)
         if seen.serial is not None and facts.get("upstream_serial") != seen.serial:

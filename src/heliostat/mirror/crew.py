@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
+from heliostat.errors import UpstreamError
 from heliostat.mirror.publish import Publisher
 from heliostat.state.rows import Row
 
@@ -27,24 +27,34 @@ async def run_crew(
     """Drain ``owed`` with ``size`` workers; what they finish is committed by ``publisher``.
 
     After ``stop`` nothing new begins, what is in flight is cancelled after a short grace, and everything that was
-    handed over is still committed.  The first store or state error cancels the rest and comes out.
+    handed over is still committed; so it is when upstream turns out to be down.  The first store or state error
+    cancels the rest and comes out.
     """
     publishing = asyncio.create_task(publisher.run())
     working = asyncio.create_task(_work(owed, sync, size, stop))
     stopping = asyncio.create_task(_stop_after_grace(stop, working))
+    finishing: asyncio.Task[None] | None = None
+    gone: UpstreamError | None = None
     try:
         await asyncio.wait([working, publishing], return_when=asyncio.FIRST_COMPLETED)
-        if publishing.done() and not working.done():
+        if publishing.done():
             working.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
+        try:
             await working
-        if not publishing.done():
-            await publisher.finish()
+        except UpstreamError as error:
+            gone = error
+        except asyncio.CancelledError:
+            if not (stop.is_set() or publishing.done()):
+                raise
+        finishing = asyncio.create_task(publisher.finish())
         await publishing
     finally:
-        for task in (stopping, working, publishing):
+        tasks = [task for task in (stopping, working, publishing, finishing) if task]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(stopping, working, publishing, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
+    if gone is not None:
+        raise gone
 
 
 async def _work(
@@ -71,10 +81,11 @@ async def _work(
             for _ in range(size):
                 crew.create_task(drain())
     except BaseExceptionGroup as group:
-        raise _first(group) from None
+        raise first_of(group) from None
 
 
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+def first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first exception that is not a group itself."""
     error: BaseException = group
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]

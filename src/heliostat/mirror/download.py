@@ -12,7 +12,16 @@ import contextlib
 import msgspec
 
 from heliostat import names
-from heliostat.errors import IntegrityError, Invalid, Missing, RateLimited, Refused, Unavailable, UpstreamError
+from heliostat.errors import (
+    IntegrityError,
+    Invalid,
+    Missing,
+    RateLimited,
+    Refused,
+    StoreError,
+    Unavailable,
+    UpstreamError,
+)
 from heliostat.mirror.report import Counters
 from heliostat.mirror.wanted import Wanted, strongest
 from heliostat.store.disk import Operations
@@ -52,9 +61,11 @@ class Downloader:
         tries: int,
         max_file: int | None,
         max_sidecar: int,
+        reserve: float,
     ) -> None:
         self._upstream, self._disk, self._stager, self._counters = upstream, disk, stager, counters
         self._tries, self._max_file, self._max_sidecar = tries, max_file, max_sidecar
+        self._reserve = reserve
 
     async def file(self, want: Wanted) -> Fetched:
         """One distribution file; resumes what an earlier try, or an earlier process, left."""
@@ -65,6 +76,7 @@ class Downloader:
         small = want.size is not None and want.size <= SMALL
         incoming = None
         if not small:
+            await in_thread(None, self._refuse_too_large_for_the_disk, want)
             path = want.partial or await self._stager.put(b"")
             incoming = Incoming(self._disk, path, algorithms)
         try:
@@ -72,6 +84,16 @@ class Downloader:
         finally:
             if incoming is not None:
                 await in_thread(None, incoming.close)
+
+    def _refuse_too_large_for_the_disk(self, want: Wanted) -> None:
+        """A file that would leave less free than is to be kept is not begun."""
+        free, total, _ = self._disk.free()
+        if total and free - (want.size or 0) < total * self._reserve:
+            raise StoreError(
+                f"keep {want.file.filename} ({want.size} bytes) in",
+                self._disk.root,
+                f"only {free} bytes free, and [mirror] min-free keeps {self._reserve:.0%}",
+            )
 
     async def sidecar(self, want: Wanted) -> Fetched:
         """A file's metadata sidecar (PEP 658), checked against every digest that upstream gives."""

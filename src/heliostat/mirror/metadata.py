@@ -13,6 +13,7 @@ from heliostat.config import Config
 from heliostat.errors import Missing, Stale, UpstreamError
 from heliostat.model import Document, ProjectName, ProjectPage
 from heliostat.state.rows import Row
+from heliostat.store.tree import Placement
 from heliostat.upstream.client import DocumentAnswer, PageAnswer, Upstream
 
 log = logging.getLogger(__name__)
@@ -34,6 +35,10 @@ class Answers(msgspec.Struct, frozen=True):
     document_etag: str | None
     #: Why less than announced was accepted; None when nothing was wrong.
     stuck: str | None = None
+    #: A large document, set aside under ``partial/``; ``body`` is None then.
+    staged: Placement | None = None
+    #: A large document that is the one shown already; ``body`` is None then.
+    unchanged: bool = False
 
 
 class Documents:
@@ -42,13 +47,16 @@ class Documents:
     def __init__(self, known: bool | None) -> None:
         self.available = known
         self._without = 0
+        #: Projects published without a document while it was not known yet whether there are any.
+        self.doubtful: list[ProjectName] = []
 
     def seen(self) -> None:
         self.available = True
 
-    def missing(self) -> None:
-        """A project with files answered 404 for its document."""
+    def missing(self, name: ProjectName) -> None:
+        """A project with files has no document, also when asked again."""
         self._without += 1
+        self.doubtful.append(name)
         if self.available is None and self._without >= _NO_DOCUMENTS:
             log.warning("upstream has no JSON documents (/pypi/NAME/json); going on with its Simple pages alone")
             self.available = False
@@ -85,7 +93,7 @@ class MetadataReader:
         for attempt in range(tries):
             try:
                 page, document = await self._both(row)
-                return self._agreed(row, page, document)
+                return self._agreed(row, page, document, final=attempt + 1 == tries)
             except (Stale, _Disagree, _DocumentMissing) as error:
                 if attempt + 1 < tries:
                     await self._upstream.back_off(attempt, None)
@@ -122,13 +130,13 @@ class MetadataReader:
             raise Stale(f"{self._upstream.base}/pypi/{row.name}/json", wanted, answer.serial)
         return answer
 
-    def _agreed(self, row: Row, page: PageAnswer, document: DocumentAnswer | None) -> Answers:
+    def _agreed(self, row: Row, page: PageAnswer, document: DocumentAnswer | None, *, final: bool) -> Answers:
         """Both must name the same files, unless their serials say that they always will differ."""
         if document is None:
             if page.page.files and not page.page.quarantined and self._documents.available is not False:
-                self._documents.missing()
-                if self._documents.available:
+                if self._documents.available or not final:
                     raise _DocumentMissing(f"{self._upstream.base}/pypi/{row.name}/json", "404, but the page has files")
+                self._documents.missing(row.name)
             return self._answers(page, None)
         on_page = {file.filename for file in page.page.files}
         in_document = {entry.filename for entry in document.document.files}

@@ -24,6 +24,7 @@ from heliostat.mirror.places import scope_of
 from heliostat.mirror.project import ProjectSync
 from heliostat.mirror.provenance import ProvenanceFetcher
 from heliostat.mirror.publish import Publisher
+from heliostat.mirror.reachability import Reachability
 from heliostat.mirror.removals import Removal, Removals, carry_out, hold, split_by_guard
 from heliostat.mirror.report import Counters
 from heliostat.mirror.root import write_last_modified, write_root, write_status
@@ -89,19 +90,35 @@ class Pass:
         if not self._asked.patient:
             await self._keeper(self._ledger.hasten, now)
         removals = await self._mirror(facts, seen, now)
-        await self._remove([*removals.confirmed, *excluded])
+        if not self._stop.is_set():
+            await self._remove([*removals.confirmed, *excluded])
         await self._keeper(self._drop_unknown, removals.unknown)
         if not self._stop.is_set():
-            self._counters.phase = "writing the root index"
-            await self._keeper(write_root, self._tree, self._ledger)
+            if self._root_is_due(facts, now):
+                self._counters.phase = "writing the root index"
+                await self._keeper(write_root, self._tree, self._ledger)
             if not self._only:
                 await self._finish_poll(facts, started, seen)
         return seen.serial
+
+    def _root_is_due(self, facts: dict[str, Any], now: float) -> bool:
+        """A daemon rewrites the root at its own pace; a single pass, and a removal, at once."""
+        written = float(facts.get("root_written") or 0)
+        age = now - written
+        return bool(
+            not self._asked.patient or self._tally.removed or age < 0 or age >= self._config.mirror.root_interval
+        )
 
     def _want_named(self, now: float) -> None:
         with self._ledger.transaction():
             for name, raw in self._only.items():
                 self._ledger.intake.want(raw, name, now, named=name not in self._scope, why="named")
+
+    def _want_again(self, names: list[ProjectName]) -> None:
+        """Projects published without a document, before another one showed that this upstream has documents."""
+        with self._ledger.transaction():
+            for name in names:
+                self._ledger.intake.reopen(name, time.time(), "its document is missing upstream")
 
     def _reconsider(self, now: float) -> None:
         """What waits for an operator is looked at again when the operator says so."""
@@ -163,6 +180,8 @@ class Pass:
         await self._crew(documents, removals, now)
         if documents.available is not None and facts.get("documents") != int(documents.available):
             await self._keeper(self._ledger.put, documents=int(documents.available))
+        if documents.available and documents.doubtful:
+            await self._keeper(self._want_again, documents.doubtful)
         return removals
 
     async def _crew(self, documents: Documents, removals: Removals, now: float) -> None:
@@ -173,9 +192,11 @@ class Pass:
             projects=mirror.batch_projects, seconds=mirror.batch_seconds, reserve=mirror.min_free,
         )  # fmt: skip
         stager = Stager(tree.disk)
+        reachability = Reachability()
         downloader = Downloader(
             self._upstream, tree.disk, stager, counters,
             tries=limits.retries, max_file=limits.max_file, max_sidecar=limits.max_sidecar,
+            reserve=mirror.min_free,
         )  # fmt: skip
         sync = ProjectSync(
             self._config, tree, ledger, keeper, publisher,
@@ -184,10 +205,13 @@ class Pass:
             provenance=ProvenanceFetcher(self._upstream, tree.disk, stager, counters, tally)
             if mirror.provenance
             else None,
-            removals=removals, counters=counters, tally=tally,
+            removals=removals, reachability=reachability, counters=counters, tally=tally,
         )  # fmt: skip
         try:
+            # stop, store faults and an upstream that is down end the crew; what it handed over is committed
             await run_crew(self._owed(now), sync.sync, publisher, size=mirror.projects_at_once, stop=self._stop)
+            if not self._stop.is_set():
+                reachability.check()
         finally:
             await stager.close()
             await keeper(tree.clean_partial, downloads=False)

@@ -19,6 +19,7 @@ from heliostat.mirror.inventory import Inventory, take_inventory
 from heliostat.mirror.metadata import Answers, MetadataReader
 from heliostat.mirror.provenance import ProvenanceFetcher
 from heliostat.mirror.publish import Item, Publisher, tombstones_for
+from heliostat.mirror.reachability import Reachability
 from heliostat.mirror.removals import Removals
 from heliostat.mirror.report import Counters
 from heliostat.mirror.tally import Tally
@@ -32,6 +33,9 @@ from heliostat.store.threads import Keeper, in_thread
 from heliostat.store.tree import Publication, Tree
 
 log = logging.getLogger(__name__)
+
+#: Documents above this (bytes) are not held in memory while files are fetched.
+_LARGE_DOCUMENT = 256 << 10
 
 
 class ProjectSync:
@@ -49,12 +53,14 @@ class ProjectSync:
         files: FileCollector,
         provenance: ProvenanceFetcher | None,
         removals: Removals,
+        reachability: Reachability,
         counters: Counters,
         tally: Tally,
     ) -> None:
         self._config, self._tree, self._ledger, self._keeper = config, tree, ledger, keeper
         self._publisher, self._reader, self._files = publisher, reader, files
         self._provenance, self._removals, self._counters, self._tally = provenance, removals, counters, tally
+        self._reachability = reachability
         self._claims = Claims()
 
     async def sync(self, row: Row) -> None:
@@ -70,10 +76,12 @@ class ProjectSync:
             await self._block(row, error)
         except UpstreamError as error:
             await self._fail(row, error)
+            self._reachability.failed(error)
 
     async def _sync(self, row: Row) -> None:
         answers = await self._reader.read(row)
         self._removals.another_answered(row.name)
+        self._reachability.answered()
         if answers is None:
             await self._keeper(self._ledger.touch, row.name, time.time())
             self._tally.unchanged += 1
@@ -81,6 +89,7 @@ class ProjectSync:
             return
         inventory = await in_thread(None, take_inventory, self._tree, row.name, row.published)
         open_paths = await self._keeper(self._open_paths, row)
+        answers = await self._set_aside(row, answers, inventory)
         held = held_files(inventory.page, inventory.document)
         wanted = wanted_files(answers.page, answers.document, held, allow_unhashed=self._config.upstream.allow_unhashed)
         keys = [want.key for want in wanted]
@@ -98,6 +107,16 @@ class ProjectSync:
 
         item.done = done
         await self._publisher.submit(item)
+
+    async def _set_aside(self, row: Row, answers: Answers, inventory: Inventory) -> Answers:
+        """A large document waits on disk, not in memory, until the project's files are there."""
+        body = answers.body
+        if body is None or len(body) <= _LARGE_DOCUMENT:
+            return answers
+        if inventory.shown is not None and inventory.shown.document == body:
+            return msgspec.structs.replace(answers, body=None, unchanged=True)
+        placement = await in_thread(None, self._tree.stage, body, names.document_path(row.name))
+        return msgspec.structs.replace(answers, body=None, staged=placement)
 
     def _open_paths(self, row: Row) -> dict[str, set[str]]:
         """Paths with an open fate of this project, by kind."""
@@ -154,10 +173,11 @@ class ProjectSync:
             publication.json_page = json_page
         if shown is None or shown.html_page != html_page or not shown.html_is_one:
             publication.html_page = html_page
-        if answers.body is None:
+        if answers.document is None:
             publication.drop_document = shown is not None and (shown.document is not None or shown.link_right)
             return
-        if shown is None or shown.document != answers.body:
+        publication.staged_document = answers.staged
+        if answers.body is not None and (shown is None or shown.document != answers.body):
             publication.document = answers.body
         publication.link_missing = shown is None or not shown.link_right
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from typing import Any
 import msgspec
 
 from heliostat.errors import Invalid, Refused
+from heliostat.mirror.crew import first_of
 from heliostat.mirror.report import Counters
 from heliostat.mirror.tally import Tally
 from heliostat.mirror.wanted import provenance_path
@@ -22,6 +24,8 @@ from heliostat.store.tree import Placement
 from heliostat.upstream.client import Upstream
 
 _LIMIT = 8 << 20
+#: Objects that one project fetches side by side.
+_AT_ONCE = 8
 _ACCEPT = "application/vnd.pypi.integrity.v1+json, application/json;q=0.5"
 
 
@@ -66,25 +70,40 @@ class ProvenanceFetcher:
         Raises UpstreamError, Refused, StoreError.
         """
         placements: list[Placement] = []
-        paths: set[str] = set()
-        for file in files:
-            if not file.provenance:
-                continue
-            path = provenance_path(name, file.provenance, file.filename)
-            paths.add(path)
-            there = await in_thread(None, self._disk.read, path)
-            if there is not None and not refresh:
-                continue
-            url = self._source(name, file.provenance, path, file.filename)
-            body = await self._upstream.fetch(url, limit=_LIMIT, accept=_ACCEPT)
-            check_provenance(body, url, file)
-            if body != there:
-                placements.append(Placement(await self._stager.put(body), path))
-                self._counters.files_done += 1
-                self._counters.bytes_done += len(body)
-                self._tally.files_added += 1
-                self._tally.bytes_fetched += len(body)
-        return placements, paths
+        paths = {
+            file.filename: provenance_path(name, file.provenance, file.filename) for file in files if file.provenance
+        }
+        todo = iter([file for file in files if file.provenance])
+
+        async def drain() -> None:
+            for file in todo:
+                placement = await self._one(name, file, paths[file.filename], refresh=refresh)
+                if placement is not None:
+                    placements.append(placement)
+
+        try:
+            async with asyncio.TaskGroup() as crew:
+                for _ in range(min(_AT_ONCE, len(paths))):
+                    crew.create_task(drain())
+        except BaseExceptionGroup as group:
+            raise first_of(group) from None
+        return placements, set(paths.values())
+
+    async def _one(self, name: ProjectName, file: DistFile, path: str, *, refresh: bool) -> Placement | None:
+        there = await in_thread(None, self._disk.read, path)
+        if there is not None and not refresh:
+            return None
+        assert file.provenance is not None
+        url = self._source(name, file.provenance, path, file.filename)
+        body = await self._upstream.fetch(url, limit=_LIMIT, accept=_ACCEPT)
+        check_provenance(body, url, file)
+        if body == there:
+            return None
+        self._counters.files_done += 1
+        self._counters.bytes_done += len(body)
+        self._tally.files_added += 1
+        self._tally.bytes_fetched += len(body)
+        return Placement(await self._stager.put(body), path)
 
     def _source(self, name: ProjectName, url: str, path: str, filename: str) -> str:
         """The page's own URL, or, where that is another index's (a mirror keeps it), the same object here."""

@@ -30,6 +30,10 @@ from heliostat.store.tree import Publication, Tree
 log = logging.getLogger(__name__)
 
 
+#: Bytes of pages and documents that wait to be written: a batch ends at half of it, and submitting waits beyond it.
+_MOST_HELD = 32 << 20
+
+
 class Item(msgspec.Struct, kw_only=True):
     """One project's share of a batch."""
 
@@ -57,11 +61,17 @@ class Publisher:
         self._projects, self._seconds, self._reserve = projects, seconds, reserve
         self._reaper = Reaper(tree, ledger)
         self._queue: asyncio.Queue[Item | None] = asyncio.Queue(maxsize=2 * projects)
-        self._flush = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+        self._held = 0
         self._number = 0
 
     async def submit(self, item: Item) -> None:
         """Hand over one item; waits while two batches are waiting already."""
+        await self._room.wait()
+        self._held += _weight(item)
+        if self._held >= _MOST_HELD:
+            self._room.clear()
         await self._queue.put(item)
 
     async def finish(self) -> None:
@@ -75,6 +85,8 @@ class Publisher:
             batch, ending = await self._collect()
             if batch:
                 await self._keeper(self._commit, batch)
+                self._held -= sum(_weight(item) for item in batch)
+                self._room.set()
                 for item in batch:
                     if item.done:
                         item.done()
@@ -82,7 +94,8 @@ class Publisher:
     async def _collect(self) -> tuple[list[Item], bool]:
         batch: list[Item] = []
         deadline = None
-        while len(batch) < self._projects:
+        weight = 0
+        while len(batch) < self._projects and weight < _MOST_HELD // 2:
             try:
                 if deadline is None:
                     item = await self._queue.get()
@@ -95,6 +108,7 @@ class Publisher:
             if item is None:
                 return batch, True
             batch.append(item)
+            weight += _weight(item)
         return batch, False
 
     def _commit(self, batch: list[Item]) -> None:
@@ -154,6 +168,15 @@ class Publisher:
             )
         if inodes == 0:
             raise StoreError("go on in", self._tree.disk.root, "no inodes free")
+
+
+def _weight(item: Item) -> int:
+    """Bytes that the item holds in memory."""
+    publication = item.publication
+    if publication is None:
+        return 0
+    parts = (publication.document, publication.json_page, publication.html_page)
+    return sum(len(part) for part in parts if part is not None)
 
 
 def tombstones_for(project: str, paths: list[str], serial: int | None, reason: str) -> list[Tombstone]:

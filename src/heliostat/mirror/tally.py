@@ -28,6 +28,7 @@ class Tally(msgspec.Struct):
             publication.json_page is not None
             or publication.html_page is not None
             or publication.document is not None
+            or publication.staged_document is not None
             or publication.drop_document
             or publication.placements
         )

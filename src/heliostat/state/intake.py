@@ -52,6 +52,15 @@ class Intake:
                 (name, display, now, why, named),
             )
 
+    def reopen(self, name: ProjectName, now: float, reason: str) -> None:
+        """A published project turns out to lack something: it is owed once more."""
+        with self._transaction():
+            self._connection.execute(
+                "UPDATE projects SET state = 'failing', due_at = ?, why = 'retry', error = ?,"
+                " owed_serial = coalesce(owed_serial, wanted_serial) WHERE name = ?",
+                (now, reason, name),
+            )
+
     def block(self, display: str, reason: str, serial: int | None) -> None:
         """Record a project whose very name is refused; its key is never used as a path."""
         key = "!" + display[:300]
@@ -153,7 +162,8 @@ class Intake:
             "INSERT INTO projects (name, display, wanted_serial, owed_serial, due_at, why, state, hint, hint_serial)"
             " VALUES (:name, :display, :serial, :serial, :now, 'new', 'pending', :hint, :serial)"
             " ON CONFLICT (name) DO UPDATE SET wanted_serial = max(wanted_serial, :serial),"
-            " owed_serial = coalesce(owed_serial, :serial), due_at = :now, why = CASE WHEN published THEN 'changed' ELSE 'new' END, state = 'pending',"
+            " owed_serial = coalesce(owed_serial, :serial), due_at = :now, state = 'pending',"
+            " why = CASE WHEN published THEN 'changed' ELSE 'new' END,"
             " hint = :hint, hint_serial = :serial, attempts = CASE WHEN :serial > wanted_serial THEN 0"
             " ELSE attempts END, absent_serial = NULL, missing_at = NULL, missing_pass = NULL"
             " WHERE :serial > accepted_serial AND :serial > coalesce(hint_serial, 0)",

@@ -39,6 +39,8 @@ class Publication(msgspec.Struct, kw_only=True):
     name: ProjectName
     placements: list[Placement] = []
     document: bytes | None = None
+    #: A document that lies under ``partial/`` already.
+    staged_document: Placement | None = None
     drop_document: bool = False
     link_missing: bool = False
     json_page: bytes | None = None
@@ -87,8 +89,9 @@ class Tree:
                 self.disk.replace(placement.staged, placement.target)
 
     def stage_documents(self, publications: Iterable[Publication]) -> list[Placement]:
-        """Write documents under ``partial/``."""
-        return [
+        """Write documents under ``partial/``, beside those that lie there already."""
+        publications = list(publications)
+        return [publication.staged_document for publication in publications if publication.staged_document] + [
             self.stage(publication.document, names.document_path(publication.name))
             for publication in publications
             if publication.document is not None

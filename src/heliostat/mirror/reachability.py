@@ -1,0 +1,37 @@
+"""Telling an upstream that is down from projects that fail: the first ends the pass, the second does not."""
+
+from __future__ import annotations
+
+from heliostat.errors import Unavailable, UpstreamError
+
+#: So many projects in a row that got no answer at all, and none that did: upstream is down.
+_IN_A_ROW = 10
+
+
+class Reachability:
+    """Watches what projects meet; any answer proves that upstream is there."""
+
+    def __init__(self) -> None:
+        self._in_a_row = 0
+        self._answered = False
+        self._last: UpstreamError | None = None
+
+    def answered(self) -> None:
+        """A project's metadata came."""
+        self._in_a_row = 0
+        self._answered = True
+
+    def failed(self, error: UpstreamError) -> None:
+        """A project failed.  Raises ``error`` when it is one too many of the kind that says upstream is down."""
+        if not isinstance(error, Unavailable):
+            self.answered()
+            return
+        self._last = error
+        self._in_a_row += 1
+        if self._in_a_row >= _IN_A_ROW:
+            raise error
+
+    def check(self) -> None:
+        """At the end: raises the last error if projects failed and not one was answered."""
+        if self._last is not None and not self._answered:
+            raise self._last
