@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 
-from heliostat.config import Config
+from heliostat.config import Config, without_credentials
 from heliostat.mirror.lock import holder_of
 from heliostat.mirror.places import DATABASE, LOCK, state_directory
 from heliostat.mirror.report import Status
@@ -34,7 +34,7 @@ def _read(config: Config, queries: Queries, running: str | None) -> Status:
     files, size = queries.totals()
     return Status(
         directory=config.mirror.directory,
-        upstream=str(facts.get("upstream") or config.upstream.url[0]),
+        upstream=str(facts.get("upstream") or without_credentials(config.upstream.url[0])),
         upstream_serial=facts.get("upstream_serial"),
         upstream_seen=facts.get("upstream_seen"),
         cursor=queries.cursor,
