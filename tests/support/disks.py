@@ -1,171 +1,240 @@
-"""Disks for tests: one that records every operation, to cut the power at any of them and look at what is left."""
+"""Disks for tests: one that records every operation, one that breaks, and what is left when the power goes."""
 
 from __future__ import annotations
 
 import os
 import random
-import shutil
+import sqlite3
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from heliostat.store.disk import Appender, Buffer, Disk, Entry
+from support.volume import Volume
 
 
-@dataclass
-class Step:
-    """One operation as it was done; ``data`` is what was written."""
+class Step(NamedTuple):
+    """One change as it was made; ``data`` is what was written, or the ledger that was committed."""
 
     verb: str
     arguments: tuple[str, ...]
     data: bytes = b""
 
 
-@dataclass
-class Record:
-    steps: list[Step] = field(default_factory=list)
+class WatchedDisk:
+    """A real disk; a subclass is asked before each change, and told after it.  Changes come one at a time."""
 
-    def add(self, verb: str, *arguments: str, data: Buffer = b"") -> None:
-        self.steps.append(Step(verb, arguments, bytes(data)))
-
-
-class RecordingDisk:
-    """A real disk that notes each change; reading is not noted."""
-
-    def __init__(self, root: str, record: Record) -> None:
-        self._disk, self.record = Disk(root), record
+    def __init__(self, root: str) -> None:
+        self._disk = Disk(root)
         self.root = self._disk.root
+        self.lock = threading.RLock()
+
+    def before(self, step: Step) -> None:
+        """May raise; then nothing is changed."""
+
+    def after(self, step: Step) -> None:
+        """It was done."""
+
+    def looked(self) -> None:
+        """Something was read."""
+
+    def _do(self, verb: str, *arguments: str, data: Buffer = b"") -> bool:
+        with self.lock:
+            step = Step(verb, arguments, bytes(data))
+            self.before(step)
+            parameters: tuple[object, ...] = arguments
+            if verb == "write":
+                parameters = (*arguments, data)
+            elif verb == "set_mtime":
+                parameters = (arguments[0], int(arguments[1]))
+            done = getattr(self._disk, verb)(*parameters)
+            if done is not False:
+                self.after(step)
+            return done is not False
 
     def write(self, path: str, data: Buffer) -> None:
-        self._disk.write(path, data)
-        self.record.add("write", path, data=data)
+        self._do("write", path, data=data)
 
     def append(self, path: str) -> Appender:
-        return _RecordingAppender(self._disk.append(path), path, self.record)
+        with self.lock:
+            new = self._disk.stat(path) is None
+            if new:
+                self.before(Step("create", (path,)))
+            appender = _WatchedAppender(self, self._disk.append(path), path)
+            if new:
+                self.after(Step("create", (path,)))
+            return appender
 
     def replace(self, source: str, target: str) -> None:
-        self._disk.replace(source, target)
-        self.record.add("replace", source, target)
+        self._do("replace", source, target)
 
     def link(self, source: str, target: str) -> None:
-        self._disk.link(source, target)
-        self.record.add("link", source, target)
+        self._do("link", source, target)
 
     def symlink(self, content: str, path: str) -> None:
-        self._disk.symlink(content, path)
-        self.record.add("symlink", content, path)
+        self._do("symlink", content, path)
 
     def unlink(self, path: str) -> bool:
-        done = self._disk.unlink(path)
-        if done:
-            self.record.add("unlink", path)
-        return done
+        return self._do("unlink", path)
 
     def make_directory(self, path: str) -> None:
-        self._disk.make_directory(path)
-        self.record.add("make_directory", path)
+        self._do("make_directory", path)
 
     def remove_directory(self, path: str) -> bool:
-        done = self._disk.remove_directory(path)
-        if done:
-            self.record.add("remove_directory", path)
-        return done
+        return self._do("remove_directory", path)
 
     def set_mtime(self, path: str, mtime_ns: int) -> None:
-        self._disk.set_mtime(path, mtime_ns)
-        self.record.add("set_mtime", path, str(mtime_ns))
+        self._do("set_mtime", path, str(mtime_ns))
+
+    def sync(self) -> None:
+        self._do("sync")
 
     def stat(self, path: str) -> Entry | None:
+        self.looked()
         return self._disk.stat(path)
 
     def read(self, path: str) -> bytes | None:
+        self.looked()
         return self._disk.read(path)
 
     def read_link(self, path: str) -> str | None:
+        self.looked()
         return self._disk.read_link(path)
 
     def names(self, path: str) -> list[str]:
+        self.looked()
         return self._disk.names(path)
 
     def free(self) -> tuple[int, int, int]:
+        self.looked()
         return self._disk.free()
 
-    def sync(self) -> None:
-        self._disk.sync()
-        self.record.add("sync")
 
-    def note(self, what: str, data: bytes = b"") -> None:
-        """Something outside the file system that is durable at once (a ledger commit)."""
-        self.record.add("note", what, data=data)
-
-
-class _RecordingAppender:
-    def __init__(self, appender: Appender, path: str, record: Record) -> None:
-        self._appender, self._path, self._record = appender, path, record
+class _WatchedAppender:
+    def __init__(self, disk: WatchedDisk, appender: Appender, path: str) -> None:
+        self._disk, self._appender, self._path = disk, appender, path
         self.size = appender.size
-        if not appender.size:
-            record.add("create", path)
 
     def write(self, data: Buffer) -> None:
-        self._appender.write(data)
-        self.size = self._appender.size
-        self._record.add("append", self._path, data=data)
+        with self._disk.lock:
+            step = Step("append", (self._path,), bytes(data))
+            self._disk.before(step)
+            self._appender.write(data)
+            self.size = self._appender.size
+            self._disk.after(step)
 
     def read_all(self) -> Iterator[bytes]:
         return self._appender.read_all()
 
     def truncate(self) -> None:
-        self._appender.truncate()
-        self.size = 0
-        self._record.add("truncate", self._path)
+        with self._disk.lock:
+            step = Step("truncate", (self._path,))
+            self._disk.before(step)
+            self._appender.truncate()
+            self.size = 0
+            self._disk.after(step)
 
     def close(self) -> None:
         self._appender.close()
 
 
-def replay_power_cut(record: Record, cut: int, root: str, chance: random.Random) -> bytes | None:
-    """Make in ``root`` what a disk may hold if the power went after ``cut`` steps; the last noted ledger.
+class RecordingDisk(WatchedDisk):
+    """Notes each change in ``steps``, and between them each state that the ledger at ``ledger`` had committed.
 
-    Everything before the last ``sync`` is there.  Of what came after it each step is there or not, at random;
-    data written after it may be missing or cut short even where its name is there.
+    What changes by itself at one time (a commit and a change on disk by two threads) is noted in either order.
     """
-    shutil.rmtree(root, ignore_errors=True)
-    os.makedirs(root)
-    disk = Disk(root)
-    steps = record.steps[:cut]
-    synced = max((number for number, step in enumerate(steps) if step.verb == "sync"), default=-1)
+
+    def __init__(self, root: str, ledger: str) -> None:
+        super().__init__(root)
+        self.steps: list[Step] = []
+        self._ledger, self._version = ledger, -1
+        self._connection: sqlite3.Connection | None = None
+
+    def before(self, step: Step) -> None:
+        self.looked()
+
+    def after(self, step: Step) -> None:
+        self.steps.append(step)
+
+    def looked(self) -> None:
+        """Note the ledger if something was committed since the last look."""
+        with self.lock:
+            if self._connection is None:
+                if not os.path.exists(self._ledger):
+                    return
+                self._connection = sqlite3.connect(self._ledger, check_same_thread=False, isolation_level=None)
+            (version,) = self._connection.execute("PRAGMA data_version").fetchone()
+            if version != self._version:
+                self._version = version
+                self.steps.append(Step("ledger", (), self._connection.serialize()))
+
+    def close(self) -> None:
+        """A last look at the ledger."""
+        with self.lock:
+            self.looked()
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+
+
+class Broken(Exception):
+    """What a :class:`BreakingDisk` raises: nothing that the engine expects."""
+
+
+class BreakingDisk(WatchedDisk):
+    """Does ``good`` changes; that one after them and every later one raises :class:`Broken`, clean-up included."""
+
+    def __init__(self, root: str, good: int) -> None:
+        super().__init__(root)
+        self.left = good
+
+    def before(self, step: Step) -> None:
+        if self.left <= 0:
+            raise Broken(step.verb)
+        self.left -= 1
+
+
+@dataclass
+class Cut:
+    """The power went after ``number`` steps: what is durable for certain, what may be, and the ledger."""
+
+    number: int
+    durable: Volume
+    pending: list[Step] = field(default_factory=list)
     ledger: bytes | None = None
-    for number, step in enumerate(steps):
-        if step.verb == "note":
+
+    def left(self, chance: random.Random) -> Volume:
+        """What the disk may hold: of the pending steps each was done or not, and data may be cut short or missing.
+
+        Stricter than real file systems are: they keep the order of at least some steps.
+        """
+        volume = self.durable.copy()
+        share = chance.random()
+        for step in self.pending:
+            if chance.random() < share:
+                data = step.data
+                if data and chance.random() < 0.5:
+                    data = data[: chance.randrange(len(data))]
+                # A step whose ground was lost is lost as well.
+                volume.apply(step.verb, step.arguments, data)
+        return volume
+
+
+def cuts(steps: list[Step], start: Volume | None = None) -> Iterator[Cut]:
+    """Every moment at which the power may go: before the first step (over ``start``), and after each."""
+    durable = start.copy() if start else Volume()
+    pending: list[Step] = []
+    ledger: bytes | None = None
+    yield Cut(0, durable)
+    for number, step in enumerate(steps, 1):
+        if step.verb == "ledger":
             ledger = step.data
-        elif number <= synced:
-            _apply(disk, step)
-        elif step.verb != "sync" and chance.random() < 0.6:
-            _apply_unsynced(disk, step, chance)
-    return ledger
-
-
-def _apply(disk: Disk, step: Step) -> None:
-    match step.verb:
-        case "write":
-            disk.write(step.arguments[0], step.data)
-        case "create" | "append" | "truncate":
-            file = disk.append(step.arguments[0])
-            if step.verb == "truncate":
-                file.truncate()
-            file.write(step.data)
-            file.close()
-        case "set_mtime":
-            disk.set_mtime(step.arguments[0], int(step.arguments[1]))
-        case "sync":
-            pass
-        case verb:
-            getattr(disk, verb)(*step.arguments)
-
-
-def _apply_unsynced(disk: Disk, step: Step, chance: random.Random) -> None:
-    if step.data and chance.random() < 0.5:
-        step = Step(step.verb, step.arguments, step.data[: chance.randrange(len(step.data))])
-    try:
-        _apply(disk, step)
-    except Exception:  # noqa: BLE001 - a step whose ground was lost is lost as well
-        return
+        elif step.verb == "sync":
+            for one in pending:
+                if not durable.apply(one.verb, one.arguments, one.data):
+                    raise AssertionError(f"the record cannot be replayed: {one[:2]}")
+            pending = []
+        else:
+            pending.append(step)
+        yield Cut(number, durable, list(pending), ledger)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 from heliostat.config import Config, MirrorConfig, UpstreamConfig
-from heliostat.fakeindex import FakeIndex
+from heliostat.fakeindex import FakeIndex, Index, Options
 from heliostat.mirror.report import Counters, Summary
 from heliostat.mirror.run import Mirror
 from heliostat.store.disk import Operations
@@ -125,3 +128,60 @@ def rewritten(before: dict[str, Found], after: dict[str, Found]) -> set[str]:
 def owed_names(summary: Summary) -> Sequence[str]:
     """The projects that a summary lists as owed."""
     return [one.project for one in summary.owed]
+
+
+class Followed:
+    """An index on loopback and the mirror that follows it."""
+
+    def __init__(self, index: Index, server: FakeIndex, config: Config) -> None:
+        self.index, self.server, self.config = index, server, config
+
+    @property
+    def directory(self) -> Path:
+        return Path(self.config.mirror.directory)
+
+    @property
+    def web(self) -> Path:
+        return self.directory / "web"
+
+    def configure(self, **overrides: Any) -> None:
+        """From now on other settings."""
+        self.config = changed(self.config, **overrides)
+
+    async def sync(self, *names: str, **options: Any) -> Summary:
+        """One pass, after which nothing may be owed."""
+        return await complete_pass(self.config, *names, **options)
+
+    async def attempt(self, *names: str, **options: Any) -> Summary:
+        """One pass, whatever comes of it."""
+        return await run_pass(self.config, *names, **options)
+
+    def listing(self) -> dict[str, Found]:
+        """All of the mirror but the lock, which every process signs."""
+        return listing(self.directory, without=(".lock",))
+
+    def page(self, name: str) -> dict[str, Any]:
+        """Our JSON page of a project, decoded."""
+        found: dict[str, Any] = json.loads((self.web / "simple" / name / "index.v1_json").read_bytes())
+        return found
+
+    def files(self, name: str) -> dict[str, Path]:
+        """Where the files on our page of a project lie, by their names."""
+        folder = self.web / "simple" / name
+        return {
+            file["filename"]: Path(os.path.normpath(folder / unquote(file["url"]))) for file in self.page(name)["files"]
+        }
+
+    def root(self) -> dict[str, dict[str, Any]]:
+        """Our root list by the names as displayed."""
+        root = json.loads((self.web / "simple" / "index.v1_json").read_bytes())
+        return {entry["name"]: entry for entry in root["projects"]}
+
+
+@asynccontextmanager
+async def following(
+    index: Index, directory: Path, options: Options | None = None, **overrides: Any
+) -> AsyncIterator[Followed]:
+    """``index`` served, and a mirror of it in ``directory`` that has not run yet."""
+    async with FakeIndex(index, options=options) as server:
+        yield Followed(index, server, config_for(directory, server, **overrides))

@@ -351,13 +351,14 @@ def write_small_tree(root: Path) -> None:
     (web / "pypi" / "foo" / "json").symlink_to("../../json/foo")
     _write(root, "/secret", b"secret")
     store = str(web) + STORE
-    os.symlink(root / "secret", store + "outside")
-    os.symlink("../../secret", web / "json" / "escaped")
+    # Links out of the web root have another owner than their target, as those have that came from elsewhere.
+    strange = root / "secret" if os.geteuid() == 0 else Path("/etc/passwd")
+    for link in (Path(store) / "outside", web / "json" / "escaped"):
+        link.symlink_to(strange if link.name == "outside" else os.path.relpath(strange, link.parent.resolve()))
+        if os.geteuid() == 0:
+            os.chown(link, 12345, 12345, follow_symlinks=False)
     os.symlink("loop", store + "loop")
     os.mkfifo(store + "fifo")
-    for link in (store + "outside", str(web / "json" / "escaped")):
-        if os.geteuid() == 0:  # as a link has it that came from elsewhere: another owner than its target
-            os.chown(link, 12345, 12345, follow_symlinks=False)
 
 
 def _write(root: Path, path: str, content: bytes | None = None) -> None:
