@@ -1,9 +1,10 @@
-"""First sync of many small files, then a poll that finds nothing new; beside curl fetching the same bytes.
+"""First sync of many small files, then a poll that finds nothing new; beside bandersnatch and curl.
 
-    python benchmarks/first_sync.py [--projects 2000] [--runs 3] [--directory /dev/shm]
+    python benchmarks/first_sync.py [--projects 2000] [--runs 7] [--directory /dev/shm] [--peers]
 
-Upstream is the fake index on loopback, a process of its own.  Figures are of whole processes, medians of the runs,
-which alternate.  ``polite`` is the default configuration; ``tuned`` sets bounds for an upstream of one's own.
+Upstream is the fake index on loopback, a process of its own.  Figures are of whole processes; the contestants take
+turns, and the ratios are medians over the turns, with their range.  "default" is the polite default configuration,
+"tuned" sets bounds for an upstream of one's own.  curl fetches the same URLs, 50 at a time, and keeps them as files.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import statistics
+from collections.abc import Callable
 
 from harness import (
     Run,
@@ -24,27 +27,39 @@ from harness import (
     upstream,
     urls_of_everything,
 )
+from peers import bandersnatch, bandersnatch_mirror
 
 TUNED = {"metadata_at_once": 32, "files_at_once": 64}
+TITLES = {
+    "default": "heliostat, default bounds",
+    "tuned": "heliostat, tuned bounds",
+    "bandersnatch": "bandersnatch, 10 workers",
+    "curl": "curl, 50 at once",
+    "poll": "heliostat, poll: nothing new",
+    "bandersnatch poll": "bandersnatch, run: nothing new",
+}
 
 
 def main() -> None:
     options = _options()
-    runs: dict[str, list[Run]] = {name: [] for name in ("polite", "tuned", "poll", "curl")}
+    runs: dict[str, list[Run]] = {name: [] for name in TITLES}
+    peer, version = bandersnatch() if options.peers else ("", "")
     with upstream("--projects", str(options.projects)) as url:
         urls = urls_of_everything(url)
         for _ in range(options.runs):
-            for name, settings in (("polite", {}), ("tuned", TUNED)):
-                with mirror_directory(options.directory) as directory:
-                    command = heliostat(url, directory, **settings)
-                    runs[name].append(_complete(command))
-                    if name == "tuned":
-                        runs["poll"].append(_complete(command))
-                    os.unlink(f"{directory}.toml")
-            with mirror_directory(options.directory) as directory:
-                runs["curl"].append(_complete(curl_parallel(urls, directory)))
-                os.unlink(f"{directory}.curl")
-    print(f"{options.projects} projects, {len(urls)} URLs, {options.runs} runs each; {machine()}\n")
+            _turn(runs, "default", options.directory, lambda place: heliostat(url, place))
+            _turn(runs, "tuned", options.directory, lambda place: heliostat(url, place, **TUNED), again="poll")
+            _turn(runs, "curl", options.directory, lambda place: curl_parallel(urls, place))
+            if peer:
+                _turn(
+                    runs,
+                    "bandersnatch",
+                    options.directory,
+                    lambda place: bandersnatch_mirror(peer, url, place),
+                    again="bandersnatch poll",
+                )
+    print(f"{options.projects} projects, {len(urls)} URLs, {options.runs} turns, in {options.directory or 'tmp'}")
+    print(f"{machine()}{f', bandersnatch {version}' if peer else ''}\n")
     print(_report(runs, len(urls)))
 
 
@@ -53,7 +68,27 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--projects", type=int, default=2000)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--directory", help="where the mirrors are written (default: the temporary folder)")
+    parser.add_argument("--peers", action="store_true", help="install and measure bandersnatch as well")
     return parser.parse_args()
+
+
+def _turn(
+    runs: dict[str, list[Run]],
+    name: str,
+    parent: str | None,
+    command: Callable[[str], list[str]],
+    *,
+    again: str | None = None,
+) -> None:
+    """One contestant from an empty directory; with ``again`` a second run over what the first left."""
+    with mirror_directory(parent) as place:
+        words = command(place)
+        runs[name].append(_complete(words))
+        if again:
+            runs[again].append(_complete(words))
+        for suffix in (".toml", ".conf", ".curl"):
+            if os.path.exists(place + suffix):
+                os.unlink(place + suffix)
 
 
 def _complete(command: list[str]) -> Run:
@@ -64,26 +99,23 @@ def _complete(command: list[str]) -> Run:
 
 
 def _report(runs: dict[str, list[Run]], urls: int) -> str:
-    rows = [["what", "wall s", "CPU s", "of it kernel s", "peak MiB", "requests", "wall / curl"]]
-    curl = sorted(run.wall for run in runs["curl"])[len(runs["curl"]) // 2]
-    for name, title in (
-        ("polite", "first sync, default bounds"),
-        ("tuned", "first sync, bounds for one's own upstream"),
-        ("curl", "curl --parallel-max 50, same bytes"),
-        ("poll", "poll, nothing new"),
-    ):
+    rows = [["what", "wall s", "CPU s", "kernel s", "peak MiB", "requests", "wall / tuned", "CPU / tuned"]]
+    tuned = runs["tuned"]
+    for name, title in TITLES.items():
         done = runs[name]
-        wall = [run.wall for run in done]
-        requests = str(urls) if name == "curl" else str(json.loads(done[-1].output)["requests"])
+        if not done:
+            continue
+        requests = str(json.loads(done[-1].output)["requests"]) if title.startswith("heliostat") else ""
         rows.append(
             [
                 title,
-                spread(wall),
+                spread([run.wall for run in done]),
                 spread([run.cpu for run in done]),
-                spread([run.system for run in done]),
-                spread([run.memory for run in done], 0),
-                requests,
-                f"{sorted(wall)[len(wall) // 2] / curl:.2f}",
+                f"{statistics.median(run.system for run in done):.2f}",
+                f"{statistics.median(run.memory for run in done):.0f}",
+                str(urls) if name == "curl" else requests,
+                spread([run.wall / base.wall for run, base in zip(done, tuned, strict=True)]),
+                spread([run.cpu / base.cpu for run, base in zip(done, tuned, strict=True)]),
             ]
         )
     return table(rows)
