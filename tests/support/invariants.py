@@ -101,7 +101,7 @@ def _project(volume: Volume, name: ProjectName) -> Iterator[str]:
                 yield f"{path}: names {target}, which is not there"
             elif size is not None and len(data) != size:
                 yield f"{path}: {target} has {len(data)} bytes instead of {size}"
-            elif digest and hashlib.new(algorithm, data).hexdigest() != digest:
+            elif digest and _digest(algorithm, data) != digest:
                 yield f"{path}: {target} has another {algorithm}"
 
 
@@ -170,6 +170,11 @@ def _document_files(parsed: Document) -> Iterator[str]:
         digits = names.content_digits(entry.url)
         if digits is not None:
             yield names.package_path(digits, entry.filename)
+
+
+@functools.lru_cache(maxsize=1024)
+def _digest(algorithm: str, data: bytes) -> str:
+    return hashlib.new(algorithm, data).hexdigest()
 
 
 @functools.lru_cache(maxsize=4096)

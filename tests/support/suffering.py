@@ -30,7 +30,7 @@ PLACES = {
     "provenance": "/integrity/demo/{version}/*/provenance",
 }
 #: More than is taken in memory (bytes).
-LARGE = 3 << 20
+LARGE = 3 << 19
 
 
 def suffering_index() -> Index:

@@ -7,7 +7,6 @@ serials; the few that have no serial there have none here either, and say so.
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -15,7 +14,8 @@ from heapq import merge
 from typing import Any
 
 from heliostat.fakeindex import render
-from heliostat.fakeindex.journal import Block, Bulk, Journal
+from heliostat.fakeindex.bulk import Blocks, Bulk
+from heliostat.fakeindex.journal import Journal
 from heliostat.fakeindex.project import Project, Release, UploadedFile, decoded, normal_form
 from heliostat.fakeindex.render import Bases
 from heliostat.model import Event, ProjectPage
@@ -38,8 +38,6 @@ class Index:
 
     def __init__(self, *, serial: int = 1000, now: int = 1_790_000_000) -> None:
         self.now = now
-        #: How many projects of a bulk are kept after they were made up.
-        self.kept = 5_000
         #: Where the index and its files are; a server sets it when it starts.
         self.bases = Bases("http://127.0.0.1:1", "http://127.0.0.1:1")
         #: Normalised names in the order in which their projects changed; only ever appended to.
@@ -47,8 +45,8 @@ class Index:
         self._journal = Journal(serial)
         self._projects: dict[str, Project] = {}
         self._sorted: list[str] = []
-        self._blocks: list[Block] = []
-        self._made: OrderedDict[str, Project] = OrderedDict()
+        #: The projects that are made up when they are asked for.
+        self.bulks = Blocks()
         self._previous: dict[str, Project] = {}
         self._paths: dict[str, UploadedFile] = {}
 
@@ -67,7 +65,7 @@ class Index:
         """The project, to look at (changes go through the methods), or None."""
         normal = normal_form(name)
         found = self._projects.get(normal)
-        return found if found is not None else self._from_bulk(normal)
+        return found if found is not None else self.bulks.get(normal)
 
     def __getitem__(self, name: str) -> Project:
         found = self.get(name)
@@ -79,12 +77,7 @@ class Index:
         return self.get(name) is not None
 
     def __len__(self) -> int:
-        return len(self._projects) + sum(block.bulk.count - len(block.taken) for block in self._blocks)
-
-    @property
-    def bulks(self) -> int:
-        """How many times :meth:`add_bulk` was called."""
-        return len(self._blocks)
+        return len(self._projects) + self.bulks.projects
 
     def projects(self) -> Iterator[str]:
         """Normalised names of all projects, quarantined ones too, in order."""
@@ -93,9 +86,9 @@ class Index:
     def entries(self, low: str = "", high: str | None = None) -> Iterator[tuple[str, str, int, bool]]:
         """(normalised name, name as displayed, serial, quarantined) in order, from ``low`` up to before ``high``."""
         own = self._own_entries(low, high)
-        if not self._blocks:
+        if not self.bulks:
             return own
-        return merge(own, *(self._block_entries(block, low, high) for block in self._blocks), key=lambda one: one[0])
+        return merge(own, *(block.entries(low, high) for block in self.bulks), key=lambda one: one[0])
 
     def previous(self, name: str) -> Project | None:
         """The project as it was before its last change (None: it did not exist)."""
@@ -104,16 +97,7 @@ class Index:
     def file_at(self, path: str) -> UploadedFile | None:
         """The file at a URL path, also one that was removed: deleted files stay where they are, as upstream's do."""
         plain = decoded(path)
-        found = self._paths.get(plain)
-        if found is not None:
-            return found
-        for block in self._blocks:
-            number = block.bulk.owner(plain)
-            if number is not None and (project := self._make(block, number)):
-                for _, file in project.offered():
-                    if decoded(file.path) == plain:
-                        return file
-        return None
+        return self._paths.get(plain) or self.bulks.file_at(plain)
 
     def expected_page(self, name: str) -> ProjectPage | None:
         """The Simple page as upstream serves it, with upstream's URLs; None if there is no such project."""
@@ -172,7 +156,7 @@ class Index:
     def add_bulk(self, bulk: Bulk) -> None:
         """Very many projects at once, made up when they are asked for; their names must be new."""
         block = self._journal.append_block(bulk)
-        self._blocks.append(block)
+        self.bulks.add(block)
         self.now = max([self.now, *(row.time for row in self._journal.since(block.last - 1))])
 
     def release_files(self, name: str, version: str) -> None:
@@ -320,7 +304,7 @@ class Index:
         normal = normal_form(name)
         project = self._projects.get(normal)
         if project is None:
-            project = self._from_bulk(normal)
+            project = self.bulks.get(normal)
             if project is None:
                 raise KeyError(name)
             self._adopt(project)
@@ -330,11 +314,7 @@ class Index:
         return project
 
     def _adopt(self, project: Project) -> None:
-        for block in self._blocks:
-            number = block.bulk.find(project.name)
-            if number is not None:
-                block.taken.add(number)
-        self._made.pop(project.name, None)
+        self.bulks.take(project.name)
         self._projects[project.name] = project
         insort(self._sorted, project.name)
         for _, file in project.offered():
@@ -356,48 +336,12 @@ class Index:
         files[files.index(old)] = new
         self._paths[decoded(new.path)] = new
 
-    def _from_bulk(self, normal: str) -> Project | None:
-        made = self._made.get(normal)
-        if made is not None:
-            self._made.move_to_end(normal)
-            return made
-        for block in self._blocks:
-            number = block.bulk.find(normal)
-            if number is not None:
-                return self._make(block, number)
-        return None
-
-    def _make(self, block: Block, number: int) -> Project | None:
-        if number in block.taken:
-            return None
-        normal = block.bulk.display(number).lower()
-        project = self._made.get(normal)
-        if project is None:
-            project = self._made[normal] = block.bulk.project(number)
-            project.last_serial = block.serial(number)
-            if len(self._made) > self.kept:
-                self._made.popitem(last=False)
-        return project
-
     def _own_entries(self, low: str, high: str | None) -> Iterator[tuple[str, str, int, bool]]:
         start = bisect_left(self._sorted, low)
         stop = len(self._sorted) if high is None else bisect_left(self._sorted, high)
         for name in self._sorted[start:stop]:
             project = self._projects[name]
             yield name, project.display, project.last_serial, project.quarantined
-
-    @staticmethod
-    def _block_entries(block: Block, low: str, high: str | None) -> Iterator[tuple[str, str, int, bool]]:
-        bulk = block.bulk
-        numbers = range(bulk.count)
-        start = bisect_left(numbers, low, key=lambda number: bulk.display(number).lower())
-        stop = (
-            bulk.count if high is None else bisect_left(numbers, high, key=lambda number: bulk.display(number).lower())
-        )
-        for number in range(start, stop):
-            if number not in block.taken:
-                display = bulk.display(number)
-                yield display.lower(), display, block.serial(number), False
 
 
 def _known(project: Project, version: str, filename: str) -> UploadedFile:

@@ -112,7 +112,6 @@ class _Recorded:
     versions: list[str] = field(default_factory=list)
     files: list[_File] = field(default_factory=list)
     yanked: dict[str, str | None] = field(default_factory=dict)
-    latest: str = ""
     info: dict[str, Any] = field(default_factory=dict)
     vulnerabilities: list[dict[str, Any]] = field(default_factory=list)
     ownership: dict[str, Any] = field(default_factory=dict)
@@ -143,13 +142,14 @@ def _publish(index: Index, recorded: _Recorded, known: _Known, *, missing: str, 
     if not by_version:
         index.create(recorded.display)
     for version, files in by_version.items():
-        info = recorded.info if version == recorded.latest else {}
-        index.publish(recorded.display, version, files, info=info)
+        index.publish(recorded.display, version, files)
     for version, reason in recorded.yanked.items():
         index.yank(recorded.display, version, reason)
     project = index[recorded.display]
-    if recorded.vulnerabilities:
-        index.set_vulnerabilities(recorded.display, recorded.latest, recorded.vulnerabilities)
+    latest = project.latest()
+    if latest is not None:
+        latest.info.update(recorded.info)
+        index.set_vulnerabilities(recorded.display, latest.version, recorded.vulnerabilities)
     if recorded.ownership:
         project.organization = recorded.ownership.get("organization")
         project.roles = [(role["role"], role["user"]) for role in recorded.ownership.get("roles", [])]
@@ -185,7 +185,6 @@ def _from_document(body: dict[str, Any], path: str) -> _Recorded | None:
         display=info.get("name") or os.path.basename(path).removesuffix(".json"),
         serial=int(body.get("last_serial") or 0),
         versions=list(releases),
-        latest=info.get("version") or "",
         vulnerabilities=body.get("vulnerabilities") or [],
         ownership=body.get("ownership") or {},
     )

@@ -70,7 +70,11 @@ def page(project: Project, bases: Bases) -> ProjectPage:
 
 
 def page_json(project: Project, bases: Bases, *, serial_as_text: bool = False) -> bytes:
-    said = page(project, bases)
+    return page_json_of(page(project, bases), serial_as_text=serial_as_text)
+
+
+def page_json_of(said: ProjectPage, *, serial_as_text: bool = False) -> bytes:
+    """A page from its value; ``versions``, sizes and serial must be known."""
     status = {"status": said.status} | ({"reason": said.status_reason} if said.status_reason else {})
     serial = str(said.serial) if serial_as_text else said.serial
     return dumps(
@@ -85,7 +89,11 @@ def page_json(project: Project, bases: Bases, *, serial_as_text: bool = False) -
 
 
 def page_html(project: Project, bases: Bases) -> bytes:
-    said = page(project, bases)
+    return page_html_of(page(project, bases))
+
+
+def page_html_of(said: ProjectPage) -> bytes:
+    """A page from its value."""
     name = html_escape(said.name)
     reason = ""
     if said.status_reason:

@@ -29,7 +29,7 @@ class RootList:
         self._lows: list[str] = []
         self._sections: list[_Section] = []
         self._read = 0
-        self._blocks = -1
+        self._bulks = -1
 
     def json(self, *, serial_as_text: bool = False) -> bytes:
         self._forget_changed()
@@ -58,7 +58,7 @@ class RootList:
         return [(name, display, serial) for name, display, serial, quarantined in entries if not quarantined]
 
     def _forget_changed(self) -> None:
-        if self._blocks != self._index.bulks:
+        if self._bulks != len(self._index.bulks):
             self._divide()
             return
         changes = self._index.changes
@@ -69,6 +69,6 @@ class RootList:
 
     def _divide(self) -> None:
         """Bounds anew, at the first use and after very many projects came at once."""
-        self._blocks, self._read = self._index.bulks, len(self._index.changes)
+        self._bulks, self._read = len(self._index.bulks), len(self._index.changes)
         self._lows = ["", *islice(self._index.projects(), _SECTION, None, _SECTION)]
         self._sections = [_Section() for _ in self._lows]

@@ -10,8 +10,9 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Self
 
-from heliostat.fakeindex.faults import Action, Fault, Pattern, matches
-from heliostat.fakeindex.http import Answer, Connection, Exchange, Request
+from heliostat.fakeindex.connection import Connection, Exchange
+from heliostat.fakeindex.fault import Action, Fault, Pattern, matches
+from heliostat.fakeindex.http import Answer, Request
 from heliostat.fakeindex.index import Index
 from heliostat.fakeindex.options import Options
 from heliostat.fakeindex.render import Bases
@@ -87,8 +88,7 @@ class FakeIndex:
         """Stop listening and drop every connection, also those that a fault holds."""
         for server in self._servers:
             server.close()
-        for connection in list(self._connections):
-            connection.abandon()
+        await asyncio.gather(*(connection.abandon() for connection in list(self._connections)))
         for server in self._servers:
             await server.wait_closed()
         self._servers.clear()
@@ -100,7 +100,7 @@ class FakeIndex:
 
         Raises the number of made-up projects that are kept to all of them.
         """
-        self.index.kept = max(self.index.kept, len(self.index))
+        self.index.bulks.kept = max(self.index.bulks.kept, len(self.index))
         for name in self.index.projects():
             project = self.index[name]
             self.site.page(project, JSON)
