@@ -50,7 +50,7 @@ def timed(command: Sequence[str], *, env: dict[str, str] | None = None) -> Run:
 @contextlib.contextmanager
 def upstream(*arguments: str) -> Iterator[str]:
     """A synthetic index in a process of its own; its URL."""
-    command = [sys.executable, "-m", "heliostat.fakeindex", "--no-log", *arguments]
+    command = [sys.executable, "-m", "heliostat.fakeindex", "--no-log", "--warm", *arguments]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     try:

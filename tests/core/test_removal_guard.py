@@ -30,7 +30,7 @@ def judge(removals: Removals, it: Row, now: float = 1000.0) -> bool:
 
 
 def looks(**changes: object) -> Removals:
-    options = {"pass_number": 7, "confirm_seconds": 120.0, "two_looks": False, "named": False, **changes}
+    options = {"pass_number": 7, "confirm_seconds": 120.0, "two_looks": False, **changes}
     return Removals(**options)  # type: ignore[arg-type]
 
 
@@ -77,10 +77,20 @@ def test_two_404s_count_only_without_feed_and_list_far_enough_apart_in_two_passe
 
 
 def test_a_name_that_upstream_never_had_is_unknown_not_removed() -> None:
-    removals = looks(named=True, two_looks=True)
-    assert judge(removals, row(published=False, named=True, wanted_serial=0, page_serial=None))
-    assert removals.unknown == ["one"]
-    assert not removals.confirmed
+    never = {"published": False, "wanted_serial": 0, "page_serial": None}
+    for removals, it in (
+        (looks(two_looks=True), row(named=True, **never)),
+        (looks(two_looks=True, asked={"one"}), row(**never)),
+    ):
+        assert judge(removals, it)
+        assert removals.unknown == ["one"]
+        assert not removals.confirmed
+
+
+def test_a_name_of_the_configuration_that_upstream_does_not_have_stays_owed() -> None:
+    removals = looks(two_looks=True, asked={"two"})
+    assert not judge(removals, row(published=False, wanted_serial=0, page_serial=None))
+    assert not removals.unknown
 
 
 def test_the_guard_lets_small_numbers_pass_and_holds_implausible_ones() -> None:

@@ -46,6 +46,15 @@ def test_it_stops_where_more_at_once_brings_nothing() -> None:
     assert limit.value >= 16
 
 
+def test_it_stops_where_throughput_is_limited_although_answers_begin_at_once() -> None:
+    limit, now, highest = Limit(256), 0.0, 0
+    for _ in range(3000):
+        now += 0.01  # as on a thin line: so many bytes a second, however many requests share it
+        limit.succeeded(now, 0.01, 1.0, saturated=True)
+        highest = max(highest, limit.value)
+    assert highest <= 10
+
+
 def test_it_stops_when_latency_doubles_although_throughput_grows() -> None:
     limit = Limit(256)
     now, latency = 0.0, {4: 0.1, 8: 0.1, 16: 0.25}

@@ -94,8 +94,7 @@ def test_a_late_row_below_the_cursor_is_still_taken(ledger: Ledger) -> None:
         ("remove", None, "removed"),
         ("remove", "1.0", None),
         ("nuke user", None, "removed"),
-        ("project quarantined", None, "quarantined"),
-        ("release quarantined", "1.0", "release-quarantined"),
+        ("project quarantined", None, None),
         ("something new", None, None),
     ],
 )
@@ -104,6 +103,22 @@ def test_hints(ledger: Ledger, action: str, version: str | None, hint: str | Non
     row = ledger.row("a")
     assert row is not None
     assert row.hint == hint
+
+
+def test_releases_in_quarantine_are_kept_in_mind(ledger: Ledger) -> None:
+    def fold(serial: int, action: str, version: str | None) -> frozenset[str]:
+        ledger.intake.fold_events([event("a", serial, action, version)], serial, 1.0, everything)
+        row = ledger.row("a")
+        assert row is not None
+        return row.releases_in_quarantine
+
+    assert fold(3, "release quarantined", "1.0") == {"1.0"}
+    assert fold(4, "release quarantined", "2.0") == {"1.0", "2.0"}
+    assert fold(5, "add py3 file a-3.0.whl", "3.0") == {"1.0", "2.0"}
+    assert fold(6, "release quarantine cleared", "1.0") == {"2.0"}
+    assert fold(7, "remove release", "2.0") == frozenset()
+    assert fold(8, "release quarantined", "3.0") == {"3.0"}
+    assert fold(9, "remove project", None) == frozenset()
 
 
 def test_a_later_event_takes_the_hint_away(ledger: Ledger) -> None:

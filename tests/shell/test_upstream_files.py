@@ -13,7 +13,7 @@ from heliostat.fakeindex.http import Request
 from heliostat.fakeindex.options import Options
 from heliostat.upstream.client import Upstream
 from heliostat.upstream.files import BATCH
-from support.scripted import HandClock, Scripted, Seen, Wire, cut, reply
+from support.scripted import HandClock, Scripted, Seen, Wire, reply
 from support.upstreams import SHORT, upstream
 
 MIB = 1 << 20
@@ -173,6 +173,7 @@ def part(content_range: str | None, body: bytes = b"56789", *, kind: str = "text
     [
         (part(None), Invalid),
         (part("bytes 4-8/10"), Invalid),
+        (part("bytes 4-9/10"), Invalid),
         (part("bytes 0-9/10", b"0123456789"), Invalid),
         (part("bytes 5-8/10", b"5678"), Invalid),
         (part("bytes 5-9/10", b"567"), Invalid),
@@ -231,12 +232,36 @@ async def test_what_goes_wrong_is_tried_once(action: Status, error: type[Upstrea
 
 
 async def test_the_bytes_before_a_fault_are_not_lost() -> None:
+    arrived = asyncio.Event()
+
+    async def send(_: Seen, wire: Wire) -> None:
+        await wire.write(reply(200, b"x" * (2 * MIB))[: -2 * MIB + 100_000])
+        await arrived.wait()
+        wire.close()
+
     async with Scripted() as server, upstream(server.url) as one:
-        server.on("/x", cut(reply(200, b"x" * (2 * MIB)), MIB + 5))
-        got = bytearray()
-        with pytest.raises(Unavailable, match="cut short"):
-            await read_into(got, one, server.url + "/x", size=2 * MIB)
-        assert MIB // 2 <= len(got) <= MIB - 5
+        server.on("/x", send)
+        async with one.stream(server.url + "/x", size=2 * MIB) as stream:
+            batch = asyncio.create_task(anext(stream))
+            async with asyncio.timeout(20):
+                while stream._received < 100_000:
+                    await asyncio.sleep(0)
+            arrived.set()
+            assert await batch == b"x" * 100_000
+            for _ in range(2):
+                with pytest.raises(Unavailable, match="cut short"):
+                    await anext(stream)
+
+
+async def test_files_of_unknown_size_count_as_large_until_they_are_known_to_be_small() -> None:
+    async with (
+        FakeIndex(index_of(a=10, b=10)) as server,
+        upstream(server.url, files_at_once=2) as one,
+        asyncio.timeout(20),
+        one.stream(url_of(server, "a")),
+        one.stream(url_of(server, "b")),
+    ):
+        assert one.figures().files.in_flight == 2
 
 
 async def test_another_size_than_declared_is_noticed_before_the_body() -> None:

@@ -12,7 +12,7 @@ from heliostat.errors import ConfigError, Invalid, Missing, RateLimited, Refused
 from heliostat.names import normalise
 from heliostat.upstream import session
 from heliostat.upstream.session import OwnTally, Proxies
-from heliostat.upstream.urls import Origin
+from heliostat.upstream.urls import origin_of
 from support.scripted import HandClock, QuickClock, Scripted, Seen, Wire, cut, hang, reply
 from support.upstreams import SHORT, upstream
 
@@ -100,11 +100,12 @@ async def test_nobody_there() -> None:
                 await index.fetch(url + "/x", limit=10)
 
 
-async def test_a_name_that_does_not_resolve() -> None:
-    url = "http://nowhere.invalid"
-    async with upstream(url, retries=1) as index:
-        with pytest.raises(Unavailable, match=r"cannot connect to nowhere\.invalid: the name does not resolve"):
-            await index.fetch(url + "/x", limit=10)
+async def test_a_host_that_cannot_be_one() -> None:
+    for host in ("a" * 64 + ".example", "999.999.999.999", "[::zz]"):
+        url = f"http://{host}"
+        with pytest.raises((Invalid, Refused), match="not a URL"):
+            async with upstream(url, retries=1) as index:
+                await index.fetch(url + "/x", limit=10)
 
 
 async def test_silence() -> None:
@@ -255,6 +256,13 @@ async def test_a_body_that_is_too_large(size: int, packed: bool) -> None:
         assert len(await fetched(server)) == 1 << 20
 
 
+async def test_a_body_that_is_announced_as_too_large_is_not_waited_for() -> None:
+    async with Scripted() as server:
+        server.on("/x", hang(reply(200, Content_Length=str(1 << 40))))
+        with pytest.raises(Invalid, match="larger than 1048576 bytes"):
+            await fetched(server)
+
+
 @pytest.mark.parametrize("packed", [False, True])
 async def test_a_body_that_never_ends(packed: bool) -> None:
     async def endless(_: Seen, wire: Wire) -> None:
@@ -356,26 +364,28 @@ async def test_no_more_requests_in_flight_than_configured() -> None:
 
 # Proxies.
 
-ORIGIN = Origin("https", "index.example", 443)
+
+def chosen(proxies: Proxies, url: str) -> str | None:
+    found = proxies.choose(origin_of(url))
+    return str(found.url) if found else None
 
 
 def test_proxies_of_the_environment() -> None:
     proxies = Proxies(
         None, {"https": "http://proxy.example:3128", "http": "other.example:81", "no": "inner.example,:8443"}
     )
-    assert str(proxies.choose(ORIGIN)) == "http://proxy.example:3128"
-    assert str(proxies.choose(Origin("http", "index.example", 80))) == "http://other.example:81"
-    assert proxies.choose(Origin("https", "a.inner.example", 443)) is None
-    for host in ("127.0.0.1", "localhost", "[::1]"):
-        assert proxies.choose(Origin("https", host, 443)) is None
-    assert Proxies(None, {}).choose(ORIGIN) is None
+    assert chosen(proxies, "https://index.example/") == "http://proxy.example:3128"
+    assert chosen(proxies, "http://index.example/") == "http://other.example:81"
+    for host in ("a.inner.example", "127.0.0.1", "localhost", "[::1]"):
+        assert chosen(proxies, f"https://{host}/") is None
+    assert chosen(Proxies(None, {}), "https://index.example/") is None
     assert not Proxies(None, {}).any
 
 
 def test_a_configured_proxy_counts_alone() -> None:
     proxies = Proxies("http://proxy.example:1", {"https": "http://other.example:2", "no": "*"})
-    assert str(proxies.choose(ORIGIN)) == "http://proxy.example:1"
-    assert str(proxies.choose(Origin("http", "127.0.0.1", 80))) == "http://proxy.example:1"
+    assert chosen(proxies, "https://index.example/") == "http://proxy.example:1"
+    assert chosen(proxies, "http://127.0.0.1/") == "http://proxy.example:1"
 
 
 @pytest.mark.parametrize("value", [f"socks5://me:{SECRET}@proxy.example", f"http://me:{SECRET}@", "http://[x"])

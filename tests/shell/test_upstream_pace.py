@@ -103,6 +103,17 @@ async def test_small_ones_pass_a_large_one_that_waits_but_do_not_starve_it() -> 
     await users.end()
 
 
+async def test_neither_size_is_preferred() -> None:
+    users = Users(gate(3))
+    await users.start("a", "b", "c", "s1")
+    await users.start("L1", large=True)
+    await users.start("s2")
+    for name in ("a", "b", "c"):
+        await users.go(name)
+    assert users.running == ["s1", "L1", "s2"]
+    await users.end()
+
+
 async def test_with_one_permit_a_large_file_has_it_like_any_other() -> None:
     users = Users(gate(1))
     await users.start("L", large=True)

@@ -38,7 +38,7 @@ def with_mirror(
     set_up_logging(options, daemon=daemon)
 
     async def opened(stop: Stop) -> tuple[_Result, int | None]:
-        async with Mirror.open(config, version=__version__, salvage=salvage) as mirror:
+        async with Mirror.open(config, version=__version__, salvage=salvage, stop=stop.event) as mirror:
             return await work(mirror, stop), stop.number
 
     return running.run(opened)

@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import AsyncIterable
 from typing import Any
 
 import msgspec
 
 from heliostat.config import Config
 from heliostat.errors import FeedUnsupported, Invalid, Unavailable, UpstreamChanged, UpstreamError
+from heliostat.model import Listed
 from heliostat.policy.scope import Scope
 from heliostat.state.ledger import Ledger
 from heliostat.store.threads import Keeper
 from heliostat.upstream.client import Upstream
+from heliostat.upstream.retry import worth_retrying
 
 log = logging.getLogger(__name__)
 
@@ -49,30 +52,28 @@ class ChangeReader:
     async def read(self, *, full: bool, now: float) -> Seen:
         """Make owed what changed.  ``full`` compares everything, and confirms another upstream."""
         facts = await self._keeper(self._ledger.facts)
-        restart = self._check_identity(facts, full=full)
-        if restart:
-            log.warning("another upstream, or one that went back, is confirmed: everything is owed again")
-            await self._keeper(self._ledger.restart)
-            facts = await self._keeper(self._ledger.facts)
+        restart = self.confirm_upstream(facts, full=full)
         if full:
-            facts.pop("feed", None)
-            facts.pop("root_etag", None)
+            restart = await self._look_for_feed(facts) or restart
+        if restart:
+            await self._keeper(self._restart)
+            facts = await self._keeper(self._ledger.facts)
         try:
             seen = await self._read(facts, full=full, restart=restart, now=now)
         except UpstreamChanged:
             await self._keeper(self._ledger.put, went_back=1)
             raise
-        await self._remember(facts, seen)
+        await self._remember(seen)
         return seen
 
     async def _read(self, facts: dict[str, Any], *, full: bool, restart: bool, now: float) -> Seen:
         if self._scope.everything:
             if self._list_first(facts, full=full, now=now):
-                return await self._by_list_or_feed(facts, now=now, restart=restart, full=full)
+                return await self._complete(facts, now=now, restart=restart, full=full)
             try:
                 return await self._by_feed(facts, now=now)
             except FeedUnsupported as error:
-                await self._no_feed(error)
+                await self._no_feed(facts, error)
             except (Unavailable, Invalid) as error:
                 if self._config.upstream.changes == "feed":
                     raise
@@ -81,22 +82,28 @@ class ChangeReader:
         return await self._named(facts, full=full or restart, now=now)
 
     def _list_first(self, facts: dict[str, Any], *, full: bool, now: float) -> bool:
-        changes = self._config.upstream.changes
-        if changes == "list" or full or not facts.get("cursor"):
+        if self._config.upstream.changes == "list" or full or not facts.get("cursor"):
             return True
-        if changes == "feed":
-            return False
         age = now - float(facts.get("reconciled") or 0)
         return facts.get("feed") == "unsupported" or age > self._config.mirror.reconcile_hours * 3600
 
-    async def _by_list_or_feed(self, facts: dict[str, Any], *, now: float, restart: bool, full: bool) -> Seen:
+    async def _complete(self, facts: dict[str, Any], *, now: float, restart: bool, full: bool) -> Seen:
+        """Compare everything; ordinary polls may make do with the feed where the root list cannot be had."""
+        if self._config.upstream.changes == "feed":
+            return await self._by_names(facts, now=now, restart=restart, full=full)
         try:
             return await self._by_list(facts, now=now, restart=restart, full=full)
         except UpstreamError as error:
-            if not facts.get("cursor") or full or facts.get("feed") == "unsupported":
+            if self._config.upstream.changes == "list" or facts.get("feed") == "unsupported":
                 raise
             log.warning("the root list cannot be had (%s); reading the change feed instead", error)
-        return await self._by_feed(facts, now=now)
+            failure = error
+        try:
+            if facts.get("cursor") and not full:
+                return await self._by_feed(facts, now=now)
+            return await self._by_names(facts, now=now, restart=restart, full=full)
+        except FeedUnsupported:
+            raise failure from None
 
     # -- the change feed ----------------------------------------------------------------------------------------
 
@@ -122,10 +129,11 @@ class ChangeReader:
                 await self._keeper(self._ledger.intake.fold_events, events, reached, now, self._scope.__contains__)
         return Seen(serial=max(head, reached), by_feed=True)
 
-    async def _no_feed(self, error: FeedUnsupported) -> None:
+    async def _no_feed(self, facts: dict[str, Any], error: FeedUnsupported) -> None:
         if self._config.upstream.changes == "feed":
             raise error
         log.info("upstream has no change feed (%s); reading its root list from now on", error.reason)
+        facts["feed"] = "unsupported"
         await self._keeper(self._ledger.put, feed="unsupported")
 
     # -- the root list ------------------------------------------------------------------------------------------
@@ -133,26 +141,72 @@ class ChangeReader:
     async def _by_list(self, facts: dict[str, Any], *, now: float, restart: bool, full: bool) -> Seen:
         cursor = int(facts.get("cursor") or 0)
         etag = None if full or restart or not cursor else facts.get("root_etag")
-        async with self._upstream.root_list(str(etag) if etag else None) as answer:
-            if answer is None:
-                if now - float(facts.get("reconciled") or 0) >= self._config.mirror.heartbeat:
-                    await self._keeper(self._ledger.put, reconciled=now)
-                return Seen(serial=cursor, by_list=True, idle=True)
-            await self._keeper(self._ledger.intake.begin_list)
-            highest = 0
-            async for batch in answer:
-                highest = max(highest, max((item.serial or 0 for item in batch), default=0))
-                await self._keeper(self._ledger.intake.add_listed, batch, self._scope.__contains__)
-            serial = answer.serial if answer.serial is not None else highest
-            if not restart and not full:
-                self._check_head(serial, cursor, lagging=self._feed_leads(facts))
-            difference = await self._keeper(self._ledger.intake.finish_list, serial, now, everything=restart)
-            await self._keeper(self._ledger.put, root_etag=answer.etag, reconciled=now)
+        collected = await self._collect_root(str(etag) if etag else None, cursor)
+        if collected is None:
+            if now - float(facts.get("reconciled") or 0) >= self._config.mirror.heartbeat:
+                await self._keeper(self._ledger.put, reconciled=now)
+            return Seen(serial=cursor, by_list=True, idle=True)
+        serial, found_etag = collected
+        if serial < cursor and not restart and not self._feed_leads(facts):
+            if not full:
+                self._check_head(serial, cursor)
+            await self._keeper(self._restart)
+            restart = True
+        await self._compare(serial, now, restart=restart, etag=found_etag)
+        return Seen(serial=serial, by_list=True)
+
+    async def _by_names(self, facts: dict[str, Any], *, now: float, restart: bool, full: bool) -> Seen:
+        """The same by XML-RPC, where the root list is not to be read or not there.  Knows what is in quarantine too."""
+        cursor = int(facts.get("cursor") or 0)
+        head = await self._upstream.last_serial()
+        if not (restart or full):
+            self._check_head(head, cursor)
+        await self._keeper(self._ledger.intake.begin_list)
+        async with self._upstream.serials_by_xmlrpc() as lists:
+            highest = await self._collect(lists)
+        # The list may be older than the head, but not older than its own newest entry: the feed goes on from there.
+        await self._compare(min(head, highest), now, restart=restart, etag=None)
+        return Seen(serial=head, by_list=True)
+
+    async def _collect_root(self, etag: str | None, cursor: int) -> tuple[int, str | None] | None:
+        """The root list's serial and ETag, its entries being collected; None when it is unchanged.
+
+        A list that states no serial is taken to be as new as its newest entry, or as what was seen before.
+        One that breaks off is begun again, as often as any request is tried.
+        """
+        tries = 0
+        while True:
+            opened = False
+            try:
+                async with self._upstream.root_list(etag) as answer:
+                    opened = True
+                    if answer is None:
+                        return None
+                    await self._keeper(self._ledger.intake.begin_list)
+                    highest = await self._collect(answer)
+                    return (max(highest, cursor) if answer.serial is None else answer.serial), answer.etag
+            except (Invalid, Unavailable) as error:
+                tries += 1
+                if not opened or not worth_retrying(error, tries, self._config.upstream.retries):
+                    raise
+                failure = error
+            await self._upstream.back_off(tries - 1, failure)
+
+    async def _collect(self, lists: AsyncIterable[list[Listed]]) -> int:
+        """Take the entries that come; the highest serial among them."""
+        highest = 0
+        async for batch in lists:
+            highest = max(highest, max((item.serial or 0 for item in batch), default=0))
+            await self._keeper(self._ledger.intake.add_listed, batch, self._scope.__contains__)
+        return highest
+
+    async def _compare(self, serial: int, now: float, *, restart: bool, etag: str | None) -> None:
+        difference = await self._keeper(self._ledger.intake.finish_list, serial, now, everything=restart)
+        await self._keeper(self._ledger.put, root_etag=etag, reconciled=now)
         log.info(
-            "root list of serial %d: %d projects, %d new, %d changed, %d absent",
+            "list of serial %d: %d projects, %d new, %d changed, %d absent",
             serial, difference.listed, difference.new, difference.changed, difference.absent,
         )  # fmt: skip
-        return Seen(serial=serial, by_list=True)
 
     def _feed_leads(self, facts: dict[str, Any]) -> bool:
         """Whether the cursor comes from a feed, which a list, cached for half an hour, may be behind."""
@@ -171,7 +225,7 @@ class ChangeReader:
                 await self._keeper(self._ledger.put, cursor=head)
                 return Seen(serial=head, by_feed=bool(facts.get("cursor")))
             except FeedUnsupported as error:
-                await self._no_feed(error)
+                await self._no_feed(facts, error)
             except (Unavailable, Invalid) as error:
                 if self._config.upstream.changes == "feed":
                     raise
@@ -189,8 +243,8 @@ class ChangeReader:
 
     # -- identity -----------------------------------------------------------------------------------------------
 
-    def _check_identity(self, facts: dict[str, Any], *, full: bool) -> bool:
-        """True when another upstream is confirmed by ``--full``."""
+    def confirm_upstream(self, facts: dict[str, Any], *, full: bool) -> bool:
+        """True when ``full`` confirms another upstream than the ledger's.  Raises UpstreamChanged without it."""
         known = facts.get("upstream")
         if known is None or known == self._upstream.base:
             return bool(full and facts.get("went_back"))
@@ -201,19 +255,37 @@ class ChangeReader:
             )
         return True
 
-    def _check_head(self, head: int, cursor: int, *, lagging: bool = False) -> None:
-        if head >= cursor or lagging:
+    async def _look_for_feed(self, facts: dict[str, Any]) -> bool:
+        """Find out anew whether there is a feed; True when its head is below the cursor."""
+        head, feed = None, None
+        if self._config.upstream.changes != "list":
+            try:
+                head = await self._upstream.last_serial()
+            except FeedUnsupported:
+                feed = "unsupported"
+            except UpstreamError as error:
+                log.debug("the change feed cannot be had for now: %s", error)
+        if facts.get("feed") != feed:
+            facts["feed"] = feed
+            await self._keeper(self._ledger.put, feed=feed)
+        return head is not None and head < int(facts.get("cursor") or 0)
+
+    def _restart(self) -> None:
+        log.warning("another upstream, or one that went back, is confirmed: everything is owed again")
+        self._ledger.restart()
+
+    def _check_head(self, head: int, cursor: int) -> None:
+        if head >= cursor:
             return
         raise UpstreamChanged(
             f"upstream's serial went back: {head}, where {cursor} was seen before; if this is the same index, "
             "confirm with 'heliostat mirror --once --full'"
         )
 
-    async def _remember(self, facts: dict[str, Any], seen: Seen) -> None:
+    async def _remember(self, seen: Seen) -> None:
         """Keep upstream's name and head; nothing is written when nothing moved."""
-        if facts.get("went_back") and not seen.idle:
-            await self._keeper(self._ledger.put, went_back=None)
-        if facts.get("upstream") != self._upstream.base:
-            await self._keeper(self._ledger.put, upstream=self._upstream.base)
+        facts = await self._keeper(self._ledger.facts)
+        if facts.get("upstream") != self._upstream.base or facts.get("went_back"):
+            await self._keeper(self._ledger.put, upstream=self._upstream.base, went_back=None)
         if seen.serial is not None and facts.get("upstream_serial") != seen.serial:
             await self._keeper(self._ledger.put, upstream_serial=seen.serial, upstream_seen=time.time())

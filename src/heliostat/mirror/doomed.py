@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
 
 from heliostat import names
 from heliostat.errors import Invalid, Refused
 from heliostat.mirror.wanted import Held, held_files, provenance_path
-from heliostat.model import ProjectName
+from heliostat.model import ProjectName, ProjectPage
+from heliostat.pages import parse_html
 from heliostat.pages.document import parse_document
 from heliostat.pages.links import local_page_url
 from heliostat.pages.parse_json import parse_project
 from heliostat.state.ledger import Ledger
 from heliostat.state.rows import PathRow
-from heliostat.store.tree import JSON_PAGE, Tree
+from heliostat.store.tree import HTML_PAGES, JSON_PAGE, Tree
 
 log = logging.getLogger(__name__)
 
@@ -35,12 +38,12 @@ class Reaper:
         return len(rows)
 
     def reap(self, rows: Iterable[PathRow]) -> None:
-        """Unlink or withhold each path that no page claims, then clear its row."""
+        """Unlink or withhold each path that no page claims, and only once that is durable clear its row."""
         rows = list(rows)
         if not rows:
             return
         log.debug("removing %d unreferenced files", len(rows))
-        claims: dict[str, set[str] | None] = {}
+        claims: dict[str, Claimed | None] = {}
         withheld: list[PathRow] = []
         released: list[PathRow] = []
         finished: list[PathRow] = []
@@ -48,25 +51,31 @@ class Reaper:
             claimants = {row.project, *self._ledger.paths.claimants(row.path)}
             for name in claimants - claims.keys():
                 claims[name] = self._claims(name)
-            if any(claims[name] is None for name in claimants):
+            by = [claims[name] for name in claimants]
+            if None in by:
                 continue  # a page that cannot be read may claim it: stays doomed until that page is whole again
+            if row.fate != "restored" and any(one and row.path in one.by_any for one in by):
+                if any(one and row.path in one.by_json for one in by):
+                    finished.append(row)
+                continue  # claimed by an HTML page alone, it stays doomed until that page is replaced
             finished.append(row)
-            if any(row.path in (claims[name] or ()) for name in claimants):
-                continue
-            if row.fate in ("withhold", "withhold-release"):
+            if row.fate == "restored":
+                self._tree.discard(names.withheld_path(row.path))
+            elif row.fate == "withhold":
                 if self._tree.withhold(row.path):
-                    withheld.append(PathRow(row.path, row.project, "withheld", row.fate, row.serial))
+                    withheld.append(PathRow(row.path, row.project, "withheld", row.fate, row.serial, row.version))
             else:
                 self._tree.discard(row.path)
-                if self._tree.discard(names.withheld_path(row.path)):
-                    released.append(PathRow(row.path, row.project, "withheld"))
+                self._tree.discard(names.withheld_path(row.path))
+                released.append(PathRow(row.path, row.project, "withheld"))
+        self._tree.disk.sync()
         with self._ledger.transaction():
             self._ledger.paths.clear(finished)
             self._ledger.paths.clear(PathRow(row.path, row.project, "shared") for row in finished)
             self._ledger.paths.clear(released)
             self._ledger.paths.add(withheld)
 
-    def _claims(self, name: str) -> set[str] | None:
+    def _claims(self, name: str) -> Claimed | None:
         if name == SOMEBODY:
             return None
         try:
@@ -76,22 +85,26 @@ class Reaper:
             return None
 
 
-def claimed_paths(tree: Tree, name: ProjectName) -> set[str]:
-    """Every path below ``web/`` that the project's page or document puts in place now.
+class Claimed(NamedTuple):
+    """Paths below ``web/`` that a project puts in place now."""
 
-    Raises Invalid or Refused when our own page cannot be read.
-    """
-    body = tree.disk.read(f"{names.page_directory(name)}/{JSON_PAGE}")
-    if body is None:
-        return set()
+    #: By its JSON page and its document, which the next pass starts from.
+    by_json: set[str]
+    #: By any form of its page: a power cut may have left a new one beside an old one.
+    by_any: set[str]
+
+
+def claimed_paths(tree: Tree, name: ProjectName) -> Claimed:
+    """What the project's pages and its document claim.  Raises Invalid or Refused when one cannot be read."""
+    directory, url = names.page_directory(name), local_page_url(name)
+    body = tree.disk.read(f"{directory}/{JSON_PAGE}")
+    html = {tree.disk.read(f"{directory}/{entry}") for entry in HTML_PAGES}
+    pages: list[ProjectPage | None] = [parse_project(body, url=url, name=name) if body is not None else None]
+    pages += [parse_html.parse_project(body, url=url, name=name) for body in html if body is not None]
     raw = tree.disk.read(names.document_path(name))
-    return held_paths(
-        name,
-        held_files(
-            parse_project(body, url=local_page_url(name), name=name),
-            parse_document(raw, url=names.document_path(name)) if raw is not None else None,
-        ),
-    )
+    document = parse_document(raw, url=names.document_path(name)) if raw is not None else None
+    by_each = [held_paths(name, held_files(page, document)) for page in pages]
+    return Claimed(by_each[0], set().union(*by_each))
 
 
 def held_paths(name: ProjectName, held: Mapping[str, Held]) -> set[str]:
@@ -112,14 +125,20 @@ def shared_with(tree: Tree, ledger: Ledger, path: str) -> list[PathRow]:
     The ledger has no row a file, so the owner is looked for where it must be on any index whose file names begin
     with their project's name; one that cannot be found is recorded as :data:`SOMEBODY`.
     """
-    parts = path.removesuffix(names.METADATA_SUFFIX).rpartition("/")[2].split("-")
     owners = []
-    for count in range(1, len(parts) + 1):
-        try:
-            name = names.normalise("-".join(parts[:count]))
-        except Refused:
-            continue
+    for name in possible_owners(path):
         row = ledger.row(name)
-        if row is not None and row.published and path in claimed_paths(tree, name):
+        if row is not None and row.published and path in claimed_paths(tree, name).by_any:
             owners.append(PathRow(path, name, "shared"))
     return owners or [PathRow(path, SOMEBODY, "shared")]
+
+
+def possible_owners(path: str) -> Iterator[ProjectName]:
+    """The projects that a file, sidecar or provenance object may be of, going by its path; the longest name last."""
+    if path.startswith("web/integrity/"):
+        yield ProjectName(path.split("/")[2])
+        return
+    parts = path.removesuffix(names.METADATA_SUFFIX).rpartition("/")[2].split("-")
+    for count in range(1, len(parts) + 1):
+        with contextlib.suppress(Refused):
+            yield names.normalise("-".join(parts[:count]))

@@ -202,6 +202,11 @@ class Downloader:
                         await writing
                     writing = asyncio.ensure_future(in_thread(None, incoming.write, batch))
                     self._counters.bytes_done += len(batch)
+            except IntegrityError:  # more than there can be: what came before is not to be built upon
+                if writing is not None:
+                    await writing
+                await in_thread(None, incoming.restart)
+                raise
             finally:
                 if writing is not None:
                     with contextlib.suppress(asyncio.CancelledError):

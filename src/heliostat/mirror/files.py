@@ -85,7 +85,7 @@ class FileCollector:
         assert item.publication is not None
         present = await in_thread(None, self._present, wanted, ours, withheld)
         self._counters.files_total += len(wanted) - sum(1 for p in present.values() if p.complete)
-        batch = _Batch(self._publisher, row, item)
+        batch = _Batch(self._publisher, row, item, ours)
         todo = iter(wanted)
         ready: dict[str, Ready] = {}
 
@@ -110,7 +110,7 @@ class FileCollector:
 
     async def _one(self, want: Wanted, present: _Present | None, batch: _Batch, inventory: Inventory) -> Ready:
         if present is not None and present.foreign:
-            batch.shared += await self._keeper(shared_with, self._tree, self._ledger, present.path)
+            await self._share(present.path, batch)
         if present is not None and present.file:
             path, sha256 = present.path, want.digests.get("sha256") or inventory.sha256_of(want.file.filename)
             if present.withheld:
@@ -118,12 +118,20 @@ class FileCollector:
         else:
             fetched = await self._downloader.file(want)
             path, sha256 = want.path_for(fetched.digests), fetched.digests["sha256"]
+            if want.path is None and path not in batch.ours and await in_thread(None, self._right_size, path, None):
+                await self._share(path, batch)  # where it belongs was not known before
             await batch.add(Placement(fetched.staged, path), fetched.size)
             self._count(fetched)
         ready = Ready(want, path, sha256)
         if want.has_sidecar:
             ready.sidecar = await self._sidecar(want, path, present, batch, inventory)
         return ready
+
+    async def _share(self, path: str, batch: _Batch) -> None:
+        """Another project has this place already: its bytes stay until both let go of them."""
+        owners = await self._keeper(shared_with, self._tree, self._ledger, path)
+        batch.shared += owners
+        batch.shared += [PathRow(names.sidecar_path(row.path), row.project, "shared") for row in owners]
 
     async def _sidecar(
         self, want: Wanted, path: str, present: _Present | None, batch: _Batch, inventory: Inventory
@@ -210,8 +218,10 @@ class FileCollector:
 class _Batch:
     """Placements of one project; placed ahead of its pages when there are many."""
 
-    def __init__(self, publisher: Publisher, row: Row, item: Item) -> None:
+    def __init__(self, publisher: Publisher, row: Row, item: Item, ours: set[str]) -> None:
         self._publisher, self._row, self._item = publisher, row, item
+        #: What this project put in place before.
+        self.ours = ours
         self._bytes = 0
         #: Rows for the projects that had the place before us.
         self.shared: list[PathRow] = []

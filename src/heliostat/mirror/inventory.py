@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 class Inventory(msgspec.Struct):
-    """Bytes and meaning of what is shown now; all None for a project that was never published."""
+    """Bytes and meaning of what is shown now; all None for a project of which nothing is."""
 
     shown: Shown | None
     page: ProjectPage | None
@@ -39,8 +39,11 @@ class Inventory(msgspec.Struct):
 
 
 def take_inventory(tree: Tree, name: ProjectName, published: bool) -> Inventory:
-    """Read what is served for ``name``.  A page of ours that cannot be read counts as none, with a warning."""
-    if not published:
+    """Read what is served for ``name``.  A page of ours that cannot be read counts as none, with a warning.
+
+    Also of a project that is not recorded as ``published`` something may lie there: a kill comes before the record.
+    """
+    if not published and not any(map(tree.disk.stat, (names.page_directory(name), names.document_path(name)))):
         return Inventory(None, None, None)
     shown = tree.shown(name)
     page = document = None

@@ -74,8 +74,8 @@ class MetadataReader:
         Raises Missing when the page answers 404, Stale when upstream stays behind for ``stale_tries`` tries,
         unless the row has been tried ``stuck_after`` times: then what there is is accepted, and says so.
         """
-        conditional = row.why in ("sweep", "poll") and row.published and row.owed_serial is None
-        if conditional and row.page_etag:
+        quiet = row.published and row.owed_serial is None and row.state in ("current", "quarantined")
+        if quiet and row.why in ("sweep", "poll") and row.page_etag:
             answers = await self._conditional(row)
             if answers is None:
                 return None

@@ -27,6 +27,7 @@ from heliostat.mirror.publish import Publisher
 from heliostat.mirror.reachability import Reachability
 from heliostat.mirror.removals import Removal, Removals, carry_out, hold, split_by_guard
 from heliostat.mirror.report import Counters
+from heliostat.mirror.rescope import leaving, take_scope
 from heliostat.mirror.root import write_last_modified, write_root, write_status
 from heliostat.mirror.tally import Tally
 from heliostat.model import ProjectName
@@ -79,11 +80,15 @@ class Pass:
         facts = await self._keeper(self._ledger.facts)
         excluded: list[Removal] = []
         seen = Seen()
+        reader = ChangeReader(self._config, self._scope, self._upstream, self._ledger, self._keeper)
         if self._only:
+            reader.confirm_upstream(facts, full=False)
+            if facts.get("upstream") is None:
+                await self._keeper(self._ledger.put, upstream=self._upstream.base)
             await self._keeper(self._want_named, now)
         else:
-            excluded, facts = await self._take_scope(facts)
-            reader = ChangeReader(self._config, self._scope, self._upstream, self._ledger, self._keeper)
+            await self._keeper(take_scope, self._ledger, self._scope, now)
+            excluded = await self._keeper(leaving, self._ledger, self._scope)
             seen = await unless_stopped(reader.read(full=self._asked.full, now=now), self._stop) or seen
             await self._keeper(self._reconsider, now)
             await self._sweep(facts, now)
@@ -132,20 +137,6 @@ class Pass:
         for name in names:
             self._ledger.drop_unknown(name)
 
-    async def _take_scope(self, facts: dict[str, Any]) -> tuple[list[Removal], dict[str, Any]]:
-        """A changed configuration takes effect: what it leaves out is removed, what it adds is looked for."""
-        known, fingerprint = facts.get("scope"), self._scope.fingerprint
-        if known != fingerprint:
-            await self._keeper(self._ledger.abandon_out_of_scope, self._scope.__contains__)
-            if known is not None:
-                await self._keeper(self._ledger.put, root_etag=None, cursor=None)
-            await self._keeper(self._ledger.put, scope=fingerprint)
-            facts = await self._keeper(self._ledger.facts)
-        if self._scope.everything:
-            return [], facts
-        rows = await self._keeper(self._ledger.out_of_scope, self._scope.__contains__)
-        return [Removal(row, "no longer in the configured scope", "excluded") for row in rows], facts
-
     async def _sweep(self, facts: dict[str, Any], now: float) -> None:
         """A share of the projects is looked at without being announced, so that each comes up in sweep-days."""
         period = self._config.mirror.sweep_days * _DAY
@@ -168,7 +159,7 @@ class Pass:
             pass_number=number,
             confirm_seconds=self._config.mirror.confirm_seconds,
             two_looks=not (seen.by_feed or seen.by_list),
-            named=bool(self._only),
+            asked=self._only.keys() - self._scope.names,
         )
         self._counters.projects_total = len(self._only) or await self._keeper(self._ledger.count_due, now)
         if not self._counters.projects_total or self._stop.is_set():
@@ -177,14 +168,17 @@ class Pass:
         documents = Documents(None if known is None else bool(known))
         await self._keeper(self._ledger.put, **{"pass": number})
         self._counters.phase = "mirroring"
-        await self._crew(documents, removals, now)
+        head = seen.serial if seen.serial is not None else facts.get("upstream_serial")
+        await self._crew(documents, removals, now, heard=seen.serial is not None, head=head)
         if documents.available is not None and facts.get("documents") != int(documents.available):
             await self._keeper(self._ledger.put, documents=int(documents.available))
         if documents.available and documents.doubtful:
             await self._keeper(self._want_again, documents.doubtful)
         return removals
 
-    async def _crew(self, documents: Documents, removals: Removals, now: float) -> None:
+    async def _crew(
+        self, documents: Documents, removals: Removals, now: float, *, heard: bool, head: int | None
+    ) -> None:
         mirror, limits = self._config.mirror, self._config.upstream
         tree, ledger, keeper, counters, tally = self._tree, self._ledger, self._keeper, self._counters, self._tally
         publisher = Publisher(
@@ -192,7 +186,7 @@ class Pass:
             projects=mirror.batch_projects, seconds=mirror.batch_seconds, reserve=mirror.min_free,
         )  # fmt: skip
         stager = Stager(tree.disk)
-        reachability = Reachability()
+        reachability = Reachability(answered=heard)
         downloader = Downloader(
             self._upstream, tree.disk, stager, counters,
             tries=limits.retries, max_file=limits.max_file, max_sidecar=limits.max_sidecar,
@@ -205,7 +199,7 @@ class Pass:
             provenance=ProvenanceFetcher(self._upstream, tree.disk, stager, counters, tally)
             if mirror.provenance
             else None,
-            removals=removals, reachability=reachability, counters=counters, tally=tally,
+            removals=removals, reachability=reachability, counters=counters, tally=tally, head=head,
         )  # fmt: skip
         try:
             # stop, store faults and an upstream that is down end the crew; what it handed over is committed

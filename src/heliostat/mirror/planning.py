@@ -21,10 +21,11 @@ from heliostat.mirror.metadata import Documents, MetadataReader
 from heliostat.mirror.places import DATABASE, scope_of, state_directory
 from heliostat.mirror.removals import Removals
 from heliostat.mirror.report import Counters, Owed, Plan
-from heliostat.mirror.wanted import Wanted, held_files, wanted_files
-from heliostat.model import ProjectName
+from heliostat.mirror.rescope import leaving, take_scope
+from heliostat.mirror.wanted import Wanted, held_files, provenance_path, wanted_files
+from heliostat.model import ProjectName, ProjectPage
 from heliostat.names import normalise, sidecar_path
-from heliostat.state.database import open_readonly
+from heliostat.state.database import is_quiet, open_readonly
 from heliostat.state.ledger import Ledger
 from heliostat.state.rows import Row
 from heliostat.store.disk import Disk
@@ -63,12 +64,13 @@ def _shadow(config: Config) -> Iterator[str]:
     source = f"{state_directory(config)}/{DATABASE}"
     with tempfile.TemporaryDirectory(prefix="heliostat-plan-") as folder:
         path = f"{folder}/{DATABASE}"
-        if os.path.exists(source):
-            connection = open_readonly(source)
-            try:
+        while os.path.exists(source):
+            quiet = is_quiet(source)
+            with contextlib.closing(open_readonly(source)) as connection:
                 connection.execute("VACUUM INTO ?", (path,))
-            finally:
-                connection.close()
+            if not quiet or is_quiet(source):
+                break
+            os.unlink(path)  # a mirror started meanwhile, and may have changed what was being read
         yield path
 
 
@@ -86,16 +88,16 @@ class _Planner:
         for raw in names:
             await self._keeper(self._ledger.intake.want, raw, normalise(raw), now, named=True, why="named")
         if not names:
+            await self._keeper(take_scope, self._ledger, scope, now)
             reader = ChangeReader(self._config, scope, self._upstream, self._ledger, self._keeper)
             seen = await reader.read(full=full, now=now)
-            leaving = await self._keeper(self._ledger.out_of_scope, scope.__contains__)
-            self._plan.removals += [row.name for row in leaving]
+            self._plan.removals += [removal.row.name for removal in await self._keeper(leaving, self._ledger, scope)]
         await self._keeper(self._ledger.hasten, now)
         removals = Removals(
             pass_number=-1,
             confirm_seconds=self._config.mirror.confirm_seconds,
             two_looks=not (seen.by_feed or seen.by_list),
-            named=bool(names),
+            asked={normalise(raw) for raw in names} - scope.names,
         )
         self._counters.phase = "planning"
         only = {normalise(raw) for raw in names}
@@ -151,6 +153,7 @@ class _Planner:
             for want in wanted:
                 self._upstream.check_url(want.file.url)
             count, size = await in_thread(None, self._missing, wanted)
+            count += await in_thread(None, self._missing_provenance, answers.page)
         except Missing as error:
             failed = removals.judge(row, error, time.time(), time.time())
             if failed is not None:
@@ -179,6 +182,12 @@ class _Planner:
             if want.has_sidecar and not (want.path and self._tree.disk.stat(sidecar_path(want.path))):
                 count += 1
         return count, size
+
+    def _missing_provenance(self, page: ProjectPage) -> int:
+        if not self._config.mirror.provenance or page.quarantined:
+            return 0
+        linked = [provenance_path(page.name, file.provenance, file.filename) for file in page.files if file.provenance]
+        return sum(self._tree.disk.stat(path) is None for path in linked)
 
     def _problem(self, row: Row, state: str, reason: str) -> None:
         self._plan.problems.append(Owed(row.name, state, reason, row.attempts, row.wanted_serial, None))

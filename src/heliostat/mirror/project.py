@@ -19,16 +19,17 @@ from heliostat.mirror.inventory import Inventory, take_inventory
 from heliostat.mirror.metadata import Answers, MetadataReader
 from heliostat.mirror.provenance import ProvenanceFetcher
 from heliostat.mirror.publish import Item, Publisher, tombstones_for
+from heliostat.mirror.quarantine import Quarantine
 from heliostat.mirror.reachability import Reachability
 from heliostat.mirror.removals import Removals
 from heliostat.mirror.report import Counters
 from heliostat.mirror.tally import Tally
-from heliostat.mirror.wanted import Wanted, held_files, wanted_files
+from heliostat.mirror.wanted import Wanted, held_files, provenance_path, wanted_files
 from heliostat.model import DistFile, ProjectPage
 from heliostat.pages.links import file_link
 from heliostat.pages.render import project_html, project_json
 from heliostat.state.ledger import Ledger
-from heliostat.state.rows import Failed, Fate, PathRow, Published, Row
+from heliostat.state.rows import Failed, PathRow, Published, Row
 from heliostat.store.threads import Keeper, in_thread
 from heliostat.store.tree import Publication, Tree
 
@@ -56,11 +57,14 @@ class ProjectSync:
         reachability: Reachability,
         counters: Counters,
         tally: Tally,
+        head: int | None,
     ) -> None:
         self._config, self._tree, self._ledger, self._keeper = config, tree, ledger, keeper
         self._publisher, self._reader, self._files = publisher, reader, files
         self._provenance, self._removals, self._counters, self._tally = provenance, removals, counters, tally
         self._reachability = reachability
+        #: Upstream's own serial when the pass began, where it is known.
+        self._head = head
         self._claims = Claims()
 
     async def sync(self, row: Row) -> None:
@@ -76,16 +80,14 @@ class ProjectSync:
             await self._block(row, error)
         except UpstreamError as error:
             await self._fail(row, error)
-            self._reachability.failed(error)
+            self._reachability.failed(error, before=row.attempts > 0)
 
     async def _sync(self, row: Row) -> None:
         answers = await self._reader.read(row)
         self._removals.another_answered(row.name)
         self._reachability.answered()
         if answers is None:
-            await self._keeper(self._ledger.touch, row.name, time.time())
-            self._tally.unchanged += 1
-            self._counters.projects_done += 1
+            await self._unchanged(row)
             return
         inventory = await in_thread(None, take_inventory, self._tree, row.name, row.published)
         open_paths = await self._keeper(self._open_paths, row)
@@ -108,6 +110,19 @@ class ProjectSync:
         item.done = done
         await self._publisher.submit(item)
 
+    async def _unchanged(self, row: Row) -> None:
+        """Page and document are as they were; provenance objects may have changed all the same (PEP 740)."""
+        publication = Publication(name=row.name)
+        if row.why == "sweep" and self._provenance is not None:
+            inventory = await in_thread(None, take_inventory, self._tree, row.name, row.published)
+            if inventory.page is not None:
+                await self._fetch_provenance(row, publication, inventory.page)
+        if publication.placements:
+            await self._publisher.submit(Item(name=row.name, publication=publication))
+        await self._keeper(self._ledger.touch, row.name, time.time())
+        self._tally.unchanged += 1
+        self._counters.projects_done += 1
+
     async def _set_aside(self, row: Row, answers: Answers, inventory: Inventory) -> Answers:
         """A large document waits on disk, not in memory, until the project's files are there."""
         body = answers.body
@@ -120,20 +135,14 @@ class ProjectSync:
 
     def _open_paths(self, row: Row) -> dict[str, set[str]]:
         """Paths with an open fate of this project, by kind."""
-        withheld = self._ledger.paths.of_project(row.name, "withheld")
         return {
             "incoming": {r.path for r in self._ledger.paths.of_project(row.name, "incoming")},
-            "withheld": {r.path for r in withheld},
-            "withheld-release": {r.path for r in withheld if r.fate == "withhold-release"},
+            "doomed": {r.path for r in self._ledger.paths.of_project(row.name, "doomed")},
+            "withheld": {r.path for r in self._withheld(row)},
         }
 
-    def _settled(self, row: Row, page: ProjectPage, open_paths: dict[str, set[str]]) -> set[str]:
-        """Withheld paths whose quarantine ended: they come back, or go for good."""
-        if page.quarantined:
-            return set()
-        if row.hint == "settled":
-            return open_paths["withheld"]
-        return open_paths["withheld"] - open_paths["withheld-release"]
+    def _withheld(self, row: Row) -> list[PathRow]:
+        return self._ledger.paths.of_project(row.name, "withheld")
 
     async def _prepare(
         self, row: Row, answers: Answers, inventory: Inventory, open_paths: dict[str, set[str]], wanted: list[Wanted]
@@ -141,27 +150,24 @@ class ProjectSync:
         item = Item(name=row.name, publication=Publication(name=row.name))
         assert item.publication is not None
         before = held_paths(row.name, held_files(inventory.page, inventory.document))
-        ours = before | open_paths["incoming"]
+        ours = before | open_paths["incoming"] | open_paths["doomed"]
         ready = await self._files.collect(row, item, wanted, inventory, ours, open_paths["withheld"])
         listed = [self._entry(one) for one in ready if one.want.listed]
         page = msgspec.structs.replace(answers.page, files=tuple(listed), serial=answers.serial)
         provenance = await self._fetch_provenance(row, item.publication, page)
         after = {one.path for one in ready} | {names.sidecar_path(o.path) for o in ready if o.sidecar} | provenance
-        dropped = sorted(ours - after)
-        fate = _fate(row, page)
-        item.doomed = [PathRow(path, row.name, "doomed", fate, answers.serial) for path in dropped]
+        quarantine = Quarantine(row, page, inventory, await self._keeper(self._withheld, row))
+        item.doomed = [quarantine.doom(path, answers.serial) for path in sorted(ours - after)]
+        gone = [doomed.path for doomed in item.doomed if doomed.fate == "unlink" and doomed.path in before]
+        item.tombstones = tombstones_for(row.name, gone, answers.serial, "no longer listed upstream")
         item.doomed += [
-            PathRow(path, row.name, "doomed", "unlink", answers.serial)
-            for path in sorted(self._settled(row, page, open_paths) - after)
+            PathRow(path, row.name, "doomed", "unlink", answers.serial) for path in sorted(quarantine.ended() - after)
         ]
-        if fate == "unlink":
-            gone = [path for path in dropped if path in before]
-            item.tombstones = tombstones_for(row.name, gone, answers.serial, "no longer listed upstream")
         item.restored = [PathRow(path, row.name, "withheld") for path in open_paths["withheld"] & after]
         self._fill(item.publication, page, answers, inventory)
         if answers.stuck:
             self._tally.stuck.append(row.name)
-        self._tally.published(row, item.publication, files_removed=len([p for p in dropped if p in before]))
+        self._tally.published(row, item.publication, files_removed=len(gone))
         item.outcome = self._outcome(row, answers, page, ready)
         return item
 
@@ -187,7 +193,7 @@ class ProjectSync:
             name=row.name,
             display=display if display and _same_project(display, row.name) else row.display,
             wanted_serial=row.wanted_serial,
-            accepted_serial=max(row.wanted_serial, answers.serial or 0),
+            accepted_serial=max(row.wanted_serial, self._believed(answers.serial)),
             page_serial=answers.serial,
             state="quarantined" if page.quarantined else "current",
             files=len(ready),
@@ -199,6 +205,13 @@ class ProjectSync:
             extra=any(not one.want.listed for one in ready),
             stuck=answers.stuck,
         )
+
+    def _believed(self, serial: int | None) -> int:
+        """Up to where a page of ``serial`` satisfies: upstream may have moved on since it was asked, but not so far."""
+        serial = serial or 0
+        if self._head is None or serial <= self._head + self._config.upstream.far_behind:
+            return serial
+        return self._head
 
     def _entry(self, one: Ready) -> DistFile:
         """The file as our page lists it: verified hashes, a relative link, and a sidecar only where there is one."""
@@ -214,8 +227,10 @@ class ProjectSync:
         )
 
     async def _fetch_provenance(self, row: Row, publication: Publication, page: ProjectPage) -> set[str]:
-        if self._provenance is None or page.quarantined:
+        if page.quarantined:
             return set()
+        if self._provenance is None:  # what an earlier configuration fetched stays, since the page still links it
+            return {provenance_path(row.name, file.provenance, file.filename) for file in page.files if file.provenance}
         placements, paths = await self._provenance.fetch(row.name, page.files, refresh=row.why == "sweep")
         publication.placements += placements
         return paths
@@ -260,13 +275,6 @@ class ProjectSync:
         mirror = self._config.mirror
         pause = min(mirror.retry_most, mirror.retry_first * 2 ** min(row.attempts, 30))
         return time.time() + float(pause) * random.uniform(0.75, 1.25)
-
-
-def _fate(row: Row, page: ProjectPage) -> Fate:
-    """What becomes of files that the page lists no more: a quarantine may be lifted, a removal is for good."""
-    if page.quarantined:
-        return "withhold"
-    return "withhold-release" if row.hint == "release-quarantined" else "unlink"
 
 
 def _same_project(display: str, name: str) -> bool:

@@ -95,8 +95,7 @@ class ProvenanceFetcher:
             return None
         assert file.provenance is not None
         url = self._source(name, file.provenance, path, file.filename)
-        body = await self._upstream.fetch(url, limit=_LIMIT, accept=_ACCEPT)
-        check_provenance(body, url, file)
+        body = await self._checked(url, file)
         if body == there:
             return None
         self._counters.files_done += 1
@@ -104,6 +103,17 @@ class ProvenanceFetcher:
         self._tally.files_added += 1
         self._tally.bytes_fetched += len(body)
         return Placement(await self._stager.put(body), path)
+
+    async def _checked(self, url: str, file: DistFile) -> bytes:
+        """The object; a wrong one is asked for once more, since caches serve garbage for a moment."""
+        body = await self._upstream.fetch(url, limit=_LIMIT, accept=_ACCEPT)
+        try:
+            check_provenance(body, url, file)
+        except Invalid as error:
+            await self._upstream.back_off(0, error)
+            body = await self._upstream.fetch(url, limit=_LIMIT, accept=_ACCEPT)
+            check_provenance(body, url, file)
+        return body
 
     def _source(self, name: ProjectName, url: str, path: str, filename: str) -> str:
         """The page's own URL, or, where that is another index's (a mirror keeps it), the same object here."""

@@ -136,7 +136,7 @@ class Publisher:
         log.debug("batch %d: recording", number)
         self._record(batch)
         log.debug("batch %d: recorded", number)
-        self._reaper.reap([row for item in batch for row in item.doomed])
+        self._reaper.reap([row for item in batch for row in (*item.doomed, *_restored(item))])
 
     def _announce(self, batch: list[Item]) -> None:
         rows = [row for item in batch for row in (*item.doomed, *item.shared)]
@@ -157,6 +157,7 @@ class Publisher:
                 if isinstance(item.outcome, Published):
                     self._ledger.paths.clear_project(item.name, "incoming")
                 self._ledger.paths.clear(item.restored)
+                self._ledger.paths.add(_restored(item))
 
     def _refuse_full_disk(self, publications: list[Publication]) -> None:
         if not publications:
@@ -177,6 +178,11 @@ def _weight(item: Item) -> int:
         return 0
     parts = (publication.document, publication.json_page, publication.html_page)
     return sum(len(part) for part in parts if part is not None)
+
+
+def _restored(item: Item) -> list[PathRow]:
+    """Rows for what may be left in ``withheld/`` of bytes that are offered again: fetched anew, or made by a kill."""
+    return [PathRow(row.path, row.project, "doomed", "restored") for row in item.restored]
 
 
 def tombstones_for(project: str, paths: list[str], serial: int | None, reason: str) -> list[Tombstone]:

@@ -9,11 +9,14 @@ _IN_A_ROW = 10
 
 
 class Reachability:
-    """Watches what projects meet; any answer proves that upstream is there."""
+    """Watches what projects meet; any answer proves that upstream is there.
 
-    def __init__(self) -> None:
+    ``answered``: upstream told in this pass what changed.
+    """
+
+    def __init__(self, *, answered: bool) -> None:
         self._in_a_row = 0
-        self._answered = False
+        self._answered = answered
         self._last: UpstreamError | None = None
 
     def answered(self) -> None:
@@ -21,12 +24,17 @@ class Reachability:
         self._in_a_row = 0
         self._answered = True
 
-    def failed(self, error: UpstreamError) -> None:
-        """A project failed.  Raises ``error`` when it is one too many of the kind that says upstream is down."""
+    def failed(self, error: UpstreamError, *, before: bool) -> None:
+        """A project failed.  Raises ``error`` when it is one too many of the kind that says upstream is down.
+
+        One that failed ``before`` says nothing of the others: those that never succeed must not end every pass.
+        """
         if not isinstance(error, Unavailable):
             self.answered()
             return
         self._last = error
+        if before:
+            return
         self._in_a_row += 1
         if self._in_a_row >= _IN_A_ROW:
             raise error

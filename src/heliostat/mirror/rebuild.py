@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import msgspec
 
 from heliostat import names
 from heliostat.errors import Invalid, Refused
+from heliostat.mirror.doomed import possible_owners
 from heliostat.mirror.inventory import Inventory, take_inventory
 from heliostat.mirror.report import Counters
 from heliostat.mirror.wanted import wanted_files
@@ -22,6 +23,7 @@ from heliostat.pages import parse_html
 from heliostat.pages.links import file_link, local_page_url, package_of
 from heliostat.pages.render import project_html, project_json
 from heliostat.state.ledger import Ledger
+from heliostat.state.rows import PathRow
 from heliostat.store.tree import Publication, Shown, Tree
 
 log = logging.getLogger(__name__)
@@ -34,27 +36,67 @@ def rebuild_tree(tree: Tree, ledger: Ledger, counters: Counters, stopped: Callab
 
     A rebuild that was interrupted begins again at the next start.
     """
-    ledger.begin_rebuild()
+    releases = ledger.begin_rebuild()
     found = sorted(set(tree.disk.names("web/simple")) | set(tree.disk.names("web/json")))
     counters.projects_total = len(found)
     count = 0
     for start in range(0, len(found), _BATCH):
         if stopped():
             return count
-        rows = []
+        rows, publications = [], []
         for entry in found[start : start + _BATCH]:
-            row = _rebuild_project(tree, entry)
+            rebuilt = _rebuild_project(tree, entry)
             counters.projects_done += 1
-            if row is not None:
-                rows.append(row)
-        tree.disk.sync()
+            if rebuilt is not None:
+                row, publication = rebuilt
+                rows.append(row | {"quarantined_releases": releases.get(publication.name)})
+                publications.append(publication)
+        _show(tree, publications)
         ledger.insert_rebuilt(rows)
         count += len(rows)
+    _adopt_withheld(tree, ledger)
     ledger.end_rebuild(_checkpoint(tree))
     return count
 
 
-def _rebuild_project(tree: Tree, entry: str) -> dict[str, object] | None:
+def _adopt_withheld(tree: Tree, ledger: Ledger) -> None:
+    """Bytes out of reach that the ledger does not know belong to the projects that their names begin with."""
+    known = {row.path for row in ledger.paths.of_kind("withheld", limit=-1)}
+    found = []
+    for kept in _files_below(tree, "withheld"):
+        path = "web" + kept.removeprefix("withheld")
+        if path in known:
+            continue
+        owners = [name for name in possible_owners(path) if (row := ledger.row(name)) is not None and row.published]
+        if owners:
+            found.append(PathRow(path, owners[-1], "withheld", "withhold"))
+        else:
+            log.warning("%s: belongs to no project of this mirror; it may be removed", kept)
+    with ledger.transaction():
+        ledger.paths.add(found)
+
+
+def _files_below(tree: Tree, directory: str) -> Iterator[str]:
+    for entry in sorted(tree.disk.names(directory)):
+        path = f"{directory}/{entry}"
+        found = tree.disk.stat(path)
+        if found is not None and found.is_directory:
+            yield from _files_below(tree, path)
+        else:
+            yield path
+
+
+def _show(tree: Tree, publications: list[Publication]) -> None:
+    """Write pages that differ; the old ones stay until the new ones are durable."""
+    staged = tree.stage_pages(publications)
+    tree.disk.sync()
+    tree.place_documents([], publications)
+    tree.show(staged)
+    tree.disk.sync()
+
+
+def _rebuild_project(tree: Tree, entry: str) -> tuple[dict[str, object], Publication] | None:
+    """The ledger's row, and what is to be written; None for what is no project."""
     try:
         name = names.normalise(entry)
     except Refused:
@@ -66,10 +108,9 @@ def _rebuild_project(tree: Tree, entry: str) -> dict[str, object] | None:
     if page is None:
         return None
     missing = [path for file in page.files for path in _paths(file) if tree.disk.stat(path) is None]
-    _write(tree, name, page, inventory)
     serial = page.serial
     now = time.time()
-    return {
+    row = {
         "name": name,
         "display": inventory.document.display_name if inventory.document and inventory.document.display_name else name,
         "wanted_serial": serial or 0,
@@ -77,6 +118,7 @@ def _rebuild_project(tree: Tree, entry: str) -> dict[str, object] | None:
         "owed_serial": serial if missing else None,
         "page_serial": serial,
         "published": 1,
+        "hidden": page.quarantined,
         "due_at": now if missing else None,
         "why": "retry" if missing else None,
         "state": "pending" if missing else "quarantined" if page.quarantined else "current",
@@ -85,6 +127,7 @@ def _rebuild_project(tree: Tree, entry: str) -> dict[str, object] | None:
         "bytes": sum(file.size or 0 for file in page.files),
         "checked_at": now,
     }
+    return row, _publication(name, page, inventory)
 
 
 def _page_from_html(name: ProjectName, shown: Shown | None) -> ProjectPage | None:
@@ -119,8 +162,8 @@ def _paths(file: DistFile) -> list[str]:
     return paths
 
 
-def _write(tree: Tree, name: ProjectName, page: ProjectPage, inventory: Inventory) -> None:
-    """Write what differs from what the page's model gives."""
+def _publication(name: ProjectName, page: ProjectPage, inventory: Inventory) -> Publication:
+    """What differs from what the page's model gives."""
     relative = tuple(
         msgspec.structs.replace(file, url=file_link(path)) for file in page.files if (path := package_of(file.url))
     )
@@ -128,15 +171,12 @@ def _write(tree: Tree, name: ProjectName, page: ProjectPage, inventory: Inventor
     shown = inventory.shown
     assert shown is not None
     json_page, html_page = project_json(page), project_html(page)
-    publication = Publication(
+    return Publication(
         name=name,
         json_page=json_page if shown.json_page != json_page else None,
         html_page=html_page if shown.html_page != html_page or not shown.html_is_one else None,
         link_missing=shown.document is not None and not shown.link_right,
     )
-    staged = tree.stage_pages([publication])
-    tree.place_documents([], [publication])
-    tree.show(staged)
 
 
 def _checkpoint(tree: Tree) -> int | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Set as AbstractSet
 
 import msgspec
 
@@ -40,12 +41,15 @@ class Removal(msgspec.Struct, frozen=True):
 class Removals:
     """Collects what is to be removed during a pass; :func:`carry_out` acts at its end."""
 
-    def __init__(self, *, pass_number: int, confirm_seconds: float, two_looks: bool, named: bool) -> None:
+    def __init__(
+        self, *, pass_number: int, confirm_seconds: float, two_looks: bool, asked: AbstractSet[str] = frozenset()
+    ) -> None:
+        """``asked``: names that somebody just asked for, and that the configuration does not list."""
         self.confirmed: list[Removal] = []
         #: Names that upstream does not have and we neither.
         self.unknown: list[str] = []
         self._pass_number, self._confirm_seconds = pass_number, confirm_seconds
-        self._two_looks, self._named = two_looks, named
+        self._two_looks, self._asked = two_looks, asked
         self._answered: set[str] = set()
 
     def another_answered(self, name: str) -> None:
@@ -57,10 +61,10 @@ class Removals:
         """None if the project is to be removed (or was never there); otherwise why its row stays owed."""
         reason = self._second_sign(row, now)
         if not row.published:
-            if reason is not None or (self._named and row.named and row.wanted_serial == 0):
-                self.unknown.append(row.name) if reason is None else self.confirmed.append(Removal(row, reason))
+            never_there = row.wanted_serial == 0 and (row.named or row.name in self._asked)
+            if reason is None and never_there:
+                self.unknown.append(row.name)
                 return None
-            return self._unconfirmed(row, error, now, due_at)
         if reason is None:
             return self._unconfirmed(row, error, now, due_at)
         self.confirmed.append(Removal(row, reason))
@@ -84,10 +88,10 @@ class Removals:
 
     def _unconfirmed(self, row: Row, error: Missing, now: float, due_at: float) -> Failed:
         if row.published:
-            reason = f"{error.reason} without a second sign of removal"
+            reason = f"{error} without a second sign of removal"
             log.warning("%s: %s; not removed on one sign, looking again", row.name, error)
         else:
-            reason = "upstream has no such project (404)"
+            reason = f"{error.url}: upstream has no such project (404)"
             log.warning("%s: upstream has no such project (yet)", row.name)
         return Failed(
             name=row.name,
@@ -156,7 +160,7 @@ def _carry_out_some(tree: Tree, ledger: Ledger, reaper: Reaper, removals: list[R
     doomed: list[PathRow] = []
     for removal in removals:
         name = removal.row.name
-        paths = claimed_paths(tree, name) | {
+        paths = claimed_paths(tree, name).by_any | {
             row.path for kind in ("incoming", "withheld", "doomed") for row in ledger.paths.of_project(name, kind)
         }
         doomed += [PathRow(path, name, "doomed", "unlink", removal.row.wanted_serial) for path in sorted(paths)]

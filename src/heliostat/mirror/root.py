@@ -26,14 +26,16 @@ def entries(ledger: Ledger) -> Iterator[tuple[str, str, int | None]]:
 def write_root(tree: Tree, ledger: Ledger, *, force: bool = False) -> bool:
     """Rewrite what changed of the root index; True when something was written.
 
-    The HTML form changes with the set of names only, the JSON form with any serial.  Belongs to the keeper's thread.
+    The HTML form changes with the set of names only, the JSON form with any serial, its own included.
+    Belongs to the keeper's thread.
     """
     html = force or bool(ledger.get("root_html_dirty")) or tree.disk.stat(f"{_ROOT}/{HTML_PAGES[0]}") is None
-    json = force or bool(ledger.get("root_json_dirty")) or tree.disk.stat(f"{_ROOT}/{JSON_PAGE}") is None
+    serial = ledger.root_serial()
+    json = force or bool(ledger.get("root_json_dirty")) or serial != ledger.get("root_serial")
+    json = json or tree.disk.stat(f"{_ROOT}/{JSON_PAGE}") is None
     if not html and not json:
         return False
     log.debug("root: writing")
-    serial = ledger.checkpoint()
     staged: list[Placement] = []
     if html:
         staged += tree.stage_html(root_html(entries(ledger)), _ROOT)
@@ -44,18 +46,23 @@ def write_root(tree: Tree, ledger: Ledger, *, force: bool = False) -> bool:
     tree.show(staged)
     tree.disk.sync()
     ledger.put(
-        root_html_dirty=None if html else ledger.get("root_html_dirty"), root_json_dirty=None, root_written=time.time()
+        root_html_dirty=None if html else ledger.get("root_html_dirty"),
+        root_json_dirty=None,
+        root_serial=serial,
+        root_written=time.time(),
     )
     log.debug("root: written")
     return True
 
 
 def write_small(tree: Tree, path: str, text: str) -> bool:
-    """Replace a small text file if it differs; True when it did."""
+    """Replace a small text file, durably, if it differs; True when it did."""
     body = text.encode("ascii")
     if tree.disk.read(path) == body:
         return False
-    tree.show([tree.stage([body], path)])
+    staged = tree.stage([body], path)
+    tree.disk.sync()
+    tree.show([staged])
     return True
 
 

@@ -21,6 +21,7 @@ from heliostat.mirror.report import Counters, Summary
 from heliostat.mirror.root import write_root
 from heliostat.mirror.rows import owed_of
 from heliostat.mirror.tally import Tally
+from heliostat.state.database import explained
 from heliostat.state.ledger import Ledger
 from heliostat.store.disk import Disk, Operations
 from heliostat.store.threads import Keeper
@@ -43,12 +44,18 @@ class Mirror:
     @classmethod
     @contextlib.asynccontextmanager
     async def open(
-        cls, config: Config, *, version: str = __version__, disk: Operations | None = None, salvage: bool = False
+        cls,
+        config: Config,
+        *,
+        version: str = __version__,
+        disk: Operations | None = None,
+        salvage: bool = False,
+        stop: asyncio.Event | None = None,
     ) -> AsyncIterator[Mirror]:
         """Take the lock, open store and ledger, finish what an earlier process left.
 
-        Rebuilds the ledger from the tree when the database is gone over a tree that is not empty.  With ``salvage``
-        a database that cannot be used is moved aside first.
+        Rebuilds the ledger from the tree when the database is gone over a tree that is not empty; ``stop`` ends that,
+        and the next start begins it anew.  With ``salvage`` a database that cannot be used is moved aside first.
         Raises MirrorLocked, StoreError, StateError.
         """
         directory, state = config.mirror.directory, state_directory(config)
@@ -61,18 +68,16 @@ class Mirror:
             try:
                 tree = Tree(disk)
                 await keeper(tree.prepare)
+                await keeper(tree.clean_partial, downloads=False)
                 path = f"{state}/{DATABASE}"
-                gone = not os.path.exists(path)
-                full = gone and await keeper(_is_populated, tree)
                 ledger = await keeper(_open_ledger, path, salvage=salvage)
                 mirror = cls(config, disk, ledger, keeper, version)
                 try:
-                    if full or await keeper(ledger.get, "rebuilding"):
-                        log.warning("%s is missing over a tree that is not empty: rebuilding it from the pages", path)
-                        await mirror.rebuild(counters=Counters(), stop=asyncio.Event())
-                    await keeper(tree.clean_partial, downloads=False)
-                    await keeper(Reaper(tree, ledger).reap_leftovers)
-                    yield mirror
+                    with explained(path):
+                        if await keeper(ledger.get, "rebuilding"):
+                            await mirror._rebuild_if_populated(stop or asyncio.Event())
+                        await keeper(Reaper(tree, ledger).reap_leftovers)
+                        yield mirror
                 finally:
                     await keeper(ledger.close)
             finally:
@@ -118,13 +123,25 @@ class Mirror:
         summary = Summary(upstream=without_credentials(self._config.upstream.url[0]), started=time.time())
         counters.phase = "rebuilding"
         try:
-            await self._keeper(rebuild_tree, self._tree, self._ledger, counters, stop.is_set)
-            await self._keeper(write_root, self._tree, self._ledger, force=True)
+            await self._rebuild(counters, stop)
         except StoreError as error:
             summary.store_error = str(error)
         summary.interrupted = stop.is_set()
         await self._close_books(summary, counters, Tally(), checkpoint=True)
         return summary
+
+    async def _rebuild(self, counters: Counters, stop: asyncio.Event) -> None:
+        await self._keeper(rebuild_tree, self._tree, self._ledger, counters, stop.is_set)
+        if not stop.is_set():
+            await self._keeper(write_root, self._tree, self._ledger, force=True)
+
+    async def _rebuild_if_populated(self, stop: asyncio.Event) -> None:
+        """A new ledger, or one whose rebuild was cut short, over a tree that is not empty."""
+        if await self._keeper(_is_populated, self._tree):
+            log.warning("the ledger is missing over a tree that is not empty: rebuilding it from the pages")
+            await self._rebuild(Counters(), stop)
+        else:
+            await self._keeper(self._ledger.put, rebuilding=None)
 
     async def _close_books(self, summary: Summary, counters: Counters, tally: Tally, *, checkpoint: bool) -> None:
         """Fill the summary from the ledger and the counts."""
@@ -154,7 +171,10 @@ class Mirror:
 
 def _open_ledger(path: str, *, salvage: bool) -> Ledger:
     try:
-        return Ledger(path)
+        ledger = Ledger(path)
+        if salvage:
+            ledger.check()
+        return ledger
     except StateError as error:
         if not salvage or not os.path.exists(path):
             raise
@@ -163,9 +183,7 @@ def _open_ledger(path: str, *, salvage: bool) -> Ledger:
         for suffix in ("", "-wal", "-shm"):
             with contextlib.suppress(FileNotFoundError):
                 os.replace(path + suffix, aside + suffix)
-        ledger = Ledger(path)
-        ledger.put(rebuilding=1)
-        return ledger
+        return Ledger(path)
 
 
 def _make_state_directory(state: str) -> None:

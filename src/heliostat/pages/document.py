@@ -52,14 +52,15 @@ def parse_document(body: bytes, *, url: str) -> Document:
     if document.releases is None and document.urls is None:
         raise Invalid(url, "wrong content: neither `releases` nor `urls`")
     info = document.info or _Info()
+    count = sum(len(release or ()) for release in (document.releases or {"": document.urls}).values())
+    if count > fields.MAX_FILES:
+        raise Invalid(url, f"wrong content: {count} files, where {fields.MAX_FILES} are the most accepted")
     files: list[DocumentFile] = []
     if document.releases is None:
         files += (_file(file, f"urls[{index}]", info.version, url) for index, file in enumerate(document.urls or ()))
     for version, release in (document.releases or {}).items():
         where = f"releases[{version[:40]!a}]"
         files += (_file(file, f"{where}[{index}]", version, url) for index, file in enumerate(release or ()))
-    if len(files) > fields.MAX_FILES:
-        raise Invalid(url, f"wrong content: {len(files)} files, where {fields.MAX_FILES} are the most accepted")
     return Document(
         display_name=info.name or None,
         serial=fields.serial(document.last_serial, "last_serial", url),

@@ -46,7 +46,7 @@ class _Page(msgspec.Struct, rename="kebab"):
     name: str
     files: Annotated[list[_File], msgspec.Meta(max_length=fields.MAX_FILES)]
     meta: _Meta | None = None
-    versions: list[str] | None = None
+    versions: Annotated[list[str], msgspec.Meta(max_length=fields.MAX_FILES)] | None = None
     project_status: _Status | str | None = None
 
 

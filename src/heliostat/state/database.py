@@ -33,19 +33,26 @@ def open_database(path: str, *, create: bool) -> sqlite3.Connection:
 
 
 def open_readonly(path: str) -> sqlite3.Connection:
-    """Open the ledger for short reads beside a running mirror.  Raises StateError."""
+    """Open the ledger for short reads, also beside a running mirror; nothing is written.  Raises StateError."""
     if not os.path.exists(path):
         raise StateError(f"{path}: no ledger there; has this mirror been run yet?")
     if not os.access(path, os.R_OK):
         raise StateError(f"{path}: not readable; run this as {_owner_of(path)}")
     with explained(path):
-        connection = sqlite3.connect(f"file:{_uri(path)}?mode=ro", uri=True, isolation_level=None, timeout=10)
+        # Without this SQLite makes two files beside it even to read, and leaves them there, owned by whoever reads.
+        quiet = "&immutable=1" if is_quiet(path) else ""
+        connection = sqlite3.connect(f"file:{_uri(path)}?mode=ro{quiet}", uri=True, isolation_level=None, timeout=10)
         try:
             _check_version(connection, path, create=False)
         except BaseException:
             connection.close()
             raise
         return connection
+
+
+def is_quiet(path: str) -> bool:
+    """True while no mirror has the ledger open: its write-ahead log is there as long as one has."""
+    return not os.path.exists(f"{path}-wal")
 
 
 def refuse_network_file_system(directory: str, mounts: str = "/proc/self/mounts") -> None:
@@ -81,7 +88,8 @@ def _check_version(connection: sqlite3.Connection, path: str, *, create: bool) -
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if not create or tables:
         raise StateError(f"{path}: not a heliostat ledger; move it away and run 'heliostat rebuild'")
-    connection.executescript(f"BEGIN IMMEDIATE; {schema.TABLES} PRAGMA user_version = {schema.VERSION}; COMMIT;")
+    version_now = f"PRAGMA user_version = {schema.VERSION};"
+    connection.executescript(f"BEGIN IMMEDIATE; {schema.TABLES} {schema.FIRST} {version_now} COMMIT;")
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 
@@ -12,7 +13,12 @@ from heliostat.errors import Refused
 from heliostat.model import Event, Listed, ProjectName
 from heliostat.names import normalise
 
+_ABOUT_RELEASES = ("release quarantined", "release quarantine cleared", "remove release", "remove")
+
 InScope = Callable[[str], bool]
+
+#: Names of one root list that are refused, and said so one by one.
+_MOST_REFUSED = 1000
 
 
 class Difference(msgspec.Struct, frozen=True):
@@ -33,7 +39,7 @@ class Intake:
     def fold_events(self, events: Iterable[Event], cursor: int, now: float, in_scope: InScope) -> int:
         """Take rows of the change feed and the new cursor; returns how many projects became owed."""
         with self._transaction():
-            owed = sum(self._fold(event, now, in_scope) for event in events)
+            owed = sum(self._fold(one, now, in_scope) for event in events for one in both_names(event))
             self._connection.execute(
                 "INSERT OR REPLACE INTO meta VALUES ('cursor', max(?, coalesce((SELECT value FROM meta"
                 " WHERE key = 'cursor'), 0)))",
@@ -63,13 +69,20 @@ class Intake:
 
     def block(self, display: str, reason: str, serial: int | None) -> None:
         """Record a project whose very name is refused; its key is never used as a path."""
-        key = "!" + display[:300]
         self._connection.execute(
             "INSERT INTO projects (name, display, wanted_serial, owed_serial, state, error)"
             " VALUES (?, ?, ?, ?, 'blocked', ?) ON CONFLICT (name) DO UPDATE SET"
             " wanted_serial = max(wanted_serial, excluded.wanted_serial), state = 'blocked', error = excluded.error",
-            (key, display[:300], serial or 0, serial, reason),
+            (_key(display), display[:300], serial or 0, serial, reason),
         )
+
+    def _forget_refused(self, serial: int, listed: set[str]) -> None:
+        """Refused names that a list of ``serial`` does not hold any more owe nobody anything."""
+        known = self._connection.execute(
+            "SELECT name FROM projects WHERE name LIKE '!%' AND wanted_serial <= ?", (serial,)
+        ).fetchall()
+        gone = [row for row in known if row[0] not in listed]
+        self._connection.executemany("DELETE FROM projects WHERE name = ?", gone)
 
     # -- root lists ---------------------------------------------------------------------------------------------
 
@@ -87,13 +100,17 @@ class Intake:
             try:
                 name = normalise(item.display)
             except Refused as refused:
-                if len(self._refused) < 1000:
+                if len(self._refused) < _MOST_REFUSED:
                     self._refused.append((item.display, str(refused), item.serial))
                 continue
             if in_scope(name):
                 rows.append((name, item.display, item.serial))
         with self._transaction():
-            self._connection.executemany("INSERT OR REPLACE INTO temp.listed VALUES (?, ?, ?)", rows)
+            self._connection.executemany(
+                "INSERT INTO temp.listed VALUES (?, ?, ?) ON CONFLICT (name) DO UPDATE SET"
+                " display = excluded.display, serial = max(coalesce(serial, 0), excluded.serial)",
+                rows,
+            )
 
     def finish_list(self, serial: int, now: float, *, everything: bool) -> Difference:
         """Compare the list with the ledger: what is new or changed becomes owed, what is absent is to be looked at.
@@ -105,18 +122,27 @@ class Intake:
             connection = self._connection
             for display, reason, refused_serial in self._refused:
                 self.block(display, reason, refused_serial)
+            if len(self._refused) < _MOST_REFUSED:
+                self._forget_refused(serial, {_key(display) for display, _, _ in self._refused})
+            # No entry can be newer than its list.
+            connection.execute("UPDATE temp.listed SET serial = ? WHERE serial > ?", (serial, serial))
             (listed,) = connection.execute("SELECT count(*) FROM temp.listed").fetchone()
             changed = connection.execute(
                 "UPDATE projects SET wanted_serial = max(projects.wanted_serial, coalesce(l.serial, 0)),"
-                " owed_serial = coalesce(projects.owed_serial, l.serial), due_at = ?,"
-                " why = CASE WHEN published THEN 'changed' ELSE 'new' END,"
-                " state = CASE WHEN state IN ('failing') AND l.serial <= projects.wanted_serial THEN state"
-                " ELSE 'pending' END, absent_serial = NULL,"
+                " owed_serial = coalesce(projects.owed_serial, l.serial),"
+                " due_at = CASE WHEN state IN ('failing', 'blocked') AND l.serial <= projects.wanted_serial AND NOT ?"
+                " THEN due_at ELSE ? END,"
+                " why = CASE WHEN NOT published THEN 'new' WHEN l.serial IS NULL AND NOT ? THEN 'poll'"
+                " ELSE 'changed' END,"
+                " state = CASE WHEN state IN ('failing', 'blocked') AND l.serial <= projects.wanted_serial AND NOT ?"
+                " THEN state"
+                " WHEN l.serial IS NULL AND published AND NOT ? AND state IN ('current', 'quarantined', 'failing')"
+                " THEN state ELSE 'pending' END, absent_serial = NULL,"
                 " hint = CASE WHEN l.serial >= coalesce(hint_serial, 0) THEN NULL ELSE hint END"
                 " FROM temp.listed l WHERE l.name = projects.name AND (l.serial IS NULL OR ?"
                 " OR l.serial > projects.accepted_serial OR (projects.published = 0 AND (projects.state = 'excluded'"
                 " OR (projects.state = 'gone' AND ? > projects.accepted_serial))))",
-                (now, everything, serial),
+                (everything, now, everything, everything, everything, everything, serial),
             ).rowcount
             new = connection.execute(
                 "INSERT INTO projects (name, display, wanted_serial, owed_serial, due_at, why, state)"
@@ -150,7 +176,10 @@ class Intake:
         try:
             name = normalise(event.display)
         except Refused as refused:
-            self.block(event.display, str(refused), event.serial)
+            if hint_of(event) == "removed":
+                self._connection.execute("DELETE FROM projects WHERE name = ?", (_key(event.display),))
+            else:
+                self.block(event.display, str(refused), event.serial)
             return False
         if not in_scope(name):
             followed = self._connection.execute(
@@ -169,7 +198,23 @@ class Intake:
             " WHERE :serial > accepted_serial AND :serial > coalesce(hint_serial, 0)",
             {"name": name, "display": event.display, "serial": event.serial, "now": now, "hint": hint_of(event)},
         )
+        self._note_quarantine(name, event)
         return changed.rowcount > 0
+
+    def _note_quarantine(self, name: ProjectName, event: Event) -> None:
+        """Keep in mind which releases are in quarantine: their files are not removed."""
+        action, removed = event.action.strip(), hint_of(event) == "removed"
+        if not removed and action not in _ABOUT_RELEASES:
+            return
+        (known,) = self._connection.execute(
+            "SELECT quarantined_releases FROM projects WHERE name = ?", (name,)
+        ).fetchone() or (None,)
+        versions = set() if removed else set(json.loads(known or "[]")) - {event.version}
+        if action == "release quarantined":
+            versions.add(event.version)
+        text = json.dumps(sorted(versions)) if versions else None
+        if text != known:
+            self._connection.execute("UPDATE projects SET quarantined_releases = ? WHERE name = ?", (text, name))
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -186,15 +231,22 @@ class Intake:
             raise
 
 
+def _key(display: str) -> str:
+    """The name under which a project whose name is refused is kept; no normalised name looks like it."""
+    return "!" + display[:300]
+
+
+def both_names(event: Event) -> Iterator[Event]:
+    """The event, and for a legacy renaming also what it means for the old name: the old rows went with the new one."""
+    yield event
+    old = event.action.strip().removeprefix("rename from ")
+    if old != event.action.strip():
+        yield Event(old, None, event.time, "remove project", event.serial)
+
+
 def hint_of(event: Event) -> str | None:
     """What an action means for removal; every other action only says "fetch it again"."""
     action = event.action.strip()
     if action in ("remove project", "nuke user") or (action == "remove" and not event.version):
         return "removed"
-    if action == "project quarantined":
-        return "quarantined"
-    if action == "release quarantined":
-        return "release-quarantined"
-    if action in ("release quarantine cleared", "remove release"):
-        return "settled"
     return None

@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from heliostat.errors import StateError
 from heliostat.state.database import explained, open_database
 from heliostat.state.intake import Intake
 from heliostat.state.paths import Paths
@@ -32,6 +33,17 @@ class Ledger(Queries):
     def close(self) -> None:
         with explained(self.path):
             self.connection.close()
+
+    def check(self) -> None:
+        """Read all of it; raises StateError, and closes it, when it is damaged anywhere."""
+        try:
+            with explained(self.path):
+                found = self.connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+            if found != "ok":
+                raise StateError(f"{self.path}: the ledger is damaged ({found})")
+        except StateError:
+            self.close()
+            raise
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
@@ -71,11 +83,11 @@ class Ledger(Queries):
             connection.execute(
                 "UPDATE projects SET wanted_serial = 0, accepted_serial = 0, owed_serial = NULL, hint = NULL,"
                 " hint_serial = NULL, absent_serial = NULL, missing_at = NULL, missing_pass = NULL,"
-                " page_etag = NULL, document_etag = NULL, attempts = 0"
+                " page_etag = NULL, document_etag = NULL, quarantined_releases = NULL, attempts = 0"
             )
             self.put(
-                cursor=None, root_etag=None, feed=None, documents=None, went_back=None, upstream=None,
-                upstream_serial=None, reconciled=None,
+                cursor=None, root_etag=None, documents=None, went_back=None, upstream=None,
+                upstream_serial=None, reconciled=None, root_serial=None,
             )  # fmt: skip
 
     def abandon_out_of_scope(self, in_scope: Callable[[str], bool]) -> None:
@@ -87,6 +99,17 @@ class Ledger(Queries):
                 if not in_scope(name)
             ]
             connection.executemany("DELETE FROM projects WHERE name = ?", [(name,) for name in names])
+
+    def welcome_in_scope(self, in_scope: Callable[[str], bool], now: float) -> None:
+        """What a changed scope holds is followed like everything in it; a removal that waits is judged anew."""
+        with self.transaction() as connection:
+            found = connection.execute("SELECT name FROM projects WHERE named = 1 OR state = 'held'").fetchall()
+            connection.executemany(
+                "UPDATE projects SET named = 0, due_at = CASE WHEN state = 'held' THEN ? ELSE due_at END,"
+                " why = CASE WHEN state = 'held' THEN 'changed' ELSE why END,"
+                " state = CASE WHEN state = 'held' THEN 'pending' ELSE state END WHERE name = ?",
+                [(now, name) for (name,) in found if in_scope(name)],
+            )
 
     def sweep(self, before: float, now: float, limit: int) -> int:
         """Make owed up to ``limit`` projects that were last looked at before ``before``; how many."""
@@ -116,11 +139,21 @@ class Ledger(Queries):
                 "UPDATE projects SET due_at = ?, why = 'retry' WHERE state = 'blocked' AND name NOT LIKE '!%'", (now,)
             ).rowcount
 
-    def begin_rebuild(self) -> None:
-        """Forget all projects; what is not finished by :meth:`end_rebuild` is begun anew at the next start."""
+    def begin_rebuild(self) -> dict[str, str]:
+        """Forget all projects; what is not finished by :meth:`end_rebuild` is begun anew at the next start.
+
+        Returns by project what the tree cannot tell: the releases in quarantine.
+        """
         with self.transaction() as connection:
-            self.put(rebuilding=1, cursor=None, root_etag=None)
+            releases = dict(
+                connection.execute(
+                    "SELECT name, quarantined_releases FROM projects WHERE quarantined_releases IS NOT NULL"
+                ).fetchall()
+            )
+            # What was owed and never published is not in the tree: everything has to be compared afterwards.
+            self.put(rebuilding=1, cursor=None, root_etag=None, reconciled=None, scope=None)
             connection.execute("DELETE FROM projects")
+        return releases
 
     def insert_rebuilt(self, rows: Iterable[Mapping[str, Any]]) -> None:
         with self.transaction() as connection:
@@ -148,9 +181,9 @@ class Ledger(Queries):
             for outcome in outcomes:
                 if isinstance(outcome, Published):
                     before = connection.execute(
-                        "SELECT published, state, display, page_serial FROM projects WHERE name = ?", (outcome.name,)
-                    ).fetchone() or (0, "", "", None)
-                    listed_before = bool(before[0]) and before[1] != "quarantined"
+                        "SELECT published, hidden, display, page_serial FROM projects WHERE name = ?", (outcome.name,)
+                    ).fetchone() or (0, 0, "", None)
+                    listed_before = bool(before[0]) and not before[1]
                     listed = outcome.state != "quarantined"
                     names |= listed != listed_before or (listed and before[2] != outcome.display)
                     json |= listed and before[3] != outcome.page_serial
@@ -175,14 +208,16 @@ class Ledger(Queries):
     def forget(self, name: str, *, state: str, serial: int, tombstones: Iterable[Tombstone]) -> None:
         """A project left the mirror: its row stays, as ``gone`` or ``excluded``, and remembers up to which serial."""
         with self.transaction() as connection:
+            (shown,) = connection.execute("SELECT published FROM projects WHERE name = ?", (name,)).fetchone() or (0,)
             connection.execute(
-                "UPDATE projects SET published = 0, state = ?, due_at = NULL, why = NULL, error = NULL, attempts = 0,"
-                " page_serial = NULL, owed_serial = NULL, accepted_serial = max(accepted_serial, wanted_serial, ?),"
-                " files = 0, bytes = 0, page_etag = NULL, document_etag = NULL, absent_serial = NULL,"
+                "UPDATE projects SET published = 0, hidden = 0, state = ?, due_at = NULL, why = NULL, error = NULL,"
+                " attempts = 0, page_serial = NULL, owed_serial = NULL,"
+                " accepted_serial = max(accepted_serial, wanted_serial, ?), files = 0, bytes = 0,"
+                " page_etag = NULL, document_etag = NULL, absent_serial = NULL, quarantined_releases = NULL,"
                 " missing_at = NULL, missing_pass = NULL, named = 0 WHERE name = ?",
                 (state, serial, name),
             )
-            self.mark_root(html=True, json=True)
+            self.mark_root(html=bool(shown), json=bool(shown))
             connection.executemany(
                 "INSERT INTO tombstones (at, project, path, serial, reason, approved) VALUES (?, ?, ?, ?, ?, ?)",
                 [(t.at, t.project, t.path, t.serial, t.reason, t.approved) for t in tombstones],
@@ -203,7 +238,7 @@ class Ledger(Queries):
     def _record_published(self, done: Published) -> None:
         self.connection.execute(
             "UPDATE projects SET display = ?, accepted_serial = max(accepted_serial, ?), page_serial = ?,"
-            " published = 1, state = CASE WHEN wanted_serial > ? THEN 'pending' ELSE ? END,"
+            " published = 1, hidden = ?, state = CASE WHEN wanted_serial > ? THEN 'pending' ELSE ? END,"
             " owed_serial = CASE WHEN wanted_serial > ? THEN wanted_serial ELSE NULL END,"
             " due_at = CASE WHEN wanted_serial > ? THEN due_at ELSE NULL END,"
             " why = CASE WHEN wanted_serial > ? THEN why ELSE NULL END,"
@@ -212,7 +247,8 @@ class Ledger(Queries):
             " missing_at = NULL, missing_pass = NULL,"
             " hint = CASE WHEN hint_serial > ? THEN hint ELSE NULL END WHERE name = ?",
             (
-                done.display, done.accepted_serial, done.page_serial, done.accepted_serial, done.state,
+                done.display, done.accepted_serial, done.page_serial,
+                done.state == "quarantined", done.accepted_serial, done.state,
                 done.accepted_serial, done.accepted_serial, done.accepted_serial, done.stuck, done.files, done.bytes,
                 done.policy, done.page_etag, done.document_etag, done.checked_at, done.extra, done.state,
                 done.accepted_serial, done.name,

@@ -16,8 +16,8 @@ class Paths:
 
     def add(self, rows: Iterable[PathRow]) -> None:
         self._connection.executemany(
-            "INSERT OR REPLACE INTO paths (path, project, kind, fate, serial) VALUES (?, ?, ?, ?, ?)",
-            [(row.path, row.project, row.kind, row.fate, row.serial) for row in rows],
+            "INSERT OR REPLACE INTO paths (path, project, kind, fate, serial, version) VALUES (?, ?, ?, ?, ?, ?)",
+            [(row.path, row.project, row.kind, row.fate, row.serial, row.version) for row in rows],
         )
 
     def clear(self, rows: Iterable[PathRow]) -> None:
@@ -41,7 +41,7 @@ class Paths:
 
     def _select(self, where: str, values: tuple[str, ...], limit: int = -1) -> list[PathRow]:
         found = self._connection.execute(
-            f"SELECT path, project, kind, fate, serial FROM paths WHERE {where} ORDER BY path LIMIT ?",
+            f"SELECT path, project, kind, fate, serial, version FROM paths WHERE {where} ORDER BY path LIMIT ?",
             (*values, limit),
         )
         return [PathRow(*row) for row in found]

@@ -35,6 +35,17 @@ class Queries:
         ).fetchone()
         return self.cursor if oldest is None else max(0, min(self.cursor, oldest - 1))
 
+    def root_serial(self) -> int:
+        """What the root list states: the checkpoint, or without feed and list the newest page's serial.
+
+        Never less than it stated before: an index whose serial goes back is not the same one any more.
+        """
+        said = int(self.get("root_serial") or 0)
+        if self.cursor:
+            return max(said, self.checkpoint())
+        (newest,) = self.connection.execute("SELECT max(page_serial) FROM projects WHERE published = 1").fetchone()
+        return max(said, newest or 0)
+
     def row(self, name: str) -> Row | None:
         found = self.connection.execute(f"SELECT {ROW_COLUMNS} FROM projects WHERE name = ?", (name,)).fetchone()
         return _row(found) if found else None
@@ -62,7 +73,7 @@ class Queries:
     def published_names(self, after: str = "", limit: int = 10_000) -> list[tuple[str, str, int | None]]:
         """(display, name, page serial) of the projects served, in the order of their names."""
         return self.connection.execute(
-            "SELECT display, name, page_serial FROM projects WHERE published = 1 AND state <> 'quarantined'"
+            "SELECT display, name, page_serial FROM projects WHERE published = 1 AND hidden = 0"
             " AND name > ? ORDER BY name LIMIT ?",
             (after, limit),
         ).fetchall()

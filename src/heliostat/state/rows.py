@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Literal
 
 import msgspec
@@ -10,7 +11,8 @@ from heliostat.model import ProjectName
 
 State = Literal["current", "pending", "failing", "blocked", "held", "excluded", "quarantined", "gone"]
 Kind = Literal["incoming", "doomed", "shared", "withheld"]
-Fate = Literal["unlink", "withhold", "withhold-release"]
+#: What becomes of a doomed path; ``restored``: its bytes are offered again, only a copy out of reach goes.
+Fate = Literal["unlink", "withhold", "restored"]
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,6 +41,12 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     document_etag: str | None
     named: bool
     extra: bool
+    quarantined_releases: str | None = None
+
+    @property
+    def releases_in_quarantine(self) -> frozenset[str]:
+        """Versions that the feed says are in quarantine."""
+        return frozenset(json.loads(self.quarantined_releases or "[]"))
 
 
 ROW_COLUMNS = ", ".join(Row.__struct_fields__)
@@ -86,6 +94,8 @@ class PathRow(msgspec.Struct, frozen=True):
     kind: Kind
     fate: Fate | None = None
     serial: int | None = None
+    #: The release of the file, where that is known and matters.
+    version: str | None = None
 
 
 class Tombstone(msgspec.Struct, frozen=True):

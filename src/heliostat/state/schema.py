@@ -30,7 +30,7 @@ CREATE TABLE projects (
   files INTEGER NOT NULL DEFAULT 0,
   bytes INTEGER NOT NULL DEFAULT 0,
   policy TEXT,
-  -- the last event's meaning where it matters: removed, quarantined, release-quarantined, settled
+  -- the last event's meaning where it matters: removed
   hint TEXT,
   hint_serial INTEGER,
   -- missing from a complete root list of this serial
@@ -43,8 +43,12 @@ CREATE TABLE projects (
   checked_at REAL,
   -- 1: asked for by name, outside the configured scope
   named INTEGER NOT NULL DEFAULT 0,
+  -- 1: our page says that it is in quarantine: served, but not in the root list
+  hidden INTEGER NOT NULL DEFAULT 0,
   -- 1: the document lists files that the page does not
-  extra INTEGER NOT NULL DEFAULT 0
+  extra INTEGER NOT NULL DEFAULT 0,
+  -- versions in quarantine, a JSON list; null when there is none
+  quarantined_releases TEXT
 ) WITHOUT ROWID;
 CREATE INDEX projects_due ON projects (due_at, name) WHERE due_at IS NOT NULL;
 CREATE INDEX projects_owed ON projects (owed_serial) WHERE owed_serial IS NOT NULL;
@@ -57,6 +61,7 @@ CREATE TABLE paths (
   kind TEXT NOT NULL,
   fate TEXT,
   serial INTEGER,
+  version TEXT,
   PRIMARY KEY (path, project, kind)
 ) WITHOUT ROWID;
 CREATE INDEX paths_by_project ON paths (project, kind);
@@ -73,3 +78,6 @@ CREATE TABLE tombstones (
 );
 CREATE INDEX tombstones_at ON tombstones (at);
 """
+
+#: A new ledger knows nothing, also after a kill right here: whoever opens it has to look whether there is a tree.
+FIRST = "INSERT INTO meta VALUES ('rebuilding', 1);"

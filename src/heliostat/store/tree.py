@@ -172,17 +172,18 @@ class Tree:
         return found
 
     def withhold(self, path: str) -> bool:
-        """Move one file out of reach, into ``withheld/``; False when it was gone."""
+        """Move one file out of reach, into ``withheld/``, unless it was moved before; False when it was gone."""
         if self.disk.stat(path) is None:
-            return False
+            return self.disk.stat(names.withheld_path(path)) is not None
         self.disk.replace(path, names.withheld_path(path))
         self.prune(path)
         return True
 
     def prune(self, path: str) -> None:
-        """Remove the directories above ``path`` that are empty, below the fixed ones."""
+        """Remove the directories above ``path`` that are empty, below the fixed ones; some may be gone already."""
         parent = path.rpartition("/")[0]
-        while parent.count("/") >= (1 if parent.startswith("withheld/") else 2) and self.disk.remove_directory(parent):
+        least = 1 if path.startswith("withheld/") else 2
+        while parent.count("/") >= least and (self.disk.remove_directory(parent) or self.disk.stat(parent) is None):
             parent = parent.rpartition("/")[0]
 
     def clean_partial(self, keep: frozenset[str] = frozenset(), *, downloads: bool) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from typing import Self, TypeVar
 
 from heliostat.config import UpstreamConfig
@@ -98,7 +99,7 @@ class Upstream:
         """
         cursor = serial
         for _ in range(_MOST_ANSWERS):
-            events = await self._retried(lambda since=cursor: self._feed.changelog(since))  # type: ignore[misc]
+            events = await self._retried(partial(self._feed.changelog, cursor))
             if not events:
                 return
             cursor = events[-1].serial
@@ -186,6 +187,8 @@ class Upstream:
             try:
                 return await once()
             except (Invalid, Unavailable) as error:
+                # Its frames hold the body, which is not to be kept while others have their turn.
+                error.__traceback__ = error.__context__ = error.__cause__ = None
                 tries += 1
                 if not retry.worth_retrying(error, tries, self._config.retries):
                     raise

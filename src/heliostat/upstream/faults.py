@@ -48,7 +48,7 @@ def from_exception(url: str, error: Exception, *, connect: float, stall: float, 
             return Unavailable(url, "the connection was closed before an answer came")
         case aiohttp.ClientPayloadError():
             return Unavailable(url, "the body was cut short, or garbled on the way")
-        case aiohttp.InvalidURL():
+        case aiohttp.InvalidURL() | ValueError():  # the second: a host that no resolver takes
             return Invalid(url, "not a URL that can be requested")
         case aiohttp.ClientResponseError():
             return Invalid(url, f"the answer is not HTTP ({type(error).__name__})")

@@ -57,6 +57,8 @@ class Metadata:
 
     def __init__(self, session: Session, gate: Gate, base: str, config: UpstreamConfig) -> None:
         self._session, self._gate, self._base, self._config = session, gate, base, config
+        #: Parsed, a hostile body can be many times its size: one large one at a time.
+        self._parsing = asyncio.Lock()
         #: ``index.v1_json`` where a plain file server does not negotiate; learnt from its answers.
         self._index = ""
 
@@ -73,7 +75,7 @@ class Metadata:
             if get.unchanged:
                 return None
             content = await get.json_body(self._config.max_page)
-            page = await _parsed(content, lambda: parse_project(content, url=get.shown, name=name))
+            page = await self._parsed(content, lambda: parse_project(content, url=get.shown, name=name))
             return PageAnswer(page, _lower(get.serial, page.serial), get.etag)
 
     async def document(self, name: ProjectName, etag: str | None) -> DocumentAnswer | None:
@@ -83,7 +85,7 @@ class Metadata:
             if get.unchanged:
                 return None
             content = await get.json_body(self._config.max_document)
-            document = await _parsed(content, lambda: parse_document(content, url=get.shown))
+            document = await self._parsed(content, lambda: parse_document(content, url=get.shown))
             return DocumentAnswer(content, document, _lower(get.serial, document.serial), get.etag)
 
     async def root(self, etag: str | None) -> RootGet:
@@ -96,9 +98,15 @@ class Metadata:
             return await RootGet.open(self._session, self._gate, url, etag, self._config.max_root)
 
     async def object(self, url: str, accept: str, limit: int) -> bytes:
-        """Any small thing at a checked URL, of whatever type."""
-        async with _Get(self._session, self._gate, url, accept, None) as get:
+        """Any small thing at a checked URL, of whatever type, as it is: nothing on the way is invited to pack it."""
+        async with _Get(self._session, self._gate, url, accept, None, packing="identity") as get:
             return await get.body(limit)
+
+    async def _parsed(self, content: bytes, parse: Callable[[], T]) -> T:
+        if len(content) <= _IN_THREAD:
+            return parse()
+        async with self._parsing:
+            return await asyncio.to_thread(parse)
 
     async def _explicit(self, url: str, error: _HtmlOnly) -> str:
         """The JSON page's own address below ``url``, if it is there: of a plain server over a tree like ours."""
@@ -124,16 +132,14 @@ def _lower(header: int | None, content: int | None) -> int | None:
     return min(header, content)
 
 
-async def _parsed(content: bytes, parse: Callable[[], T]) -> T:
-    return parse() if len(content) <= _IN_THREAD else await asyncio.to_thread(parse)
-
-
 class _Get:
     """One GET of something small enough to be read whole: ``async with``."""
 
-    def __init__(self, session: Session, gate: Gate, url: str, accept: str, etag: str | None) -> None:
+    def __init__(
+        self, session: Session, gate: Gate, url: str, accept: str, etag: str | None, *, packing: str = "gzip"
+    ) -> None:
         self._session, self._url, self._sent_etag = session, url, etag
-        self._headers = {"Accept": accept, "Accept-Encoding": "gzip"}
+        self._headers = {"Accept": accept, "Accept-Encoding": packing}
         if etag:
             self._headers["If-None-Match"] = etag
         self._permit: Permit = gate.permit()

@@ -190,7 +190,7 @@ class Permit:
         """The first bytes of the answer are here."""
         self._first_byte = self._clock.now()
 
-    def is_large(self, large: bool) -> None:
+    def is_large(self, *, large: bool) -> None:
         """What the answer says about its size."""
         if large != self.large:
             self.large = large

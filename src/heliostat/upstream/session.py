@@ -6,7 +6,7 @@ import platform
 import urllib.request
 from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import dataclass
-from typing import Final, Protocol, Self
+from typing import Any, Final, NamedTuple, Protocol, Self
 
 import aiohttp
 from yarl import URL
@@ -15,7 +15,7 @@ from heliostat.config import UpstreamConfig
 from heliostat.errors import ConfigError, Invalid, UpstreamError
 from heliostat.upstream import body, faults
 from heliostat.upstream.pace import Clock, Permit
-from heliostat.upstream.urls import Origin, UrlPolicy, origin_of, redacted
+from heliostat.upstream.urls import Origin, UrlPolicy, basic_authorization, origin_of, redacted
 
 #: Redirects that one request follows.
 MOST_REDIRECTS = 5
@@ -50,6 +50,13 @@ def user_agent(version: str, contact: str | None) -> str:
     return f"heliostat/{version} ({python}; {system}) ({library})"
 
 
+class Proxy(NamedTuple):
+    """A proxy's URL without credentials, and the Proxy-Authorization header."""
+
+    url: URL
+    authorization: str | None
+
+
 class Proxies:
     """Which proxy a request takes: the configured one, or what the environment's variables say.
 
@@ -60,14 +67,14 @@ class Proxies:
         self._configured = _proxy(configured) if configured else None
         self._environment = {key: value for key, value in environment.items() if key in ("http", "https", "no")}
         self._by_scheme = {key: _proxy(value) for key, value in self._environment.items() if key != "no" and value}
-        self._known: dict[Origin, URL | None] = {}
+        self._known: dict[Origin, Proxy | None] = {}
         self.any = self._configured is not None or bool(self._by_scheme)
 
     @classmethod
     def from_environment(cls, configured: str | None) -> Self:
         return cls(configured, urllib.request.getproxies_environment())
 
-    def choose(self, origin: Origin) -> URL | None:
+    def choose(self, origin: Origin) -> Proxy | None:
         """The proxy for requests to ``origin``, or None."""
         if self._configured is not None:
             return self._configured
@@ -80,8 +87,8 @@ class Proxies:
         return self._known[origin]
 
 
-def _proxy(value: str) -> URL:
-    """A proxy's URL; raises ConfigError, without the credentials that it may hold."""
+def _proxy(value: str) -> Proxy:
+    """A proxy from its URL; raises ConfigError, without the credentials that it may hold."""
     text = value if "://" in value else f"http://{value}"
     try:
         url = URL(text)
@@ -89,7 +96,8 @@ def _proxy(value: str) -> URL:
         url = URL()
     if url.scheme not in ("http", "https") or not url.host:
         raise ConfigError([f"proxy {redacted(text)} cannot be used; it must be an http or https URL"])
-    return url
+    header = basic_authorization(url.user or "", url.password or "") if url.user or url.password else None
+    return Proxy(url.with_user(None), header)
 
 
 class Session:
@@ -166,7 +174,16 @@ class Session:
         assert self._http is not None, "used outside of async with"
         if authorization := self.policy.authorization(url):
             headers = {**headers, "Authorization": authorization}
-        proxy = self._proxies.choose(origin_of(url)) if self._proxies.any else None
+        options: dict[str, Any] = {}
+        if self._proxies.any and (proxy := self._proxies.choose(origin_of(url))):
+            options["proxy"] = proxy.url
+            if proxy.authorization:
+                # Over TLS it goes with the CONNECT; else with the request itself, which the proxy reads.
+                own = {"Proxy-Authorization": proxy.authorization}
+                if url.startswith("https:"):
+                    options["proxy_headers"] = own
+                else:
+                    headers = {**headers, **own}
         self._tally.requests += 1
         try:
             return await self._http.request(
@@ -175,8 +192,8 @@ class Session:
                 data=call,
                 headers=headers,
                 allow_redirects=False,
-                proxy=proxy,
                 timeout=timeout,
+                **options,
             )
         except faults.FAULTS as error:
             raise self.fault(url, error, timeout) from None

@@ -53,14 +53,21 @@ class Source:
 
 def source(url: str) -> Source:
     """A configured base URL; raises Refused."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise Refused("URL", redacted(url), "not a URL") from None
     _, found, host = parts.netloc.rpartition("@")
     base = f"{parts.scheme}://{host}{parts.path}".rstrip("/")
     authorization = None
     if found:
-        pair = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
-        authorization = "Basic " + base64.b64encode(pair.encode()).decode("ascii")
+        authorization = basic_authorization(unquote(parts.username or ""), unquote(parts.password or ""))
     return Source(base, _split(base, base)[0], authorization)
+
+
+def basic_authorization(user: str, password: str) -> str:
+    """The value of an Authorization header (RFC 7617)."""
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode("ascii")
 
 
 def redacted(url: str) -> str:

@@ -1,0 +1,53 @@
+"""Which files that a page lists no more are kept out of reach, and which of those kept come back or go for good.
+
+A quarantine is no removal: it is often lifted.  Of a project in quarantine everything is kept; of one release, the
+files that our own document lists under it, as long as the feed says that it is in quarantine.
+"""
+
+from __future__ import annotations
+
+import re
+
+from heliostat.mirror.inventory import Inventory
+from heliostat.model import ProjectPage
+from heliostat.names import METADATA_SUFFIX
+from heliostat.state.rows import Fate, PathRow, Row
+
+_PROVENANCE = re.compile(r"web/integrity/[^/]+/([^/]+)/[^/]+/provenance")
+
+
+class Quarantine:
+    """Decides for one project that is about to be published; pure."""
+
+    def __init__(self, row: Row, page: ProjectPage, inventory: Inventory, withheld: list[PathRow]) -> None:
+        self._row, self._whole, self._withheld = row, page.quarantined, withheld
+        self._releases = row.releases_in_quarantine
+        self._versions = (
+            {entry.filename: entry.version for entry in inventory.document.files} if inventory.document else {}
+        )
+
+    def doom(self, path: str, serial: int | None) -> PathRow:
+        """What becomes of a path that the new page does not account for."""
+        version = self._version_of(path)
+        fate: Fate = "withhold" if self._whole or version in self._releases else "unlink"
+        return PathRow(path, self._row.name, "doomed", fate, serial, version)
+
+    def ended(self) -> set[str]:
+        """Paths that were kept and whose quarantine is over."""
+        if self._whole:
+            return set()
+        return {row.path for row in self._withheld if row.version not in self._releases}
+
+    def _version_of(self, path: str) -> str | None:
+        if found := _PROVENANCE.fullmatch(path):
+            return found[1]
+        filename = path.rpartition("/")[2].removesuffix(METADATA_SUFFIX)
+        if filename in self._versions:
+            return self._versions[filename]
+        return next((version for version in self._releases if _names_version(filename, version)), None)
+
+
+def _names_version(filename: str, version: str) -> bool:
+    """Whether a file's name says that it is of ``version``: for an upstream without documents."""
+    spelling = re.escape(version).replace(r"\-", "[-_]")
+    return re.search(rf"-{spelling}(?:-|\.(?![0-9]))", filename) is not None

@@ -1,0 +1,37 @@
+"""A changed configuration takes effect: what it adds is looked for, what it leaves out is owed no more, and goes."""
+
+from __future__ import annotations
+
+from heliostat.mirror.removals import Removal
+from heliostat.policy.scope import Scope
+from heliostat.state.ledger import Ledger
+
+
+def take_scope(ledger: Ledger, scope: Scope, now: float) -> None:
+    """Make the ledger follow ``scope``, if it is another one than before; belongs to the keeper's thread.
+
+    What is published and left out is found by :func:`leaving` in every pass until it is gone.  The cursor stays where
+    it is for a list of projects, since the feed tells what became of those that were followed before; where everything
+    is mirrored from now on, everything has to be compared first.
+    """
+    known = ledger.get("scope")
+    if known == scope.fingerprint:
+        return
+    with ledger.transaction():
+        ledger.abandon_out_of_scope(scope.__contains__)
+        ledger.welcome_in_scope(scope.__contains__, now)
+        for name in sorted(scope.names):
+            row = ledger.row(name)
+            if row is None or not row.published:
+                ledger.intake.want(name, name, now, named=False, why="new")
+        if scope.everything and known is not None:
+            ledger.put(root_etag=None, cursor=None)
+        ledger.put(scope=scope.fingerprint)
+
+
+def leaving(ledger: Ledger, scope: Scope) -> list[Removal]:
+    """The removals of what the scope leaves out and the tree still shows."""
+    if scope.everything:
+        return []
+    rows = ledger.out_of_scope(scope.__contains__)
+    return [Removal(row, "no longer in the configured scope", "excluded") for row in rows]

@@ -1,0 +1,202 @@
+"""A disk that is full, out of inodes, or read-only: exit 6 with one clear message, and the next run goes on.
+
+Small file systems in memory are mounted for this, which needs ``mount`` and root.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from heliostat.fakeindex import FakeIndex, Index, UploadedFile, Virtual
+from support.cli import arun
+from support.equality import differences
+from support.invariants import broken_promises, unaccounted
+from support.killing import ledger_of
+from support.volume import Volume
+
+pytestmark = pytest.mark.outside
+
+PROJECTS, FILE = 40, 100_000
+
+#: (where, options) -> a path with a new file system
+Mount = Callable[[str, str], Path]
+
+
+@pytest.fixture
+def mount(tmp_path: Path) -> Iterator[Mount]:
+    with contextlib.ExitStack() as mounted:
+
+        def make(name: str, options: str) -> Path:
+            path = tmp_path / name
+            path.mkdir()
+            subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", path], check=True)
+            mounted.callback(subprocess.run, ["umount", path], check=True)
+            return path
+
+        yield make
+
+
+def remount(path: Path, options: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,{options}", path], check=True)
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[FakeIndex]:
+    index = Index()
+    for number in range(PROJECTS):
+        name = f"project-{number}"
+        filename = f"project_{number}-1.0-py3-none-any.whl"
+        index.publish(name, "1.0", UploadedFile(filename, Virtual(FILE, number), sidecar=b"Metadata-Version: 2.1\n"))
+    async with FakeIndex(index) as server:
+        yield server
+
+
+def configure(home: Path, upstream: FakeIndex, more: str = "min-free = \"0%\"\n") -> None:
+    (home / "heliostat.toml").write_text(
+        f'[mirror]\ndirectory = "pypi"\neverything = true\nbatch-projects = 8\n{more}'
+        f'[upstream]\nurl = "{upstream.url}"\nallow-http = true\n'
+    )
+
+
+async def fails(home: Path, *words: str) -> None:
+    """A run ends with 6 and one line that says why; nothing that is shown is broken by that."""
+    done = await arun("mirror", "--once", cwd=home)
+    said = [line for line in (done.stdout + done.stderr).splitlines() if all(word in line for word in words)]
+    assert (done.returncode, len(said)) == (6, 1), done.stdout[:900] + done.stderr[:900]
+    assert "Traceback" not in done.stderr
+    state = home / "state" if (home / "state").exists() else home / "pypi"
+    volume = Volume.of(home / "pypi")
+    found = broken_promises(volume, strict=True)
+    with ledger_of(state) as ledger:
+        if ledger.execute("SELECT 1 FROM sqlite_master").fetchone():
+            found += unaccounted(volume, ledger)
+    assert found == []
+    assert [path for path in volume.below("partial") if not path.endswith((".part", ".etag"))] == []
+
+
+async def completes(home: Path, upstream: FakeIndex) -> None:
+    done = await arun("mirror", "--once", cwd=home)
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    assert differences(upstream.index, home / "pypi") == []
+
+
+async def test_a_full_disk(tmp_path: Path, upstream: FakeIndex, mount: Mount) -> None:
+    pypi = mount("pypi", "size=2m")
+    configure(tmp_path, upstream)
+    await fails(tmp_path, "No space left on device")
+    await fails(tmp_path, "No space left on device")
+    assert (await arun("status", cwd=tmp_path)).returncode == 0
+    remount(pypi, "size=64m")
+    await completes(tmp_path, upstream)
+
+
+async def test_a_full_disk_in_the_middle_of_a_large_file(tmp_path: Path, upstream: FakeIndex, mount: Mount) -> None:
+    upstream.index.publish("large", "1.0", UploadedFile("large-1.0.tar.gz", Virtual(24 << 20, 1000)))
+    pypi = mount("pypi", "size=16m")
+    configure(tmp_path, upstream)
+    await fails(tmp_path, "No space left on device")
+    sent = upstream.total_bytes
+    remount(pypi, "size=64m")
+    await completes(tmp_path, upstream)
+    assert upstream.total_bytes - sent < 24 << 20  # what had come was not thrown away
+
+
+async def test_a_full_disk_under_the_ledger(tmp_path: Path, upstream: FakeIndex, mount: Mount) -> None:
+    (tmp_path / "pypi").mkdir()
+    state = mount("state", "size=80k")
+    configure(tmp_path, upstream, 'min-free = "0%"\nstate = "state"\n')
+    await fails(tmp_path, "heliostat.db")
+    remount(state, "size=4m")
+    await completes(tmp_path, upstream)
+
+
+@pytest.mark.parametrize("size", ["4k", "16k", "40k", "60k", "120k", "160k", "200k"])
+async def test_a_ledger_that_finds_no_room_at_some_point(
+    tmp_path: Path, upstream: FakeIndex, mount: Mount, size: str
+) -> None:
+    (tmp_path / "pypi").mkdir()
+    state = mount("state", f"size={size}")
+    configure(tmp_path, upstream, 'min-free = "0%"\nstate = "state"\n')
+    done = await arun("mirror", "--once", cwd=tmp_path)
+    assert done.returncode in (0, 6), (done.stdout, done.stderr)
+    assert "Traceback" not in done.stderr
+    remount(state, "size=4m")
+    await completes(tmp_path, upstream)
+
+
+async def test_no_inodes(tmp_path: Path, upstream: FakeIndex, mount: Mount) -> None:
+    pypi = mount("pypi", "size=64m,nr_inodes=150")
+    configure(tmp_path, upstream)
+    await fails(tmp_path, "no inodes")
+    remount(pypi, "size=64m,nr_inodes=10000")
+    await completes(tmp_path, upstream)
+
+
+async def test_a_read_only_file_system(tmp_path: Path, upstream: FakeIndex, mount: Mount) -> None:
+    pypi = mount("pypi", "size=64m")
+    configure(tmp_path, upstream)
+    await completes(tmp_path, upstream)
+    before = Volume.of(pypi)
+    upstream.index.remove_project("project-1")
+    remount(pypi, "ro")
+    done = await arun("mirror", "--once", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (6, "")
+    assert done.stderr.count("\n") == 1
+    assert str(pypi) in done.stderr
+    assert "ead-only file system" in done.stderr
+    status = await arun("status", cwd=tmp_path)
+    assert (status.returncode, status.stderr) == (0, "")
+    assert before.nodes.keys() == Volume.of(pypi).nodes.keys()
+    remount(pypi, "rw")
+    await completes(tmp_path, upstream)
+
+
+async def test_min_free_ends_a_pass_before_the_disk_is_full(tmp_path: Path, upstream: FakeIndex, mount: Mount) -> None:
+    pypi = mount("pypi", "size=4m")
+    configure(tmp_path, upstream, "min-free = \"50%\"\n")
+    await fails(tmp_path, "min-free")
+    assert free(pypi) > 1 << 20
+    upstream.reset_log()
+    await fails(tmp_path, "min-free")
+    assert upstream.count("/packages/*") == 0, "files were fetched that could not be kept"
+    remount(pypi, "size=64m")
+    await completes(tmp_path, upstream)
+
+
+async def test_min_free_counts_for_large_files_too(tmp_path: Path, upstream: FakeIndex, mount: Mount) -> None:
+    upstream.index.publish("large", "1.0", UploadedFile("large-1.0.tar.gz", Virtual(24 << 20, 1000)))
+    pypi = mount("pypi", "size=24m")
+    configure(tmp_path, upstream, "min-free = \"50%\"\n")
+    await fails(tmp_path, "min-free")
+    assert free(pypi) > 11 << 20
+    remount(pypi, "size=128m")
+    await completes(tmp_path, upstream)
+
+
+async def test_what_leaves_the_scope_makes_room_on_a_full_disk(
+    tmp_path: Path, upstream: FakeIndex, mount: Mount
+) -> None:
+    pypi = mount("pypi", "size=10m")
+    configure(tmp_path, upstream)
+    await completes(tmp_path, upstream)
+    for number in range(PROJECTS):
+        upstream.index.publish(f"project-{number}", "2.0", UploadedFile(f"p_{number}-2.0.zip", Virtual(FILE, -number)))
+    await fails(tmp_path, "No space left on device")
+    kept = [f"project-{number}" for number in range(PROJECTS // 2 + 2)]
+    text = (tmp_path / "heliostat.toml").read_text()
+    (tmp_path / "heliostat.toml").write_text(text.replace("everything = true", f"projects = {kept}"))
+    done = await arun("mirror", "--once", cwd=tmp_path)
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    assert differences(upstream.index, pypi, only=kept) == []
+
+
+def free(path: Path) -> int:
+    import os
+
+    figures = os.statvfs(path)
+    return figures.f_bavail * figures.f_frsize

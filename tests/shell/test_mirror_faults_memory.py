@@ -1,0 +1,169 @@
+"""Endless bodies, bombs and absurd JSON cost bounded memory: measured in a process of its own, on top of an idle one."""
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from support import suffering
+
+from heliostat.fakeindex import FakeIndex, Index, Options
+from heliostat.fakeindex.faults import Action, Body, Endless, GzipBomb, XmlBomb
+from heliostat.fakeindex.synthetic import many_projects
+
+MIB = 1 << 20
+#: One pass over the mirror in argv[2] of the index argv[1], with settings argv[3]; tells what it used (KiB).
+CHILD = """
+import asyncio, json, re, sys
+from support.mirrors import config_for, run_pass
+config = config_for(sys.argv[2], sys.argv[1], **json.loads(sys.argv[3]))
+summary = asyncio.run(run_pass(config))
+# Not ru_maxrss: that one remembers what the parent had.
+peak = int(re.search(r"VmHWM:\\s*([0-9]+) kB", open("/proc/self/status").read())[1])
+print(json.dumps({"peak": peak, "owed": [[one.project, one.reason] for one in summary.owed],
+                  "unreachable": summary.unreachable, "projects": summary.projects}))
+"""
+
+
+class Used(msgspec.Struct):
+    peak: int
+    owed: list[tuple[str, str]]
+    unreachable: str | None
+    projects: int
+
+
+async def used(server: FakeIndex, directory: Path, **settings: Any) -> Used:
+    """What a pass in a process of its own tells."""
+    tests = Path(__file__).parent.parent
+    environment = {**os.environ, "PYTHONPATH": f"{tests}{os.pathsep}{tests.parent / 'src'}"}
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", CHILD, server.url, str(directory), msgspec.json.encode(settings).decode(),
+        stdout=asyncio.subprocess.PIPE, env=environment,
+    )  # fmt: skip
+    output, _ = await child.communicate()
+    assert child.returncode == 0
+    return msgspec.json.decode(output, type=Used)
+
+
+async def extra(server: FakeIndex, directory: Path, **settings: Any) -> tuple[int, Used]:
+    """Bytes that a pass needs beyond what one without faults needs, and what it told."""
+    faults, server.faults[:] = list(server.faults), []
+    honest = await used(server, directory / "honest", **settings)
+    assert honest.owed == []
+    server.faults[:] = faults
+    found = await used(server, directory / "mirror", **settings)
+    return (found.peak - honest.peak) << 10, found
+
+
+def entries(count: int) -> bytes:
+    return b",".join([b'{"filename":"a","url":"b"}'] * count)
+
+
+#: Some 4 MiB of JSON that grows when it is parsed, or that parsers choke on.
+ABSURD = {
+    "files": b'{"name":"demo","files":[' + entries(150_000) + b"]}",
+    "versions": b'{"name":"demo","files":[],"versions":[' + b",".join([b'"1"'] * MIB) + b"]}",
+    "hashes": b'{"name":"demo","files":[{"filename":"a","url":"b","hashes":{'
+    + b",".join(b'"%d":""' % number for number in range(400_000))
+    + b"}}]}",
+    "arrays": b'{"name":"demo","files":' + b"[" * (4 * MIB),
+    "objects": b'{"name":' * (MIB // 2),
+    "unknown": b'{"name":"demo","files":[],"more":' + b'[{"a":' * (MIB // 2),
+    "digits": b'{"name":"demo","files":[],"meta":{"_last-serial":' + b"9" * (4 * MIB) + b"}}",
+    "string": b'{"name":"' + b"x" * (4 * MIB) + b'","files":[]}',
+    "releases": b'{"releases":{' + b",".join(b'"%d":[]' % number for number in range(300_000)) + b"}}",
+    "urls": b'{"urls":[' + entries(150_000) + b"]}",
+}
+
+
+@pytest.mark.parametrize("name", ["page", "document"])
+async def test_absurd_json(name: str, tmp_path: Path) -> None:
+    """Many projects at once, each with a few megabytes that become many: one after the other, not all together."""
+    index = many_projects(2 * len(ABSURD) + 5, files_per_project=1, sidecars=0, size=100)
+    async with FakeIndex(index) as server:
+        suffer = [f"project-{number:07}" for number in range(2 * len(ABSURD))]
+        for project, body in zip(suffer, [*ABSURD.values(), *ABSURD.values()], strict=True):
+            path = f"/simple/{project}/" if name == "page" else f"/pypi/{project}/json"
+            server.fault(path, Body(body.replace(b'"demo"', f'"{project}"'.encode())))
+        grown, found = await extra(server, tmp_path, max_page=8 * MIB, max_document=8 * MIB)
+        assert len(found.owed) >= len(suffer) - 2
+        assert grown < 300 * MIB
+        suffering.assert_others_equal_in(tmp_path / "mirror", index, *suffer)
+
+
+ENDLESS: list[tuple[str, str, Action]] = [
+    ("page", "/simple/demo/", Endless()),
+    ("page", "/simple/demo/", GzipBomb(1 << 30)),
+    ("document", "/pypi/demo/json", Endless()),
+    ("document", "/pypi/demo/json", GzipBomb(1 << 30)),
+    ("sidecar", "/packages/*.metadata", Endless()),
+    ("sidecar", "/packages/*.metadata", GzipBomb(1 << 30)),
+    ("provenance", "/integrity/*", Endless()),
+    ("provenance", "/integrity/*", GzipBomb(1 << 30)),
+    ("small file", "/packages/*.whl", Endless()),
+    ("large file", "/packages/*.zip", Endless()),
+    ("redirect", "/simple/demo/", Body(b"x" * (64 * MIB), status=302, headers={"Location": "/elsewhere"})),
+    ("error", "/simple/demo/", Body(b"x" * (64 * MIB), status=500)),
+    ("headers", "/simple/demo/", Body(b"", headers={"X-Long": "x" * (4 * MIB)})),
+]
+
+
+@pytest.mark.parametrize(("name", "path", "action"), ENDLESS, ids=[f"{n}-{type(a).__name__}" for n, _, a in ENDLESS])
+async def test_endless_bodies_of_a_project(name: str, path: str, action: Action, tmp_path: Path) -> None:
+    """No more than twice what is allowed of it."""
+    index = Index()
+    suffering.publish_victim(index, "1.0")
+    async with FakeIndex(index) as server:
+        server.fault(path, action)
+        limits = {"max_page": 8 * MIB, "max_document": 8 * MIB, "max_sidecar": 8 * MIB}
+        grown, found = await extra(server, tmp_path, **limits)
+        assert [project for project, _ in found.owed] == ["demo"]
+        assert grown < 48 * MIB, name
+
+
+@pytest.mark.parametrize("honest", [True, False])
+async def test_an_endless_root_list(honest: bool, tmp_path: Path) -> None:
+    """It is never held as a whole: memory stays far below what is allowed of it."""
+    index = many_projects(5, files_per_project=1, sidecars=0, size=100)
+    async with FakeIndex(index, options=Options(xmlrpc=False)) as server:
+        server.fault("/simple/", Endless(b" " if honest else b"[", honest=honest))
+        grown, found = await extra(server, tmp_path, max_root=128 * MIB, retries=1)
+        assert found.unreachable is not None
+        assert found.projects == 0
+        assert grown < 32 * MIB
+
+
+ROW = (
+    b"<value><array><data><value>project-0000001</value><value><nil/></value><value><int>1</int></value>"
+    b"<value>create</value><value><int>5</int></value></data></array></value>"
+)
+FEEDS: list[tuple[str, Action]] = [
+    ("white-space", Endless()),
+    ("rows", Body(b"<methodResponse><params><param><value><array><data>" + ROW * 250_000, content_type="text/xml")),
+    ("entities", XmlBomb("entities")),
+    ("nesting", XmlBomb("nesting")),
+    ("bomb", GzipBomb(1 << 30)),
+    ("text", Body(b"<methodResponse>" + b"x" * (60 * MIB), content_type="text/xml")),
+    ("attributes", Body(b"<methodResponse " + b'a="x" ' * (4 * MIB), content_type="text/xml")),
+    ("tag", Body(b"<" + b"x" * (30 * MIB), content_type="text/xml")),
+]
+
+
+@pytest.mark.parametrize("action", [action for _, action in FEEDS], ids=[name for name, _ in FEEDS])
+async def test_an_endless_feed(action: Action, tmp_path: Path) -> None:
+    """The list is read instead."""
+    index = many_projects(5, files_per_project=1, sidecars=0, size=100)
+    async with FakeIndex(index) as server:
+        await used(server, tmp_path / "mirror")
+        for name in list(index.projects()):
+            index.touch(name)
+        fault = server.fault("/pypi", action, method="POST", skip=1)
+        grown, found = await extra(server, tmp_path, retries=1)
+        assert fault.fired == 1
+        assert found.owed == []
+        assert found.unreachable is None
+        assert grown < 160 * MIB
+        suffering.assert_others_equal_in(tmp_path / "mirror", index)

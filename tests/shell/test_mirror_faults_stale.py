@@ -1,0 +1,236 @@
+"""Answers older than announced: they heal, or are accepted in the end, and say so."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import suffering
+from support.mirrors import complete_pass, config_for, run_pass
+
+from heliostat.fakeindex import FakeIndex, Options
+from heliostat.fakeindex.faults import Action, Headers, Stale, Status
+from heliostat.fakeindex.synthetic import many_projects
+
+WHERE = ("page", "document")
+
+
+@pytest.mark.parametrize("where", WHERE)
+async def test_stale_for_a_moment(where: str, tmp_path: Path) -> None:
+    """It is asked for again, within the pass."""
+    index = suffering.suffering_index()
+    async with FakeIndex(index) as server:
+        config = config_for(tmp_path / "mirror", server)
+        await complete_pass(config)
+        suffering.move_on(index)
+        fault = server.fault(suffering.PLACES[where], Stale(), times=2)
+        summary = await complete_pass(config)
+        assert fault.fired == 2
+        assert summary.stuck == []
+        suffering.assert_equal(config, index)
+
+
+@pytest.mark.parametrize("where", WHERE)
+async def test_stale_for_longer(where: str, tmp_path: Path) -> None:
+    """The project stays owed, and its good copy stays; when upstream has caught up so has the mirror."""
+    index = suffering.suffering_index()
+    async with FakeIndex(index) as server:
+        config = config_for(tmp_path / "mirror", server)
+        await complete_pass(config)
+        before = suffering.served(config)
+        old, serial = index["demo"].last_serial, index.serial
+        suffering.move_on(index)
+        fault = server.fault(suffering.PLACES[where], Stale())
+        for attempts in (1, 2):
+            summary = await run_pass(config)
+            reason = suffering.assert_owed(
+                summary, "failing", f"stale: serial {old} where {index['demo'].last_serial} was wanted", server.url
+            )
+            assert suffering.PLACES[where] in reason
+            assert summary.owed[0].attempts == attempts
+            assert serial < summary.checkpoint < index["demo"].last_serial
+            assert summary.stuck == []
+            assert suffering.served(config) == before
+            suffering.assert_others_equal(config, index)
+        fault.remove()
+        summary = await complete_pass(config)
+        assert summary.stuck == []
+        suffering.assert_equal(config, index)
+
+
+@pytest.mark.parametrize("where", WHERE)
+async def test_stale_for_good(where: str, tmp_path: Path) -> None:
+    """After bounded tries what there is is accepted, counted and listed; the next change is mirrored all the same."""
+    index = suffering.suffering_index()
+    async with FakeIndex(index) as server:
+        config = config_for(tmp_path / "mirror", server, stuck_after=3)
+        await complete_pass(config)
+        suffering.publish_victim(index, "2.0")
+        fault = server.fault(suffering.PLACES[where], Stale())
+        for _ in range(2):
+            suffering.assert_owed(await run_pass(config), "failing", "stale")
+        summary = await complete_pass(config)
+        assert summary.stuck == ["demo"]
+        assert summary.checkpoint == index.serial
+        suffering.assert_others_equal(config, index)
+        assert (await complete_pass(config)).stuck == []
+
+        fault.remove()
+        suffering.publish_victim(index, "3.0")
+        summary = await complete_pass(config)
+        assert summary.stuck == []
+        suffering.assert_equal(config, index)
+
+
+async def test_a_serial_that_is_stuck_upstream(tmp_path: Path) -> None:
+    """The content is new, only its serial is not: accepted in the end, and what is served is all there is."""
+    index = suffering.suffering_index()
+    async with FakeIndex(index) as server:
+        config = config_for(tmp_path / "mirror", server, stuck_after=2)
+        await complete_pass(config)
+        index.hold_serial("demo")
+        suffering.publish_victim(index, "2.0")
+        suffering.assert_owed(await run_pass(config), "failing", "stale")
+        assert (await complete_pass(config)).stuck == ["demo"]
+        suffering.assert_equal(config, index)
+
+
+@pytest.mark.parametrize("where", WHERE)
+@pytest.mark.parametrize(
+    ("header", "stale"), [("1", True), (None, False), ("0", False), ("-1", False), ("9" * 40, False), ("many", False)]
+)
+async def test_what_the_header_says(header: str | None, stale: bool, where: str, tmp_path: Path) -> None:
+    """The lower one of header and body counts; what is no serial counts for nothing."""
+    index = suffering.suffering_index()
+    async with FakeIndex(index) as server:
+        config = config_for(tmp_path / "mirror", server)
+        server.fault(suffering.PLACES[where], Headers({"X-PyPI-Last-Serial": header}))
+        summary = await run_pass(config)
+        if stale:
+            suffering.assert_owed(summary, "failing", "stale: serial 1 where")
+        else:
+            assert summary.complete, summary
+            suffering.assert_equal(config, index)
+
+
+@pytest.mark.parametrize("where", WHERE)
+async def test_an_old_body_under_a_new_header(where: str, tmp_path: Path) -> None:
+    """A cache that mixes them does not get an old page accepted."""
+    index = suffering.suffering_index()
+    async with FakeIndex(index) as server:
+        config = config_for(tmp_path / "mirror", server)
+        await complete_pass(config)
+        suffering.publish_victim(index, "2.0")
+        previous = index.previous("demo")
+        assert previous is not None
+
+        def age(body: Any) -> None:
+            body.get("meta", body)["_last-serial" if where == "page" else "last_serial"] = previous.last_serial
+
+        suffering.lie(server, age, where=where)
+        suffering.assert_owed(await run_pass(config), "failing", f"stale: serial {previous.last_serial}")
+
+
+#: A page of one moment and a document of another, where no serial tells which is older.
+LACKING = {
+    "page": lambda body: body["files"].pop(),
+    "document": lambda body: body["releases"].popitem(),
+}
+
+
+def without_serial(change: Any) -> Any:
+    def apply(body: Any) -> None:
+        change(body)
+        body.pop("last_serial", None)
+        body.get("meta", {}).pop("_last-serial", None)
+
+    return apply
+
+
+@pytest.mark.parametrize("where", WHERE)
+async def test_page_and_document_disagree(where: str, tmp_path: Path) -> None:
+    """They are read once more; as long as they disagree the project is owed."""
+    index = suffering.suffering_index()
+    async with FakeIndex(index, options=Options(serial_header=False)) as server:
+        config = config_for(tmp_path / "mirror", server)
+        change = suffering.rewrite(without_serial(LACKING[where]))
+        once = server.fault(suffering.PLACES[where], change, times=1)
+        await complete_pass(config)
+        assert once.fired == 1
+        suffering.assert_equal(config, index)
+
+        before = suffering.served(config)
+        suffering.publish_victim(index, "2.0")
+        server.fault(suffering.PLACES[where], change)
+        suffering.assert_owed(await run_pass(config), "failing", "list different files", f"{server.url}/simple/demo/")
+        assert suffering.served(config) == before
+        server.clear_faults()
+        await complete_pass(config)
+        suffering.assert_equal(config, index)
+
+
+async def test_a_page_that_lost_its_files_for_a_moment(tmp_path: Path) -> None:
+    """From many files to none is looked at again before it is believed."""
+    index = suffering.suffering_index()
+    async with FakeIndex(index) as server:
+        config = config_for(tmp_path / "mirror", server)
+        await complete_pass(config)
+        index.touch("demo")
+        empty = suffering.rewrite(lambda body: body["files"].clear())
+        fault = server.fault("/simple/demo/", empty, times=1)
+        await complete_pass(config)
+        assert fault.fired == 1
+        suffering.assert_equal(config, index)
+
+
+@pytest.mark.parametrize("action", [Status(404), Headers({"X-PyPI-Last-Serial": "1"})], ids=["missing", "stale"])
+async def test_the_only_document_in_doubt(action: Action, tmp_path: Path) -> None:
+    """On a first run nobody knows yet whether there are documents; a missing one is noticed all the same."""
+    index = suffering.suffering_index()
+    async with FakeIndex(index) as server:
+        config = config_for(tmp_path / "mirror", server, projects_at_once=1, metadata_at_once=1)
+        server.fault("/pypi/alpha/json", action, times=3)  # the first project that is looked at
+        summary = await run_pass(config)
+        assert [one.project for one in summary.owed] == ["alpha"]
+        await complete_pass(config)
+        suffering.assert_equal(config, index)
+
+
+@pytest.mark.parametrize("serial", [2**53, 2**63 - 1])
+@pytest.mark.parametrize("where", WHERE)
+async def test_a_serial_far_ahead_is_not_believed_for_ever(serial: int, where: str, tmp_path: Path) -> None:
+    """A page that claims to be of the far future does not keep later changes from being mirrored."""
+    index = suffering.suffering_index()
+    async with FakeIndex(index, options=Options(serial_header=False)) as server:
+        config = config_for(tmp_path / "mirror", server)
+
+        def ahead(body: Any) -> None:
+            if where == "page":
+                body["meta"]["_last-serial"] = serial
+            else:
+                body["last_serial"] = serial
+
+        suffering.lie(server, ahead, where=where)
+        await run_pass(config)
+        server.clear_faults()
+        suffering.publish_victim(index, "2.0")
+        summary = await complete_pass(config)
+        assert summary.cursor == index.serial
+        suffering.assert_equal(config, index)
+
+
+async def test_every_project_at_once(tmp_path: Path) -> None:
+    """A cache that serves everything as it was an hour ago: all are owed, none is changed, all heal."""
+    index = many_projects(40, files_per_project=2, sidecars=1, size=200)
+    async with FakeIndex(index) as server:
+        config = config_for(tmp_path / "mirror", server)
+        await complete_pass(config)
+        names = list(index.projects())
+        for name in names:
+            index.touch(name)
+        fault = server.fault("/simple/project-*/", Stale())
+        summary = await run_pass(config)
+        assert summary.owed_by_state == {"failing": len(names)}
+        assert summary.unreachable is None
+        fault.remove()
+        await complete_pass(config)
+        suffering.assert_equal(config, index)
