@@ -114,7 +114,8 @@ def curl_parallel(urls: Sequence[str], directory: str, at_once: int = 50) -> lis
             target = f"{directory}/{path}{leaf}"
             file.write(f'url = "{url}"\noutput = "{target}"\n')
     return [
-        "curl", "--silent", "--no-progress-meter", "--show-error", "--fail", "--parallel", "--parallel-max", str(at_once), "--create-dirs",
+        "curl", "--silent", "--no-progress-meter", "--show-error",
+        "--fail", "--parallel", "--parallel-max", str(at_once), "--create-dirs",
         "--header", "Accept: application/vnd.pypi.simple.v1+json, */*;q=0.1", "--config", listing,
     ]  # fmt: skip
 

@@ -49,6 +49,29 @@ class StoreError(HeliostatError):
         super().__init__(f"cannot {action} {path}: {reason}")
 
 
+class NoRoom(StoreError):
+    """One file does not fit on the disk: its project waits, and the others go on.
+
+    ``ever``: it would, if enough were removed (exit 6 at the end); else it is larger than the whole file system, which
+    says more about upstream than about the disk.
+    """
+
+    transient: ClassVar[bool] = True
+
+    def __init__(self, action: str, path: str, reason: str, *, ever: bool) -> None:
+        self.ever = ever
+        super().__init__(action, path, reason if ever else f"{reason}; it is larger than the whole file system")
+
+
+class Obstructed(StoreError):
+    """Something that is not ours lies where one project's pages or document belong: it waits until that is gone."""
+
+    transient: ClassVar[bool] = True
+
+    def __init__(self, path: str, what: str) -> None:
+        super().__init__("use", path, f"{what} is in the way; heliostat did not put it there, please remove it")
+
+
 class UpstreamError(HeliostatError):
     """Something that upstream sent, or failed to send.  ``url`` never holds a secret."""
 

@@ -119,6 +119,16 @@ def partial_path(algorithm: str, digits: str) -> str:
     return f"partial/{algorithm}-{digits}.part"
 
 
+def finished_path(partial: str, number: int) -> str:
+    """``partial/ALGORITHM-DIGITS.N.part``: a finished download that waits for its place."""
+    return f"{partial.removesuffix('.part')}.{number}.part"
+
+
+def unfinished_path(path: str) -> str:
+    """The name of the download that :func:`finished_path` renamed; ``path`` itself if it is no such name."""
+    return re.sub(r"\.[0-9]+\.part\Z", ".part", path)
+
+
 def withheld_path(package: str) -> str:
     """Where bytes that lie at ``package`` (``web/...``) go while they are kept out of reach."""
     root, *segments = package.split("/")

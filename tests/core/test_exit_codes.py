@@ -60,6 +60,8 @@ ERRORS = {
     errors.Refused("project name", "x y", "no"): 2,
     errors.MirrorLocked("/x", "process 1"): 4,
     errors.StoreError("write", "/x", "full"): 6,
+    errors.NoRoom("keep x in", "/x", "full", ever=True): 6,
+    errors.Obstructed("/x", "a file"): 6,
     errors.StateError("damaged"): 6,
     errors.UpstreamChanged("another"): 7,
     errors.Unavailable("https://x", "refused"): 5,

@@ -78,17 +78,15 @@ def test_two_404s_count_only_without_feed_and_list_far_enough_apart_in_two_passe
 
 def test_a_name_that_upstream_never_had_is_unknown_not_removed() -> None:
     never = {"published": False, "wanted_serial": 0, "page_serial": None}
-    for removals, it in (
-        (looks(two_looks=True), row(named=True, **never)),
-        (looks(two_looks=True, asked={"one"}), row(**never)),
-    ):
-        assert judge(removals, it)
+    for named in (True, False):
+        removals = looks(two_looks=True, followed={"two"})
+        assert judge(removals, row(named=named, **never))
         assert removals.unknown == ["one"]
         assert not removals.confirmed
 
 
 def test_a_name_of_the_configuration_that_upstream_does_not_have_stays_owed() -> None:
-    removals = looks(two_looks=True, asked={"two"})
+    removals = looks(two_looks=True, followed={"one"})
     assert not judge(removals, row(published=False, wanted_serial=0, page_serial=None))
     assert not removals.unknown
 

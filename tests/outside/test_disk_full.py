@@ -6,13 +6,16 @@ Small file systems in memory are mounted for this, which needs ``mount`` and roo
 from __future__ import annotations
 
 import contextlib
+import os
+import re
 import subprocess
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from pathlib import Path
 
 import pytest
 
 from heliostat.fakeindex import FakeIndex, Index, UploadedFile, Virtual
+from heliostat.fakeindex.faults import Cut, Rewrite
 from support.cli import arun
 from support.equality import differences
 from support.invariants import broken_promises, unaccounted
@@ -35,7 +38,7 @@ def mount(tmp_path: Path) -> Iterator[Mount]:
             path = tmp_path / name
             path.mkdir()
             subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", path], check=True)
-            mounted.callback(subprocess.run, ["umount", path], check=True)
+            mounted.callback(lambda: subprocess.run(["umount", path], check=True))
             return path
 
         yield make
@@ -56,18 +59,21 @@ async def upstream() -> AsyncIterator[FakeIndex]:
         yield server
 
 
-def configure(home: Path, upstream: FakeIndex, more: str = "min-free = \"0%\"\n") -> None:
+def configure(
+    home: Path, upstream: FakeIndex, more: str = 'min-free = "0%"\n', scope: str = "everything = true"
+) -> None:
     (home / "heliostat.toml").write_text(
-        f'[mirror]\ndirectory = "pypi"\neverything = true\nbatch-projects = 8\n{more}'
-        f'[upstream]\nurl = "{upstream.url}"\nallow-http = true\n'
+        f'[mirror]\ndirectory = "pypi"\n{scope}\nbatch-projects = 8\n{more}'
+        f'[upstream]\nurl = "{upstream.url}"\nallow-http = true\nretries = 2\nretry-delay = 0.01\n'
     )
 
 
-async def fails(home: Path, *words: str) -> None:
-    """A run ends with 6 and one line that says why; nothing that is shown is broken by that."""
+async def fails(home: Path, *words: str, lines: tuple[int, ...] = (1,)) -> None:
+    """A run ends with 6 and says why in so many lines; nothing that is shown is broken by that."""
     done = await arun("mirror", "--once", cwd=home)
     said = [line for line in (done.stdout + done.stderr).splitlines() if all(word in line for word in words)]
-    assert (done.returncode, len(said)) == (6, 1), done.stdout[:900] + done.stderr[:900]
+    assert done.returncode == 6, done.stdout[:900] + done.stderr[:900]
+    assert len(said) in lines, done.stdout[:900] + done.stderr[:900]
     assert "Traceback" not in done.stderr
     state = home / "state" if (home / "state").exists() else home / "pypi"
     volume = Volume.of(home / "pypi")
@@ -79,10 +85,10 @@ async def fails(home: Path, *words: str) -> None:
     assert [path for path in volume.below("partial") if not path.endswith((".part", ".etag"))] == []
 
 
-async def completes(home: Path, upstream: FakeIndex) -> None:
+async def completes(home: Path, upstream: FakeIndex, only: Collection[str] | None = None) -> None:
     done = await arun("mirror", "--once", cwd=home)
     assert done.returncode == 0, (done.stdout, done.stderr)
-    assert differences(upstream.index, home / "pypi") == []
+    assert differences(upstream.index, home / "pypi", only=only) == []
 
 
 async def test_a_full_disk(tmp_path: Path, upstream: FakeIndex, mount: Mount) -> None:
@@ -96,14 +102,31 @@ async def test_a_full_disk(tmp_path: Path, upstream: FakeIndex, mount: Mount) ->
 
 
 async def test_a_full_disk_in_the_middle_of_a_large_file(tmp_path: Path, upstream: FakeIndex, mount: Mount) -> None:
+    """It is not known beforehand: upstream does not say how large the file is."""
     upstream.index.publish("large", "1.0", UploadedFile("large-1.0.tar.gz", Virtual(24 << 20, 1000)))
+    without_size = Rewrite(lambda body: re.sub(rb'"size":\s*\d+,?', b"", body))
+    upstream.fault("/simple/large/", without_size)
+    upstream.fault("/pypi/large/json", without_size)
     pypi = mount("pypi", "size=16m")
     configure(tmp_path, upstream)
     await fails(tmp_path, "No space left on device")
+    assert partial_bytes(pypi) > 4 << 20
     sent = upstream.total_bytes
+    upstream.clear_faults()
     remount(pypi, "size=64m")
     await completes(tmp_path, upstream)
     assert upstream.total_bytes - sent < 24 << 20  # what had come was not thrown away
+
+
+async def test_a_file_that_cannot_fit_is_not_begun(tmp_path: Path, upstream: FakeIndex, mount: Mount) -> None:
+    upstream.index.publish("large", "1.0", UploadedFile("large-1.0.tar.gz", Virtual(24 << 20, 1000)))
+    pypi = mount("pypi", "size=24m")
+    configure(tmp_path, upstream)
+    # In the log when it happens, as what the store said, and as what its project is owed for.
+    await fails(tmp_path, "large-1.0.tar.gz", "25165824 bytes", lines=(3,))
+    assert upstream.count("/packages/*/large-*") == 0
+    remount(pypi, "size=64m")
+    await completes(tmp_path, upstream)
 
 
 async def test_a_full_disk_under_the_ledger(tmp_path: Path, upstream: FakeIndex, mount: Mount) -> None:
@@ -132,7 +155,7 @@ async def test_a_ledger_that_finds_no_room_at_some_point(
 async def test_no_inodes(tmp_path: Path, upstream: FakeIndex, mount: Mount) -> None:
     pypi = mount("pypi", "size=64m,nr_inodes=150")
     configure(tmp_path, upstream)
-    await fails(tmp_path, "no inodes")
+    await fails(tmp_path, "store: cannot")
     remount(pypi, "size=64m,nr_inodes=10000")
     await completes(tmp_path, upstream)
 
@@ -157,31 +180,54 @@ async def test_a_read_only_file_system(tmp_path: Path, upstream: FakeIndex, moun
 
 
 async def test_min_free_ends_a_pass_before_the_disk_is_full(tmp_path: Path, upstream: FakeIndex, mount: Mount) -> None:
-    pypi = mount("pypi", "size=4m")
-    configure(tmp_path, upstream, "min-free = \"50%\"\n")
+    pypi = mount("pypi", "size=6m")
+    configure(tmp_path, upstream, 'min-free = "50%"\n')
     await fails(tmp_path, "min-free")
-    assert free(pypi) > 1 << 20
-    upstream.reset_log()
-    await fails(tmp_path, "min-free")
-    assert upstream.count("/packages/*") == 0, "files were fetched that could not be kept"
+    assert free(pypi) > 2 << 20
     remount(pypi, "size=64m")
     await completes(tmp_path, upstream)
 
 
-async def test_min_free_counts_for_large_files_too(tmp_path: Path, upstream: FakeIndex, mount: Mount) -> None:
-    upstream.index.publish("large", "1.0", UploadedFile("large-1.0.tar.gz", Virtual(24 << 20, 1000)))
-    pypi = mount("pypi", "size=24m")
-    configure(tmp_path, upstream, "min-free = \"50%\"\n")
+async def test_nothing_is_fetched_that_cannot_be_kept(tmp_path: Path, upstream: FakeIndex, mount: Mount) -> None:
+    pypi = mount("pypi", "size=16m")
+    (pypi / "somebody-elses").write_bytes(bytes(9 << 20))
+    configure(tmp_path, upstream, 'min-free = "50%"\n')
     await fails(tmp_path, "min-free")
-    assert free(pypi) > 11 << 20
+    assert upstream.count("/packages/*") == 0
+    (pypi / "somebody-elses").unlink()
+    await completes(tmp_path, upstream)
+
+
+async def test_min_free_counts_for_large_files_too(tmp_path: Path, upstream: FakeIndex, mount: Mount) -> None:
+    """Three at once, each of which alone would fit."""
+    for number in range(3):
+        file = UploadedFile(f"large-{number}.tar.gz", Virtual(9 << 20, 1000 + number))
+        upstream.index.publish("large", f"1.{number}", file)
+    pypi = mount("pypi", "size=40m")
+    configure(tmp_path, upstream, 'min-free = "50%"\n', scope='projects = ["large"]')
+    await fails(tmp_path, "min-free", lines=(1, 3))  # the file, or the disk it left
+    assert free(pypi) > 20 << 20
     remount(pypi, "size=128m")
+    await completes(tmp_path, upstream, only=["large"])
+
+
+async def test_a_download_that_is_nearly_complete_needs_room_for_its_rest_only(
+    tmp_path: Path, upstream: FakeIndex, mount: Mount
+) -> None:
+    upstream.index.publish("large", "1.0", UploadedFile("large-1.0.tar.gz", Virtual(20 << 20, 1000)))
+    mount("pypi", "size=36m")
+    configure(tmp_path, upstream)
+    upstream.fault("/packages/*/large-*", Cut(0.9))
+    done = await arun("mirror", "--once", cwd=tmp_path)
+    assert done.returncode == 3, (done.stdout, done.stderr)
+    upstream.clear_faults()
     await completes(tmp_path, upstream)
 
 
 async def test_what_leaves_the_scope_makes_room_on_a_full_disk(
     tmp_path: Path, upstream: FakeIndex, mount: Mount
 ) -> None:
-    pypi = mount("pypi", "size=10m")
+    mount("pypi", "size=6m")
     configure(tmp_path, upstream)
     await completes(tmp_path, upstream)
     for number in range(PROJECTS):
@@ -190,13 +236,13 @@ async def test_what_leaves_the_scope_makes_room_on_a_full_disk(
     kept = [f"project-{number}" for number in range(PROJECTS // 2 + 2)]
     text = (tmp_path / "heliostat.toml").read_text()
     (tmp_path / "heliostat.toml").write_text(text.replace("everything = true", f"projects = {kept}"))
-    done = await arun("mirror", "--once", cwd=tmp_path)
-    assert done.returncode == 0, (done.stdout, done.stderr)
-    assert differences(upstream.index, pypi, only=kept) == []
+    await completes(tmp_path, upstream, only=kept)
+
+
+def partial_bytes(pypi: Path) -> int:
+    return sum(path.stat().st_size for path in (pypi / "partial").iterdir())
 
 
 def free(path: Path) -> int:
-    import os
-
     figures = os.statvfs(path)
     return figures.f_bavail * figures.f_frsize

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -250,3 +251,13 @@ def test_a_network_file_system_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StateError, match=r"\[mirror\] state"):
         refuse_network_file_system(str(tmp_path / "state"), str(mounts))
     refuse_network_file_system("/somewhere/else", str(mounts))
+
+
+def test_mounts_with_any_name(tmp_path: Path) -> None:
+    """The kernel escapes spaces and backslashes only; what else a name holds need not even be text."""
+    mounts = tmp_path / "mounts"
+    point = os.fsencode(tmp_path).replace(b" ", rb"\040") + b"/\xc3\xbc\\040b\\134"
+    mounts.write_bytes(b"/dev/a / ext4 rw 0 0\n/dev/b /mnt/\xff xfs rw 0 0\nserver:/x " + point + b" nfs4 rw 0 0\n")
+    with pytest.raises(StateError, match="nfs4"):
+        refuse_network_file_system(f"{tmp_path}/ü b\\/state", str(mounts))
+    refuse_network_file_system(f"{tmp_path}/ü", str(mounts))

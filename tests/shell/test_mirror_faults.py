@@ -1,11 +1,11 @@
 """Every fault of an upstream, at every place it can strike: it heals, or concerns exactly one project."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import pytest
-from support import suffering
-from support.mirrors import complete_pass, config_for, run_pass
 
 from heliostat.config import Config
 from heliostat.fakeindex import FakeIndex, Index, Options
@@ -28,6 +28,8 @@ from heliostat.fakeindex.faults import (
 )
 from heliostat.fakeindex.synthetic import uploaded
 from heliostat.fakeindex.wheels import wheel
+from support import suffering
+from support.mirrors import complete_pass, config_for, run_pass
 
 METADATA = ("page", "document")
 FILES = ("wheel", "sdist", "large")
@@ -45,7 +47,7 @@ class Case(NamedTuple):
     says: str
     places: tuple[str, ...] = EVERYWHERE
     #: What is set for it.
-    settings: dict[str, Any] = {}
+    settings: Mapping[str, Any] = MappingProxyType({})
 
 
 #: Where the fault is the whole story: with it for good the project is owed.

@@ -1,17 +1,16 @@
 """Faults of what tells the changes: each way stands in for the other, and an upstream that is gone comes back."""
 
 import asyncio
+import dataclasses
 import logging
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support import suffering
-from support.mirrors import complete_pass, config_for, run_pass
 
 from heliostat.config import Config
-from heliostat.fakeindex import FakeIndex, Index, Options
+from heliostat.fakeindex import FakeIndex, Index, Options, UploadedFile
 from heliostat.fakeindex.faults import (
     Action,
     Body,
@@ -32,6 +31,8 @@ from heliostat.fakeindex.synthetic import many_projects, uploaded
 from heliostat.fakeindex.wheels import wheel
 from heliostat.mirror.report import Counters
 from heliostat.mirror.run import Mirror
+from support import suffering
+from support.mirrors import complete_pass, config_for, run_pass
 
 FEED = "/pypi"
 LIST = "/simple/"
@@ -360,7 +361,7 @@ async def test_upstream_is_away_for_a_moment(tmp_path: Path) -> None:
     async with FakeIndex(index) as server:
         config = config_for(tmp_path / "mirror", server, retries=8)
         fault = server.fault("*", Reset(-1), times=5, skip=6)
-        summary = await complete_pass(config)
+        await complete_pass(config)
         assert fault.fired == 5
         suffering.assert_equal(config, index)
 
@@ -407,7 +408,7 @@ ABSURD_NAMES = [
     "a\\b",
     "a\nb",
     "\u202eevil",
-    "nämе",
+    "n\u00e4m\u0435",
     "<script>alert(1)</script>",
     "%2e%2e",
     "name ",
@@ -466,22 +467,26 @@ def _xml(name: str) -> bytes:
     return name.replace("&", "&amp;").replace("<", "&lt;").encode()
 
 
+def row(name: str, serial: str) -> bytes:
+    """A row of the changelog whose name and serial are these elements."""
+    between = "<value><nil/></value><value><int>1</int></value><value>create</value>"
+    return f"<value><array><data>{name}{between}{serial}</data></array></value>".encode()
+
+
 ABSURD_ROWS = [
     b"<value><int>7</int></value>",
     b"<value><array><data></data></array></value>",
     b"<value><array><data>" + b"<value><int>1</int></value>" * 5 + b"</data></array></value>",
-    b"<value><array><data><value>x</value><value><nil/></value><value><int>1</int></value><value>create</value>"
-    b"<value><int>-5</int></value></data></array></value>",
-    b"<value><array><data><value>x</value><value><nil/></value><value><int>1</int></value><value>create</value>"
-    b"<value><int>" + b"9" * 40 + b"</int></value></data></array></value>",
-    b"<value><array><data><value>x</value><value><nil/></value><value><int>1</int></value><value>create</value>"
-    b"<value><string>1100</string></value></data></array></value>",
-    b"<value><array><data><value>" + b"x" * (1 << 20) + b"</value></data></array></value>",
+    row("<value>x</value>", "<value><int>-5</int></value>"),
+    row("<value>x</value>", f"<value><int>{'9' * 40}</int></value>"),
+    row("<value>x</value>", "<value><string>1100</string></value>"),
+    row(f"<value>{'x' * (1 << 20)}</value>", "<value><int>1100</int></value>"),
+    row("<value><array><data><value>x</value></data></array></value>", "<value><int>1100</int></value>"),
 ]
 
 
-@pytest.mark.parametrize("row", ABSURD_ROWS, ids=range(len(ABSURD_ROWS)))
-async def test_absurd_rows_in_the_feed(row: bytes, tmp_path: Path) -> None:
+@pytest.mark.parametrize("absurd", ABSURD_ROWS, ids=range(len(ABSURD_ROWS)))
+async def test_absurd_rows_in_the_feed(absurd: bytes, tmp_path: Path) -> None:
     """The whole answer counts for nothing, and the list says what changed."""
     index = suffering.suffering_index()
     async with FakeIndex(index) as server:
@@ -489,7 +494,7 @@ async def test_absurd_rows_in_the_feed(row: bytes, tmp_path: Path) -> None:
         await complete_pass(config)
         suffering.move_on(index)
         answer = b"<methodResponse><params><param><value><array><data>%b</data></array></value></param></params></methodResponse>"
-        server.fault(FEED, Body(answer % row, content_type="text/xml"), method="POST", skip=1)
+        server.fault(FEED, Body(answer % absurd, content_type="text/xml"), method="POST", skip=1)
         summary = await complete_pass(config)
         assert summary.cursor == index.serial
         suffering.assert_equal(config, index)
@@ -502,6 +507,30 @@ async def test_two_spellings_of_one_name_in_the_root_list(tmp_path: Path) -> Non
         config = config_for(tmp_path / "mirror", server)
         await complete_pass(config)
         suffering.publish_victim(index, "2.0")
-        server.fault(LIST, suffering.rewrite(lambda body: body["projects"].append({"name": "DEMO", "_last-serial": 1001})))
+        server.fault(
+            LIST, suffering.rewrite(lambda body: body["projects"].append({"name": "DEMO", "_last-serial": 1001}))
+        )
         await complete_pass(config)
         suffering.assert_equal(config, index)
+
+
+async def test_a_feed_that_was_away_is_asked_for_again_at_the_next_reconcile(tmp_path: Path) -> None:
+    index = Index()
+    index.publish("one", "1.0", UploadedFile("one-1.0.tar.gz", b"1"))
+    async with FakeIndex(index) as server:
+        config = config_for(tmp_path, server, reconcile_hours=1000.0)
+        await run_pass(config)
+        away = server.fault("/pypi", Status(404), method="POST")
+        index.touch("one")
+        await run_pass(config)
+        away.remove()
+        server.reset_log()
+        await run_pass(config)
+        assert server.count("/pypi") == 0
+        index.touch("one")
+        await run_pass(dataclasses.replace(config, mirror=dataclasses.replace(config.mirror, reconcile_hours=1e-9)))
+        assert server.count("/pypi") > 0
+        server.reset_log()
+        index.touch("one")
+        assert (await run_pass(config)).complete
+        assert server.count("/simple/") == 0

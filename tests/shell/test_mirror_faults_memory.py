@@ -8,11 +8,11 @@ from typing import Any
 
 import msgspec
 import pytest
-from support import suffering
 
 from heliostat.fakeindex import FakeIndex, Index, Options
 from heliostat.fakeindex.faults import Action, Body, Endless, GzipBomb, XmlBomb
 from heliostat.fakeindex.synthetic import many_projects
+from support import suffering
 
 MIB = 1 << 20
 #: One pass over the mirror in argv[2] of the index argv[1], with settings argv[3]; tells what it used (KiB).

@@ -4,15 +4,14 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
-from support import suffering
-from support.mirrors import complete_pass, config_for, owed_names, run_pass
-
 from heliostat.config import Config
 from heliostat.fakeindex import FakeIndex, UploadedFile, Virtual, made_up_digests
 from heliostat.fakeindex.faults import Drip, Hang
 from heliostat.fakeindex.synthetic import many_projects
 from heliostat.mirror.report import Counters, Summary
 from heliostat.mirror.run import Mirror
+from support import suffering
+from support.mirrors import complete_pass, config_for, owed_names, run_pass
 
 #: A file so large that nobody waits for its end; its digests are made up, and it is never read whole.
 HUGE = 2 << 30

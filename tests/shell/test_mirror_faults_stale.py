@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import suffering
-from support.mirrors import complete_pass, config_for, run_pass
 
 from heliostat.fakeindex import FakeIndex, Options
 from heliostat.fakeindex.faults import Action, Headers, Stale, Status
 from heliostat.fakeindex.synthetic import many_projects
+from support import suffering
+from support.mirrors import complete_pass, config_for, run_pass
 
 WHERE = ("page", "document")
 

@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 
 from heliostat.config import Config
-from heliostat.errors import UpstreamChanged, UpstreamError
+from heliostat.errors import StateError, UpstreamChanged, UpstreamError
 from heliostat.fakeindex import FakeIndex, UploadedFile, Virtual
 from heliostat.fakeindex.faults import Status
 from heliostat.fakeindex.synthetic import small_index, uploaded
 from heliostat.fakeindex.wheels import sdist, wheel
 from heliostat.mirror.planning import plan_pass
 from heliostat.mirror.report import Counters, Plan
+from heliostat.mirror.run import Mirror
 from support.equality import differences
 from support.mirrors import changed, config_for, following, listing
 
@@ -132,10 +133,17 @@ async def test_what_a_pass_would_refuse_the_plan_refuses(tmp_path: Path) -> None
             await plan(one.config)
 
 
+async def test_a_damaged_ledger_is_said(tmp_path: Path) -> None:
+    async with following(small_index(), tmp_path) as one:
+        await one.sync()
+        path = tmp_path / "heliostat.db"
+        path.write_bytes(path.read_bytes()[:4096].ljust(path.stat().st_size, b"\xff"))
+        with pytest.raises(StateError, match="rebuild"):
+            await plan(one.config)
+
+
 async def test_beside_a_running_mirror(tmp_path: Path) -> None:
     """It takes no lock."""
-    from heliostat.mirror.run import Mirror
-
     async with following(small_index(), tmp_path) as one:
         await one.sync()
         async with Mirror.open(one.config):

@@ -225,22 +225,37 @@ async def test_quarantined_and_lifted_between_two_polls(tmp_path: Path) -> None:
 
 async def test_bytes_that_another_project_offers_stay(tmp_path: Path) -> None:
     index = animals()
-    for name in ("twin-1", "twin-2"):
+    for name in ("twin", "twin-1"):
         index.publish(name, "1.0", [UploadedFile("twin-1-0.zip", Virtual(500, 7), upload_time="2024-05-06T07:08:09Z")])
     async with following(index, tmp_path) as one:
         await one.sync()
         before = bytes_of(one, "twin-")
-        index.quarantine("twin-1")
+        index.quarantine("twin")
         await one.sync()
         assert differences(index, tmp_path) == []
         assert bytes_of(one, "twin-") == before
-        index.clear_quarantine("twin-1")
+        index.clear_quarantine("twin")
         await one.sync()
         assert differences(index, tmp_path) == []
-        index.remove_project("twin-1")
+        index.remove_project("twin")
         await one.sync()
         assert differences(index, tmp_path) == []
         assert bytes_of(one, "twin-") == before
+
+
+@pytest.mark.parametrize("changes", ["auto", "feed"])
+async def test_what_happens_beside_a_full_comparison_is_not_lost(tmp_path: Path, changes: str) -> None:
+    """No list tells of a release in quarantine, or of what becomes of a project in quarantine."""
+    async with following(animals(), tmp_path, changes=changes) as one:
+        await one.sync()
+        one.index.quarantine("bee")
+        await one.sync()
+        before = bytes_of(one, "ant-2.0")
+        one.index.quarantine_release("ant", "2.0")
+        one.index.remove_project("bee")
+        await one.sync(full=True)
+        assert differences(one.index, tmp_path) == []
+        assert bytes_of(one, "ant-2.0", "withheld") == before
 
 
 async def test_a_file_of_many_megabytes_is_not_fetched_again(tmp_path: Path) -> None:

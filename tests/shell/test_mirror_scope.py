@@ -99,6 +99,18 @@ async def test_a_removed_project_of_the_list_goes(tmp_path: Path) -> None:
         assert mirrored(one) == ["ant", "bee", "cat"]
 
 
+async def test_a_removal_that_the_feed_did_not_tell_is_believed_at_the_second_look(tmp_path: Path) -> None:
+    async with following(animals(), tmp_path, projects=("ant", "bee", "cat"), projects_at_once=1) as one:
+        await one.sync()
+        one.index.remove_project("ant")
+        one.index.skip_serials(100)
+        one.configure(far_behind=50)  # so far that the rows are not read, and of a list there is none
+        assert [owed.project for owed in (await one.attempt()).owed] == ["ant"]
+        summary = await one.sync()
+        assert summary.removed == 1
+        assert differences(one.index, tmp_path, only=["bee", "cat"]) == []
+
+
 async def test_names_that_upstream_does_not_have_are_owed_and_said(tmp_path: Path) -> None:
     async with following(animals(), tmp_path, projects=("ant", "unicorn")) as one:
         for _ in range(2):

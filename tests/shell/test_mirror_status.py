@@ -78,7 +78,10 @@ async def test_an_upstream_that_does_not_answer(tmp_path: Path) -> None:
         await one.server.stop()
         one.configure(retries=1)
         assert (await one.attempt()).unreachable
-        assert read_status(one.config) == before
+        status = read_status(one.config)
+        assert status.trouble is not None
+        assert "refused" in status.trouble
+        assert (status.states, status.cursor, status.last_poll) == (before.states, before.cursor, before.last_poll)
 
 
 async def test_beside_a_running_mirror(tmp_path: Path) -> None:

@@ -66,13 +66,18 @@ class Victim:
         """The last phase that it said began."""
         return next(filter(None, map(phase_of, reversed(self.lines))), None)
 
-    def _kill_in(self, phase: str) -> bool:
+    def read_until(self, phase: str) -> bool:
+        """Until it says that ``phase`` begins; False when it never does."""
         assert self.process.stderr is not None
         for line in self.process.stderr:
             self.lines.append(line)
             if phase_of(line) == phase:
-                self.process.kill()
-                break
+                return True
+        return False
+
+    def _kill_in(self, phase: str) -> bool:
+        if self.read_until(phase):
+            self.process.kill()
         return self._read_on() < 0 and self.phase == phase
 
     def _read_on(self) -> int:

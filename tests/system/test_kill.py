@@ -144,8 +144,9 @@ async def test_killed_in_every_phase(home: Path, server: FakeIndex, upstream: Up
         """Die in mid-file; each run must have gone on where the last one was killed."""
         for number in range(1, KILLS + 1):
             fault = server.fault("/packages/*/large-*", Hang(after=float(LARGE // (KILLS + 2))))
+            least = partial_size(home) + (1 << 20)
             victim = Victim(home)
-            await until(lambda least=number: partial_size(home) > least * LARGE // (KILLS + 2) - (1 << 20))
+            await until(lambda least=least: partial_size(home) >= least)
             await victim.kill()
             fault.remove()
             hits["large file"] = number

@@ -104,6 +104,13 @@ def plan_lines(plan: Plan) -> list[str]:
     return lines + owed_lines(plan.problems, {})
 
 
+def _trouble(status: Status) -> list[tuple[str, str]]:
+    """What ended the last pass before its time."""
+    if status.trouble is None:
+        return []
+    return [("trouble", f"since {fmt.moment(status.trouble_since)}: {status.trouble}")]
+
+
 def status_lines(status: Status) -> list[str]:
     """How the mirror stands."""
     upstream = "unknown" if status.upstream_serial is None else str(status.upstream_serial)
@@ -120,6 +127,7 @@ def status_lines(status: Status) -> list[str]:
             f"{fmt.counted(status.projects, 'project')}, {fmt.counted(status.files, 'file')}, {fmt.size(status.bytes)}",
         ),
         ("states", states or "no projects"),
+        *_trouble(status),
         ("running", status.running or "no"),
     ]
     width = max(len(title) for title, _ in rows)

@@ -42,12 +42,20 @@ _OURS = frozenset(
 )
 
 
-def from_recorded(folder: str, *, missing: Literal["virtual", "omit"] = "virtual", wrong_sizes: bool = False) -> Index:
+def from_recorded(
+    folder: str,
+    *,
+    missing: Literal["virtual", "omit"] = "virtual",
+    wrong_sizes: bool = False,
+    most: int | None = None,
+) -> Index:
     """``wrong_sizes``: sizes are stated as recorded even where the recorded bytes have another one.
+
+    ``most``: made-up files have at most so many bytes.
 
     Raises OSError if there is no such folder.
     """
-    known = _Known(folder)
+    known = _Known(folder, most)
     projects: dict[str, _Recorded] = {}
     for path, body in _bodies(folder, _DOCUMENTS):
         recorded = _from_document(body, path)
@@ -67,7 +75,8 @@ def from_recorded(folder: str, *, missing: Literal["virtual", "omit"] = "virtual
 class _Known:
     """Bytes by SHA-256, sidecars by SHA-256 and by file name, provenance by file name."""
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, most: int | None) -> None:
+        self.most = most
         with open(os.path.join(folder, "dists", "MANIFEST.json"), "rb") as file:
             manifest = msgspec.json.decode(file.read())
         self._paths = {entry["sha256"]: os.path.join(folder, entry["path"]) for entry in manifest}
@@ -169,7 +178,8 @@ def _uploaded(file: _File, known: _Known, *, missing: str, wrong_sizes: bool) ->
     elif missing == "omit":
         return None
     else:
-        content = Virtual(file.size or 1000, int(file.sha256[:12] or "0", 16))
+        size = file.size or 1000
+        content = Virtual(size if known.most is None else min(size, known.most), int(file.sha256[:12] or "0", 16))
     made = UploadedFile(file.filename, content, sidecar=sidecar, **more)
     if file.provenance:
         made.provenance = known.provenance.get(file.filename) or provenance_for(made)

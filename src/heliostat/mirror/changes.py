@@ -9,19 +9,17 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncIterable
 from typing import Any
 
 import msgspec
 
 from heliostat.config import Config
 from heliostat.errors import FeedUnsupported, Invalid, Unavailable, UpstreamChanged, UpstreamError
-from heliostat.model import Listed
+from heliostat.mirror.lists import ListReader
 from heliostat.policy.scope import Scope
 from heliostat.state.ledger import Ledger
 from heliostat.store.threads import Keeper
 from heliostat.upstream.client import Upstream
-from heliostat.upstream.retry import worth_retrying
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +38,10 @@ class Seen(msgspec.Struct):
     #: Nothing changed upstream and the cursor did not move.
     idle: bool = False
 
+    def needs_two_looks(self, scope: Scope) -> bool:
+        """Whether a removal whose event was missed can only show itself by 404s: no list is read that would tell."""
+        return not self.by_list and not (self.by_feed and scope.everything)
+
 
 class ChangeReader:
     """Reads changes into the ledger.  Raises UpstreamError, UpstreamChanged, StateError, StoreError."""
@@ -47,7 +49,9 @@ class ChangeReader:
     def __init__(self, config: Config, scope: Scope, upstream: Upstream, ledger: Ledger, keeper: Keeper) -> None:
         self._config, self._scope, self._upstream = config, scope, upstream
         self._ledger, self._keeper = ledger, keeper
+        self._lists = ListReader(upstream, ledger, keeper, scope, tries=config.upstream.retries)
         self._overlapped = False
+        self._head: int | None = None
 
     async def read(self, *, full: bool, now: float) -> Seen:
         """Make owed what changed.  ``full`` compares everything, and confirms another upstream."""
@@ -55,6 +59,9 @@ class ChangeReader:
         restart = self.confirm_upstream(facts, full=full)
         if full:
             restart = await self._look_for_feed(facts) or restart
+        elif self._feed_may_be_back(facts, now):
+            await self._look_for_feed(facts)
+            await self._keeper(self._ledger.put, feed_asked=now)
         if restart:
             await self._keeper(self._restart)
             facts = await self._keeper(self._ledger.facts)
@@ -78,8 +85,9 @@ class ChangeReader:
                 if self._config.upstream.changes == "feed":
                     raise
                 log.warning("the change feed cannot be had (%s); reading the root list instead", error)
-            return await self._by_list(facts, now=now, restart=restart, full=full)
-        return await self._named(facts, full=full or restart, now=now)
+            jump = not self._feed_leads(facts)
+            return await self._by_list(facts, now=now, restart=restart, full=full, jump=jump)
+        return await self._named(facts, full=full, restart=restart, now=now)
 
     def _list_first(self, facts: dict[str, Any], *, full: bool, now: float) -> bool:
         if self._config.upstream.changes == "list" or full or not facts.get("cursor"):
@@ -88,60 +96,97 @@ class ChangeReader:
         return facts.get("feed") == "unsupported" or age > self._config.mirror.reconcile_hours * 3600
 
     async def _complete(self, facts: dict[str, Any], *, now: float, restart: bool, full: bool) -> Seen:
-        """Compare everything; ordinary polls may make do with the feed where the root list cannot be had."""
+        """Compare everything; what a list does not tell is in the feed's rows, which are read afterwards."""
+        jump = restart or not facts.get("cursor") or not await self._is_near(facts)
+        seen = await self._by_either(facts, now=now, restart=restart, full=full, jump=jump)
+        if not jump and not seen.by_feed:
+            try:
+                rows = await self._by_feed(facts, now=now)
+                seen = Seen(serial=rows.serial, by_list=True, by_feed=True, idle=seen.idle and rows.idle)
+            except (FeedUnsupported, Unavailable, Invalid) as error:
+                log.warning("the change feed cannot be had (%s); its rows are left for the next time", error)
+        return seen
+
+    async def _by_either(self, facts: dict[str, Any], *, now: float, restart: bool, full: bool, jump: bool) -> Seen:
+        """A complete list, in whatever way; ordinary polls may make do with the feed where there is none for now."""
         if self._config.upstream.changes == "feed":
-            return await self._by_names(facts, now=now, restart=restart, full=full)
+            return await self._by_names(facts, now=now, restart=restart, full=full, jump=jump)
         try:
-            return await self._by_list(facts, now=now, restart=restart, full=full)
+            return await self._by_list(facts, now=now, restart=restart, full=full, jump=jump)
         except UpstreamError as error:
             if self._config.upstream.changes == "list" or facts.get("feed") == "unsupported":
                 raise
             log.warning("the root list cannot be had (%s); reading the change feed instead", error)
             failure = error
         try:
-            if facts.get("cursor") and not full:
+            if not jump and not full:
                 return await self._by_feed(facts, now=now)
-            return await self._by_names(facts, now=now, restart=restart, full=full)
+            return await self._by_names(facts, now=now, restart=restart, full=full, jump=jump)
         except FeedUnsupported:
             raise failure from None
 
     # -- the change feed ----------------------------------------------------------------------------------------
 
     async def _by_feed(self, facts: dict[str, Any], *, now: float) -> Seen:
+        facts = await self._keeper(self._ledger.facts)
         cursor = int(facts.get("cursor") or 0)
-        head = await self._upstream.last_serial()
-        self._check_head(head, cursor)
-        if head == cursor:
+        read = int(facts.get("rows") or cursor)
+        head = await self._last_serial()
+        self._check_head(head, read)
+        if head == read:
             return Seen(serial=head, by_feed=True, idle=True)
-        if head - cursor > self._config.upstream.far_behind and self._config.upstream.changes == "auto":
+        if head - read > self._config.upstream.far_behind and self._config.upstream.changes == "auto":
             if self._scope.everything:
-                log.info("%d serials behind upstream: reading the root list instead of the feed", head - cursor)
-                return await self._by_list(facts, now=now, restart=False, full=False)
+                log.info("%d serials behind upstream: reading the root list instead of the feed", head - read)
+                return await self._by_list(facts, now=now, restart=False, full=False, jump=True)
             await self._want_all(now, why="poll")
             await self._keeper(self._ledger.put, cursor=head)
             return Seen(serial=head, by_feed=True)
-        since = cursor if self._overlapped else max(0, cursor - _OVERLAP)
+        since = read if self._overlapped else max(0, read - _OVERLAP)
         self._overlapped = True
         reached = cursor
         async for events in self._upstream.events_since(since):
             if events:
                 reached = max(reached, *(event.serial for event in events))
                 await self._keeper(self._ledger.intake.fold_events, events, reached, now, self._scope.__contains__)
+        if "rows" in facts:
+            await self._keeper(self._ledger.put, rows=None)
         return Seen(serial=max(head, reached), by_feed=True)
+
+    async def _last_serial(self) -> int:
+        """The feed's head, asked for once."""
+        if self._head is None:
+            self._head = await self._upstream.last_serial()
+        return self._head
+
+    async def _is_near(self, facts: dict[str, Any]) -> bool:
+        """Whether a feed goes on from the cursor without too many rows, or may do so when it can be had again."""
+        if self._config.upstream.changes == "list" or facts.get("feed") == "unsupported":
+            return False
+        try:
+            head = await self._last_serial()
+        except FeedUnsupported as error:
+            await self._no_feed(facts, error)
+            return False
+        except UpstreamError:
+            return True
+        behind = head - int(facts.get("rows") or facts["cursor"])
+        return self._config.upstream.changes == "feed" or behind <= self._config.upstream.far_behind
 
     async def _no_feed(self, facts: dict[str, Any], error: FeedUnsupported) -> None:
         if self._config.upstream.changes == "feed":
             raise error
         log.info("upstream has no change feed (%s); reading its root list from now on", error.reason)
         facts["feed"] = "unsupported"
-        await self._keeper(self._ledger.put, feed="unsupported")
+        await self._keeper(self._ledger.put, feed="unsupported", feed_asked=time.time())
 
     # -- the root list ------------------------------------------------------------------------------------------
 
-    async def _by_list(self, facts: dict[str, Any], *, now: float, restart: bool, full: bool) -> Seen:
+    async def _by_list(self, facts: dict[str, Any], *, now: float, restart: bool, full: bool, jump: bool) -> Seen:
+        """Compare with the root list; with ``jump`` the feed's rows before it are not read any more."""
         cursor = int(facts.get("cursor") or 0)
         etag = None if full or restart or not cursor else facts.get("root_etag")
-        collected = await self._collect_root(str(etag) if etag else None, cursor)
+        collected = await self._lists.collect_root(str(etag) if etag else None, cursor)
         if collected is None:
             if now - float(facts.get("reconciled") or 0) >= self._config.mirror.heartbeat:
                 await self._keeper(self._ledger.put, reconciled=now)
@@ -152,61 +197,19 @@ class ChangeReader:
                 self._check_head(serial, cursor)
             await self._keeper(self._restart)
             restart = True
-        await self._compare(serial, now, restart=restart, etag=found_etag)
+        await self._lists.compare(serial, now, restart=restart, jump=jump or restart, etag=found_etag)
         return Seen(serial=serial, by_list=True)
 
-    async def _by_names(self, facts: dict[str, Any], *, now: float, restart: bool, full: bool) -> Seen:
+    async def _by_names(self, facts: dict[str, Any], *, now: float, restart: bool, full: bool, jump: bool) -> Seen:
         """The same by XML-RPC, where the root list is not to be read or not there.  Knows what is in quarantine too."""
         cursor = int(facts.get("cursor") or 0)
-        head = await self._upstream.last_serial()
+        head = await self._last_serial()
         if not (restart or full):
             self._check_head(head, cursor)
-        await self._keeper(self._ledger.intake.begin_list)
-        async with self._upstream.serials_by_xmlrpc() as lists:
-            highest = await self._collect(lists)
+        highest = await self._lists.collect_names()
         # The list may be older than the head, but not older than its own newest entry: the feed goes on from there.
-        await self._compare(min(head, highest), now, restart=restart, etag=None)
+        await self._lists.compare(min(head, highest), now, restart=restart, jump=jump, etag=None)
         return Seen(serial=head, by_list=True)
-
-    async def _collect_root(self, etag: str | None, cursor: int) -> tuple[int, str | None] | None:
-        """The root list's serial and ETag, its entries being collected; None when it is unchanged.
-
-        A list that states no serial is taken to be as new as its newest entry, or as what was seen before.
-        One that breaks off is begun again, as often as any request is tried.
-        """
-        tries = 0
-        while True:
-            opened = False
-            try:
-                async with self._upstream.root_list(etag) as answer:
-                    opened = True
-                    if answer is None:
-                        return None
-                    await self._keeper(self._ledger.intake.begin_list)
-                    highest = await self._collect(answer)
-                    return (max(highest, cursor) if answer.serial is None else answer.serial), answer.etag
-            except (Invalid, Unavailable) as error:
-                tries += 1
-                if not opened or not worth_retrying(error, tries, self._config.upstream.retries):
-                    raise
-                failure = error
-            await self._upstream.back_off(tries - 1, failure)
-
-    async def _collect(self, lists: AsyncIterable[list[Listed]]) -> int:
-        """Take the entries that come; the highest serial among them."""
-        highest = 0
-        async for batch in lists:
-            highest = max(highest, max((item.serial or 0 for item in batch), default=0))
-            await self._keeper(self._ledger.intake.add_listed, batch, self._scope.__contains__)
-        return highest
-
-    async def _compare(self, serial: int, now: float, *, restart: bool, etag: str | None) -> None:
-        difference = await self._keeper(self._ledger.intake.finish_list, serial, now, everything=restart)
-        await self._keeper(self._ledger.put, root_etag=etag, reconciled=now)
-        log.info(
-            "list of serial %d: %d projects, %d new, %d changed, %d absent",
-            serial, difference.listed, difference.new, difference.changed, difference.absent,
-        )  # fmt: skip
 
     def _feed_leads(self, facts: dict[str, Any]) -> bool:
         """Whether the cursor comes from a feed, which a list, cached for half an hour, may be behind."""
@@ -214,16 +217,18 @@ class ChangeReader:
 
     # -- named projects -----------------------------------------------------------------------------------------
 
-    async def _named(self, facts: dict[str, Any], *, full: bool, now: float) -> Seen:
+    async def _named(self, facts: dict[str, Any], *, full: bool, restart: bool, now: float) -> Seen:
         """An allow-list: its names are followed by the feed where there is one, else each is asked after."""
         if self._config.upstream.changes != "list" and facts.get("feed") != "unsupported":
             try:
-                if facts.get("cursor") and not full:
-                    return await self._by_feed(facts, now=now)
-                head = await self._upstream.last_serial()
-                await self._want_all(now, why="changed" if full else "new")
-                await self._keeper(self._ledger.put, cursor=head)
-                return Seen(serial=head, by_feed=bool(facts.get("cursor")))
+                begin = restart or not facts.get("cursor")
+                if begin or full:
+                    head = await self._last_serial()
+                    await self._want_all(now, why="changed" if full else "new")
+                if begin:
+                    await self._keeper(self._ledger.put, cursor=head)
+                    return Seen(serial=head)
+                return await self._by_feed(facts, now=now)
             except FeedUnsupported as error:
                 await self._no_feed(facts, error)
             except (Unavailable, Invalid) as error:
@@ -260,7 +265,7 @@ class ChangeReader:
         head, feed = None, None
         if self._config.upstream.changes != "list":
             try:
-                head = await self._upstream.last_serial()
+                head = await self._last_serial()
             except FeedUnsupported:
                 feed = "unsupported"
             except UpstreamError as error:
@@ -269,6 +274,11 @@ class ChangeReader:
             facts["feed"] = feed
             await self._keeper(self._ledger.put, feed=feed)
         return head is not None and head < int(facts.get("cursor") or 0)
+
+    def _feed_may_be_back(self, facts: dict[str, Any], now: float) -> bool:
+        """A feed that was not there may have been away for a moment: it is asked for again at each full reconcile."""
+        asked = float(facts.get("feed_asked") or 0)
+        return facts.get("feed") == "unsupported" and abs(now - asked) > self._config.mirror.reconcile_hours * 3600
 
     def _restart(self) -> None:
         log.warning("another upstream, or one that went back, is confirmed: everything is owed again")

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
+import weakref
 
 import msgspec
 
@@ -18,7 +20,6 @@ from heliostat.errors import (
     Missing,
     RateLimited,
     Refused,
-    StoreError,
     Unavailable,
     UpstreamError,
 )
@@ -26,9 +27,11 @@ from heliostat.mirror.report import Counters
 from heliostat.mirror.wanted import Wanted, strongest
 from heliostat.store.disk import Operations
 from heliostat.store.incoming import Incoming, digests_of
+from heliostat.store.room import Room
 from heliostat.store.staging import Stager
 from heliostat.store.threads import in_thread
 from heliostat.upstream.client import Upstream
+from heliostat.upstream.urls import redacted
 
 #: Up to here a file is taken in memory (bytes).
 SMALL = 1 << 20
@@ -61,11 +64,15 @@ class Downloader:
         tries: int,
         max_file: int | None,
         max_sidecar: int,
-        reserve: float,
+        room: Room,
     ) -> None:
+        self.room = room
         self._upstream, self._disk, self._stager, self._counters = upstream, disk, stager, counters
         self._tries, self._max_file, self._max_sidecar = tries, max_file, max_sidecar
-        self._reserve = reserve
+        self._downloading: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
+        self._numbers = itertools.count(1)
+        #: Files below ``partial/`` of downloads that were begun in this pass and are to be resumed.
+        self.unfinished: set[str] = set()
 
     async def file(self, want: Wanted) -> Fetched:
         """One distribution file; resumes what an earlier try, or an earlier process, left."""
@@ -74,38 +81,47 @@ class Downloader:
         self._upstream.check_url(want.file.url)
         algorithms = _algorithms(want)
         small = want.size is not None and want.size <= SMALL
-        incoming = None
-        if not small:
-            await in_thread(None, self._refuse_too_large_for_the_disk, want)
-            path = want.partial or await self._stager.put(b"")
-            incoming = Incoming(self._disk, path, algorithms)
-        try:
-            return await self._with_retries(want, algorithms, incoming)
-        finally:
-            if incoming is not None:
-                await in_thread(None, incoming.close)
+        if small:
+            return await self._with_retries(want, algorithms, None)
+        path = want.partial or await self._stager.put(b"")
+        alone = self._downloading.get(path)
+        if alone is None:
+            alone = self._downloading[path] = asyncio.Lock()
+        async with alone:  # files with the same bytes share their partial download, and so take turns
+            return await self._large_file(want, path, algorithms)
 
-    def _refuse_too_large_for_the_disk(self, want: Wanted) -> None:
-        """A file that would leave less free than is to be kept is not begun."""
-        free, total, _ = self._disk.free()
-        if total and free - (want.size or 0) < total * self._reserve:
-            raise StoreError(
-                f"keep {want.file.filename} ({want.size} bytes) in",
-                self._disk.root,
-                f"only {free} bytes free, and [mirror] min-free keeps {self._reserve:.0%}",
-            )
+    async def _large_file(self, want: Wanted, path: str, algorithms: tuple[str, ...]) -> Fetched:
+        incoming = Incoming(self._disk, path, algorithms)
+        self.unfinished |= {path, _etag_path(path)}
+        there = await self._there(path)
+        # A file for which there is no room is not begun.
+        reserved = await in_thread(
+            None, self.room.reserve, want.file.filename, lambda: (want.size or 0) - max(there, incoming.size)
+        )
+        try:
+            fetched = await self._with_retries(want, algorithms, incoming)
+            self.unfinished -= {path, _etag_path(path)}
+            return fetched
+        finally:
+            self.room.release(reserved)
+            await in_thread(None, incoming.close)
+
+    async def _there(self, path: str) -> int:
+        found = await in_thread(None, self._disk.stat, path)
+        return found.size if found else 0
 
     async def sidecar(self, want: Wanted) -> Fetched:
         """A file's metadata sidecar (PEP 658), checked against every digest that upstream gives."""
         declared = want.file.core_metadata
         expected = dict(declared) if isinstance(declared, dict) else {}
-        url = want.file.url.partition("#")[0] + names.METADATA_SUFFIX
+        address, mark, query = want.file.url.partition("#")[0].partition("?")
+        url = f"{address}{names.METADATA_SUFFIX}{mark}{query}"
         algorithms = tuple({"sha256", *expected})
         for attempt in range(self._tries):
             body = await self._upstream.fetch(url, limit=self._max_sidecar)
             digests = digests_of(body, algorithms)
             try:
-                _check(url, expected, digests)
+                _check(self._shown(url), expected, digests)
             except IntegrityError as error:
                 if attempt + 1 == min(2, self._tries):
                     raise
@@ -114,6 +130,10 @@ class Downloader:
             self._counters.bytes_done += len(body)
             return Fetched(await self._stager.put(body, mtime_ns=want.mtime_ns), digests, len(body))
         raise AssertionError("unreachable")
+
+    def _shown(self, url: str) -> str:
+        """The URL as it is requested, fit for a message."""
+        return redacted(self._upstream.check_url(url))
 
     async def _with_retries(self, want: Wanted, algorithms: tuple[str, ...], incoming: Incoming | None) -> Fetched:
         attempt = wrong = 0
@@ -139,7 +159,7 @@ class Downloader:
             await self._upstream.back_off(attempt, failure)
 
     async def _small(self, want: Wanted, algorithms: tuple[str, ...]) -> Fetched:
-        url, size = want.file.url, want.size
+        url, size, shown = want.file.url, want.size, self._shown(want.file.url)
         assert size is not None
         batches: list[bytes] = []
         got = 0
@@ -147,20 +167,20 @@ class Downloader:
             async for batch in stream:
                 got += len(batch)
                 if got > size:
-                    raise IntegrityError(url, "size", str(size), f"more than {size}")
+                    raise IntegrityError(shown, "size", str(size), f"more than {size}")
                 batches.append(bytes(batch))
                 self._counters.bytes_done += len(batch)
         body = batches[0] if len(batches) == 1 else b"".join(batches)
         if len(body) != size:
-            raise IntegrityError(url, "size", str(size), str(len(body)))
+            raise IntegrityError(shown, "size", str(size), str(len(body)))
         digests = (
             digests_of(body, algorithms) if size <= _INLINE else await in_thread(None, digests_of, body, algorithms)
         )
-        _check(url, want.digests, digests)
+        _check(shown, want.digests, digests)
         return Fetched(await self._stager.put(body, mtime_ns=want.mtime_ns), digests, size)
 
     async def _large(self, want: Wanted, incoming: Incoming) -> Fetched:
-        url, size = want.file.url, want.size
+        size, shown = want.size, self._shown(want.file.url)
         await in_thread(None, incoming.close)
         offset = await in_thread(None, incoming.open)
         limit = size if size is not None else (self._max_file or _UNDECLARED_MOST)
@@ -172,15 +192,18 @@ class Downloader:
         digests = await in_thread(None, incoming.digests)
         try:
             if size is not None and incoming.size != size:
-                raise IntegrityError(url, "size", str(size), str(incoming.size))
-            _check(url, want.digests, digests)
+                raise IntegrityError(shown, "size", str(size), str(incoming.size))
+            _check(shown, want.digests, digests)
         except IntegrityError:
             await in_thread(None, incoming.restart)
             raise
         total = incoming.size
         await in_thread(None, incoming.finish, want.mtime_ns)
         await in_thread(None, self._disk.unlink, _etag_path(incoming.path))
-        return Fetched(incoming.path, digests, total)
+        # Its own name from here on: another file with the same bytes may be downloaded before this one is placed.
+        staged = names.finished_path(incoming.path, next(self._numbers))
+        await in_thread(None, self._disk.replace, incoming.path, staged)
+        return Fetched(staged, digests, total)
 
     async def _receive(self, want: Wanted, incoming: Incoming, offset: int, limit: int) -> None:
         url = want.file.url
@@ -197,7 +220,7 @@ class Downloader:
                 async for batch in stream:
                     got += len(batch)
                     if got > limit:
-                        raise IntegrityError(url, "size", str(limit), f"more than {limit}")
+                        raise IntegrityError(self._shown(url), "size", str(limit), f"more than {limit}")
                     if writing is not None:
                         await writing
                     writing = asyncio.ensure_future(in_thread(None, incoming.write, batch))
@@ -229,8 +252,11 @@ def _etag_path(partial: str) -> str:
 
 
 def _algorithms(want: Wanted) -> tuple[str, ...]:
-    """SHA-256 always (it names the file), the strongest declared one, and BLAKE2b where it decides the path."""
-    chosen = {"sha256"}
+    """SHA-256 always (it names the file), all that the page gives, and BLAKE2b where it decides the path.
+
+    What only the document gives beside a SHA-256 (MD5, BLAKE2b) proves nothing more, and is not computed.
+    """
+    chosen = {"sha256", *want.file.hashes}
     if (declared := strongest(want.digests)) is not None:
         chosen.add(declared)
     if want.candidate:

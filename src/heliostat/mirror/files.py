@@ -12,14 +12,14 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from heliostat import names
-from heliostat.errors import Refused, UpstreamError
+from heliostat.errors import NoRoom, Refused, UpstreamError
 from heliostat.mirror.doomed import shared_with
 from heliostat.mirror.download import Downloader, Fetched
 from heliostat.mirror.inventory import Inventory
 from heliostat.mirror.publish import Item, Publisher
 from heliostat.mirror.report import Counters
 from heliostat.mirror.tally import Tally
-from heliostat.mirror.wanted import Wanted, strongest
+from heliostat.mirror.wanted import Wanted, held_files, strongest
 from heliostat.state.ledger import Ledger
 from heliostat.state.rows import PathRow, Row
 from heliostat.store.threads import Keeper, in_thread
@@ -76,22 +76,26 @@ class FileCollector:
         wanted: list[Wanted],
         inventory: Inventory,
         ours: set[str],
+        *,
         withheld: set[str],
+        shared: set[str],
     ) -> list[Ready]:
         """Have every wanted file in place or staged.
 
+        ``ours`` are the paths that this project put in place before, ``shared`` those that others claim as well.
         The files that did arrive are placed even if another one failed: the next try then starts from there.
         """
         assert item.publication is not None
-        present = await in_thread(None, self._present, wanted, ours, withheld)
+        places = _Places(self._tree, inventory, ours, shared)
+        present = await in_thread(None, self._present, wanted, places, withheld)
         self._counters.files_total += len(wanted) - sum(1 for p in present.values() if p.complete)
-        batch = _Batch(self._publisher, row, item, ours)
+        batch = _Batch(self._publisher, row, item)
         todo = iter(wanted)
         ready: dict[str, Ready] = {}
 
         async def drain() -> None:
             for want in todo:
-                ready[want.file.filename] = await self._one(want, present.get(want.key), batch, inventory)
+                ready[want.file.filename] = await self._one(want, present.get(want.key), batch, inventory, places)
 
         crew = [asyncio.create_task(drain()) for _ in range(min(_FILES_AT_ONCE, len(wanted)))]
         try:
@@ -101,14 +105,16 @@ class FileCollector:
             for task in crew:
                 task.cancel()
             await asyncio.gather(*crew, return_exceptions=True)
-            if isinstance(error, UpstreamError | Refused):
+            if isinstance(error, UpstreamError | Refused | NoRoom):
                 await batch.place_ahead()
             raise
         item.shared += batch.shared
         item.shared += [PathRow(other.path, row.name, "shared") for other in batch.shared]
         return [ready[want.file.filename] for want in wanted]
 
-    async def _one(self, want: Wanted, present: _Present | None, batch: _Batch, inventory: Inventory) -> Ready:
+    async def _one(
+        self, want: Wanted, present: _Present | None, batch: _Batch, inventory: Inventory, places: _Places
+    ) -> Ready:
         if present is not None and present.foreign:
             await self._share(present.path, batch)
         if present is not None and present.file:
@@ -118,13 +124,17 @@ class FileCollector:
         else:
             fetched = await self._downloader.file(want)
             path, sha256 = want.path_for(fetched.digests), fetched.digests["sha256"]
-            if want.path is None and path not in batch.ours and await in_thread(None, self._right_size, path, None):
-                await self._share(path, batch)  # where it belongs was not known before
-            await batch.add(Placement(fetched.staged, path), fetched.size)
+            # Where it belongs was perhaps not known before: what lies there is another project's, and stays.
+            if want.path is None and await in_thread(None, places.hold, path, fetched.digests["sha256"]):
+                await in_thread(None, self._tree.disk.unlink, fetched.staged)
+                if path not in places.ours:
+                    await self._share(path, batch)
+            else:
+                await batch.add(Placement(fetched.staged, path), fetched.size)
             self._count(fetched)
         ready = Ready(want, path, sha256)
         if want.has_sidecar:
-            ready.sidecar = await self._sidecar(want, path, present, batch, inventory)
+            ready.sidecar = await self._sidecar(want, path, present, batch, inventory, places)
         return ready
 
     async def _share(self, path: str, batch: _Batch) -> None:
@@ -134,18 +144,28 @@ class FileCollector:
         batch.shared += [PathRow(names.sidecar_path(row.path), row.project, "shared") for row in owners]
 
     async def _sidecar(
-        self, want: Wanted, path: str, present: _Present | None, batch: _Batch, inventory: Inventory
+        self,
+        want: Wanted,
+        path: str,
+        present: _Present | None,
+        batch: _Batch,
+        inventory: Inventory,
+        places: _Places,
     ) -> dict[str, str]:
-        declared = want.file.core_metadata
+        declared, target = want.file.core_metadata, names.sidecar_path(path)
         ours = inventory.sidecar_of(want.file.filename)
         known = dict(declared) if isinstance(declared, dict) else ours
-        if present is not None and present.sidecar and known and (ours is None or _agree(known, ours)):
-            if present.sidecar_withheld:
-                target = names.sidecar_path(path)
-                await batch.add(Placement(names.withheld_path(target), target), 0)
-            return known
+        if present is not None and present.sidecar and known:
+            kept = names.withheld_path(target) if present.sidecar_withheld else None
+            if (ours is not None and _agree(known, ours)) or await in_thread(None, places.tell, kept or target, known):
+                if kept:
+                    await batch.add(Placement(kept, target), 0)
+                return known
         fetched = await self._downloader.sidecar(want)
-        await batch.add(Placement(fetched.staged, names.sidecar_path(path)), fetched.size)
+        if await in_thread(None, places.hold, target, fetched.digests["sha256"]):
+            await in_thread(None, self._tree.disk.unlink, fetched.staged)
+        else:
+            await batch.add(Placement(fetched.staged, target), fetched.size)
         self._count(fetched)
         return {"sha256": fetched.digests["sha256"]} if not isinstance(declared, dict) or not declared else declared
 
@@ -154,17 +174,17 @@ class FileCollector:
         self._tally.files_added += 1
         self._tally.bytes_fetched += fetched.size
 
-    def _present(self, wanted: Sequence[Wanted], ours: set[str], withheld: set[str]) -> dict[str, _Present]:
-        """Which wanted files lie in the tree.  Raises Refused when other bytes lie at a file's place.
+    def _present(self, wanted: Sequence[Wanted], places: _Places, withheld: set[str]) -> dict[str, _Present]:
+        """Which wanted files lie in the tree.
 
-        What our own page put there counts by its size; what lies there for another reason is hashed.
+        Raises Refused when other bytes lie at a file's place, StoreError when there is no room for what is missing.
         """
         found: dict[str, _Present] = {}
         for want in wanted:
             path = want.path or self._same_as_ours(want)
             if path is None:
                 continue
-            there = self._lies_there(want, path, ours)
+            there = places.have(want, path)
             kept = not there and path in withheld and self._right_size(names.withheld_path(path), want.size)
             sidecar = names.sidecar_path(path)
             sidecar_there = want.has_sidecar and self._right_size(sidecar, None)
@@ -181,25 +201,12 @@ class FileCollector:
                     withheld=kept,
                     sidecar=sidecar_there or sidecar_kept,
                     sidecar_withheld=sidecar_kept,
-                    foreign=there and path not in ours,
+                    foreign=there and path not in places.ours,
                     complete=(there or kept) and (sidecar_there or sidecar_kept or not want.has_sidecar),
                 )
+        if sum(present.complete for present in found.values()) < len(wanted):
+            self._downloader.room.check()
         return found
-
-    def _lies_there(self, want: Wanted, path: str, ours: set[str]) -> bool:
-        if path in ours:
-            return self._right_size(path, want.size)
-        if self._tree.disk.stat(path) is None:
-            return False
-        algorithm = strongest(want.digests)
-        found = self._tree.file_digests(path, tuple({"sha256", "blake2b_256", algorithm or "sha256"}))
-        if algorithm and found[algorithm] == want.digests[algorithm]:
-            return True
-        if "".join(path.split("/")[2:5]) in found.values():
-            raise Refused(
-                "file", want.file.filename, "other bytes lie at its place already, claimed by another project"
-            )
-        return False  # damaged bytes that are nobody's: the right ones may take their place
 
     def _same_as_ours(self, want: Wanted) -> str | None:
         """The path of our own file of that name, if its bytes have the digest that upstream gives."""
@@ -211,17 +218,57 @@ class FileCollector:
         return None
 
     def _right_size(self, path: str, size: int | None) -> bool:
-        entry = self._tree.disk.stat(path)
-        return entry is not None and not entry.is_directory and (size is None or entry.size == size)
+        return _right_size(self._tree, path, size)
+
+
+class _Places:
+    """What lies at the places that a project wants; nobody's bytes are ever replaced by other ones."""
+
+    def __init__(self, tree: Tree, inventory: Inventory, ours: set[str], shared: set[str]) -> None:
+        self._tree, self.ours, self._shared = tree, ours, shared
+        #: The digests that our own page states, by path.
+        self._stated = {held.path: held.hashes for held in held_files(inventory.page, inventory.document).values()}
+
+    def have(self, want: Wanted, path: str) -> bool:
+        """Whether the wanted bytes lie at ``path``; raises Refused when others do that are to stay.
+
+        What our own page put there counts by its size, if it states the same digest; everything else is hashed.
+        """
+        algorithm = strongest(want.digests)
+        if self._tree.disk.stat(path) is None:
+            return False
+        stated = self._stated.get(path)
+        if stated is not None and (algorithm is None or stated.get(algorithm) == want.digests[algorithm]):
+            return _right_size(self._tree, path, want.size)
+        if algorithm and self._tree.file_matches(path, algorithm, want.digests[algorithm]):
+            return _right_size(self._tree, path, want.size)
+        return self._give_way(path, page=stated is not None)
+
+    def tell(self, path: str, digests: Mapping[str, str]) -> bool:
+        """Whether the bytes at ``path`` have these digests, as far as they can be told."""
+        algorithm = strongest(digests)
+        return algorithm is not None and self._tree.file_matches(path, algorithm, digests[algorithm])
+
+    def hold(self, path: str, sha256: str) -> bool:
+        """Whether bytes with this digest lie at ``path``; raises Refused when others do that are to stay."""
+        if self._tree.disk.stat(path) is None:
+            return False
+        if self._tree.file_matches(path, "sha256", sha256):
+            return True
+        return self._give_way(path, page=path in self._stated)
+
+    def _give_way(self, path: str, *, page: bool) -> bool:
+        """False: the bytes at ``path`` are only ours, and no page lists them as a file; raises Refused otherwise."""
+        if path in self.ours and path not in self._shared and not page:
+            return False
+        raise Refused("file", path.rpartition("/")[2], "other bytes lie at its place already, and stay there")
 
 
 class _Batch:
     """Placements of one project; placed ahead of its pages when there are many."""
 
-    def __init__(self, publisher: Publisher, row: Row, item: Item, ours: set[str]) -> None:
+    def __init__(self, publisher: Publisher, row: Row, item: Item) -> None:
         self._publisher, self._row, self._item = publisher, row, item
-        #: What this project put in place before.
-        self.ours = ours
         self._bytes = 0
         #: Rows for the projects that had the place before us.
         self.shared: list[PathRow] = []
@@ -242,6 +289,11 @@ class _Batch:
         if placements:
             ahead = Publication(name=self._row.name, placements=placements)
             await self._publisher.submit(Item(name=self._row.name, publication=ahead))
+
+
+def _right_size(tree: Tree, path: str, size: int | None) -> bool:
+    entry = tree.disk.stat(path)
+    return entry is not None and not entry.is_directory and (size is None or entry.size == size)
 
 
 def _agree(one: Mapping[str, str], other: Mapping[str, str]) -> bool:

@@ -42,7 +42,9 @@ def take_inventory(tree: Tree, name: ProjectName, published: bool) -> Inventory:
     """Read what is served for ``name``.  A page of ours that cannot be read counts as none, with a warning.
 
     Also of a project that is not recorded as ``published`` something may lie there: a kill comes before the record.
+    Raises Obstructed when something else lies where pages, document or link belong.
     """
+    tree.refuse_obstacles(name)
     if not published and not any(map(tree.disk.stat, (names.page_directory(name), names.document_path(name)))):
         return Inventory(None, None, None)
     shown = tree.shown(name)

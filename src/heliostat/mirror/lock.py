@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from filelock import FileLock, Timeout
 
 from heliostat.errors import MirrorLocked, StoreError
+from heliostat.state.database import owner_of
 
 
 @contextlib.contextmanager
@@ -25,7 +26,10 @@ def hold_lock(path: str) -> Iterator[None]:
     except Timeout:
         raise MirrorLocked(path, holder_of(path) or "another process") from None
     except OSError as error:
-        raise StoreError("lock", path, error.strerror or str(error)) from error
+        reason = error.strerror or str(error)
+        if isinstance(error, PermissionError):
+            reason += f"; run this as {owner_of(os.path.dirname(path))}"
+        raise StoreError("lock", path, reason) from error
     try:
         _sign(path)
         yield

@@ -68,6 +68,10 @@ class MetadataReader:
     def __init__(self, upstream: Upstream, config: Config, documents: Documents) -> None:
         self._upstream, self._config, self._documents = upstream, config, documents
 
+    def page_url(self, name: ProjectName) -> str:
+        """Where upstream has the project's page."""
+        return f"{self._upstream.base}/simple/{name}/"
+
     async def read(self, row: Row) -> Answers | None:
         """The project's page and document with at least the serial that is wanted; None if both are unchanged.
 
@@ -114,7 +118,7 @@ class MetadataReader:
         answer = await self._upstream.page(row.name)
         assert answer is not None
         if answer.serial is not None and answer.serial < wanted:
-            raise Stale(f"{self._upstream.base}/simple/{row.name}/", wanted, answer.serial)
+            raise Stale(self.page_url(row.name), wanted, answer.serial)
         return answer
 
     async def _document(self, row: Row, wanted: int) -> DocumentAnswer | None:
@@ -142,7 +146,7 @@ class MetadataReader:
         in_document = {entry.filename for entry in document.document.files}
         if on_page != in_document and (page.serial is None or page.serial != document.serial):
             raise _Disagree(
-                f"{self._upstream.base}/simple/{row.name}/",
+                self.page_url(row.name),
                 f"page (serial {page.serial}) and document (serial {document.serial}) list different files",
             )
         return self._answers(page, document)

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from heliostat.config import Config
+from heliostat.errors import StoreError
 from heliostat.mirror.changes import ChangeReader, Seen
 from heliostat.mirror.crew import run_crew, unless_stopped
 from heliostat.mirror.download import Downloader
@@ -25,7 +26,7 @@ from heliostat.mirror.project import ProjectSync
 from heliostat.mirror.provenance import ProvenanceFetcher
 from heliostat.mirror.publish import Publisher
 from heliostat.mirror.reachability import Reachability
-from heliostat.mirror.removals import Removal, Removals, carry_out, hold, split_by_guard
+from heliostat.mirror.removals import Removal, Removals, begun, carry_out, hold, split_by_guard
 from heliostat.mirror.report import Counters
 from heliostat.mirror.rescope import leaving, take_scope
 from heliostat.mirror.root import write_last_modified, write_root, write_status
@@ -34,6 +35,7 @@ from heliostat.model import ProjectName
 from heliostat.names import normalise
 from heliostat.state.ledger import Ledger
 from heliostat.state.rows import Row
+from heliostat.store.room import Room
 from heliostat.store.staging import Stager
 from heliostat.store.threads import Keeper
 from heliostat.store.tree import Tree
@@ -42,6 +44,8 @@ from heliostat.upstream.client import Upstream
 log = logging.getLogger(__name__)
 
 _DAY = 86400.0
+#: A download that nobody went on with for so long is abandoned (seconds).
+_ABANDONED = 7 * _DAY
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -72,6 +76,10 @@ class Pass:
         self._config, self._tree, self._ledger, self._keeper = config, tree, ledger, keeper
         self._upstream, self._asked, self._counters, self._tally, self._stop = upstream, asked, counters, tally, stop
         self._scope = scope_of(config)
+        #: What is left under ``partial/`` to be resumed.
+        self._unfinished: frozenset[str] = frozenset()
+        #: Removals that were approved and not carried out yet.
+        self._allowed = asked.allow_removals
         self._only: dict[ProjectName, str] = {normalise(raw): raw for raw in asked.names}
 
     async def go(self, started: float) -> int | None:
@@ -87,16 +95,25 @@ class Pass:
                 await self._keeper(self._ledger.put, upstream=self._upstream.base)
             await self._keeper(self._want_named, now)
         else:
-            await self._keeper(take_scope, self._ledger, self._scope, now)
+            await self._keeper(take_scope, self._ledger, self._scope, now, self._tree)
             excluded = await self._keeper(leaving, self._ledger, self._scope)
             seen = await unless_stopped(reader.read(full=self._asked.full, now=now), self._stop) or seen
             await self._keeper(self._reconsider, now)
             await self._sweep(facts, now)
         if not self._asked.patient:
             await self._keeper(self._ledger.hasten, now)
-        removals = await self._mirror(facts, seen, now)
+        if seen.needs_two_looks(self._scope):
+            await self._keeper(self._ledger.call_witness, now)
         if not self._stop.is_set():
-            await self._remove([*removals.confirmed, *excluded])
+            await self._remove(excluded)  # first: it makes room
+        removals = self._removals(facts, seen)
+        try:
+            await self._mirror(removals, facts, seen, now)
+        except StoreError:
+            await self._remove(removals.confirmed)  # room may be what is missing
+            raise
+        if not self._stop.is_set():
+            await self._remove(removals.confirmed)
         await self._keeper(self._drop_unknown, removals.unknown)
         if not self._stop.is_set():
             if self._root_is_due(facts, now):
@@ -104,6 +121,7 @@ class Pass:
                 await self._keeper(write_root, self._tree, self._ledger)
             if not self._only:
                 await self._finish_poll(facts, started, seen)
+                await self._forget_abandoned()
         return seen.serial
 
     def _root_is_due(self, facts: dict[str, Any], now: float) -> bool:
@@ -134,6 +152,9 @@ class Pass:
 
     def _drop_unknown(self, names: list[str]) -> None:
         self._tally.unknown = [self._only.get(ProjectName(name), name) for name in names]
+        rows = [self._ledger.row(name) for name in names if begun(self._tree, self._ledger, name)]
+        left = [Removal(row, "unknown upstream") for row in rows if row is not None]
+        carry_out(self._tree, self._ledger, left, approved=False)
         for name in names:
             self._ledger.drop_unknown(name)
 
@@ -152,21 +173,22 @@ class Pass:
             await self._keeper(self._ledger.sweep, now - period / 2, now, limit)
             await self._keeper(self._ledger.put, swept=now)
 
-    async def _mirror(self, facts: dict[str, Any], seen: Seen, now: float) -> Removals:
-        """Bring every project owed up to date; what is confirmed to be gone is left for later."""
-        number = int(facts.get("pass") or 0) + 1
-        removals = Removals(
-            pass_number=number,
+    def _removals(self, facts: dict[str, Any], seen: Seen) -> Removals:
+        return Removals(
+            pass_number=int(facts.get("pass") or 0) + 1,
             confirm_seconds=self._config.mirror.confirm_seconds,
-            two_looks=not (seen.by_feed or seen.by_list),
-            asked=self._only.keys() - self._scope.names,
+            two_looks=seen.needs_two_looks(self._scope),
+            followed=self._scope.names,
         )
+
+    async def _mirror(self, removals: Removals, facts: dict[str, Any], seen: Seen, now: float) -> None:
+        """Bring every project owed up to date; what is confirmed to be gone is left in ``removals``."""
         self._counters.projects_total = len(self._only) or await self._keeper(self._ledger.count_due, now)
         if not self._counters.projects_total or self._stop.is_set():
-            return removals
+            return
         known = None if self._asked.full else facts.get("documents")
         documents = Documents(None if known is None else bool(known))
-        await self._keeper(self._ledger.put, **{"pass": number})
+        await self._keeper(self._ledger.put, **{"pass": removals.pass_number})
         self._counters.phase = "mirroring"
         head = seen.serial if seen.serial is not None else facts.get("upstream_serial")
         await self._crew(documents, removals, now, heard=seen.serial is not None, head=head)
@@ -174,23 +196,23 @@ class Pass:
             await self._keeper(self._ledger.put, documents=int(documents.available))
         if documents.available and documents.doubtful:
             await self._keeper(self._want_again, documents.doubtful)
-        return removals
 
     async def _crew(
         self, documents: Documents, removals: Removals, now: float, *, heard: bool, head: int | None
     ) -> None:
         mirror, limits = self._config.mirror, self._config.upstream
         tree, ledger, keeper, counters, tally = self._tree, self._ledger, self._keeper, self._counters, self._tally
+        room = Room(tree.disk, mirror.min_free)
         publisher = Publisher(
             tree, ledger, keeper,
-            projects=mirror.batch_projects, seconds=mirror.batch_seconds, reserve=mirror.min_free,
+            projects=mirror.batch_projects, seconds=mirror.batch_seconds, room=room,
         )  # fmt: skip
         stager = Stager(tree.disk)
         reachability = Reachability(answered=heard)
         downloader = Downloader(
             self._upstream, tree.disk, stager, counters,
             tries=limits.retries, max_file=limits.max_file, max_sidecar=limits.max_sidecar,
-            reserve=mirror.min_free,
+            room=room,
         )  # fmt: skip
         sync = ProjectSync(
             self._config, tree, ledger, keeper, publisher,
@@ -207,6 +229,7 @@ class Pass:
             if not self._stop.is_set():
                 reachability.check()
         finally:
+            self._unfinished = frozenset(downloader.unfinished)
             await stager.close()
             await keeper(tree.clean_partial, downloads=False)
 
@@ -232,9 +255,9 @@ class Pass:
         self._counters.phase = "removing"
         recent = await self._keeper(self._ledger.removals_since, time.time() - _DAY)
         published = await self._keeper(self._ledger.published_count)
-        go, held, approved = split_by_guard(
-            confirmed, recent=recent, published=published, allowed=self._asked.allow_removals
-        )
+        go, held, approved = split_by_guard(confirmed, recent=recent, published=published, allowed=self._allowed)
+        if approved:
+            self._allowed -= sum(1 for removal in go if removal.row.published)
         if held:
             log.error(
                 "%d removals of %d projects are implausible and wait: look at 'heliostat status', then approve with "
@@ -244,6 +267,13 @@ class Pass:
             await self._keeper(self._ledger.record, hold(held))
         self._tally.files_removed += await self._keeper(carry_out, self._tree, self._ledger, go, approved=approved)
         self._tally.removed += sum(1 for removal in go if removal.row.published)
+
+    async def _forget_abandoned(self) -> None:
+        """Downloads that nobody went on with are wanted no more; while projects fail, only after a week."""
+        states = await self._keeper(self._ledger.states)
+        failing = states.get("pending", 0) + states.get("failing", 0)
+        age = _ABANDONED if failing else 0.0
+        await self._keeper(self._tree.clean_partial, self._unfinished, downloads=True, age=age)
 
     async def _finish_poll(self, facts: dict[str, Any], started: float, seen: Seen) -> None:
         """Checkpoint, status and last-modified; nothing is written when nothing moved, but for the heartbeat."""

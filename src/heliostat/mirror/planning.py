@@ -14,8 +14,9 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 
 from heliostat import __version__
 from heliostat.config import Config
-from heliostat.errors import Missing, Refused, StoreError, UpstreamError
+from heliostat.errors import Missing, Obstructed, Refused, StoreError, UpstreamError
 from heliostat.mirror.changes import ChangeReader, Seen
+from heliostat.mirror.crew import first_of
 from heliostat.mirror.inventory import take_inventory
 from heliostat.mirror.metadata import Documents, MetadataReader
 from heliostat.mirror.places import DATABASE, scope_of, state_directory
@@ -25,7 +26,7 @@ from heliostat.mirror.rescope import leaving, take_scope
 from heliostat.mirror.wanted import Wanted, held_files, provenance_path, wanted_files
 from heliostat.model import ProjectName, ProjectPage
 from heliostat.names import normalise, sidecar_path
-from heliostat.state.database import is_quiet, open_readonly
+from heliostat.state.database import explained, is_quiet, open_readonly
 from heliostat.state.ledger import Ledger
 from heliostat.state.rows import Row
 from heliostat.store.disk import Disk
@@ -64,14 +65,25 @@ def _shadow(config: Config) -> Iterator[str]:
     source = f"{state_directory(config)}/{DATABASE}"
     with tempfile.TemporaryDirectory(prefix="heliostat-plan-") as folder:
         path = f"{folder}/{DATABASE}"
-        while os.path.exists(source):
+        while _is_there(source):
             quiet = is_quiet(source)
-            with contextlib.closing(open_readonly(source)) as connection:
+            with explained(source), contextlib.closing(open_readonly(source)) as connection:
                 connection.execute("VACUUM INTO ?", (path,))
             if not quiet or is_quiet(source):
                 break
             os.unlink(path)  # a mirror started meanwhile, and may have changed what was being read
         yield path
+
+
+def _is_there(path: str) -> bool:
+    """False only when it is certain that there is nothing."""
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        pass
+    return True
 
 
 class _Planner:
@@ -88,7 +100,7 @@ class _Planner:
         for raw in names:
             await self._keeper(self._ledger.intake.want, raw, normalise(raw), now, named=True, why="named")
         if not names:
-            await self._keeper(take_scope, self._ledger, scope, now)
+            await self._keeper(take_scope, self._ledger, scope, now, self._tree)
             reader = ChangeReader(self._config, scope, self._upstream, self._ledger, self._keeper)
             seen = await reader.read(full=full, now=now)
             self._plan.removals += [removal.row.name for removal in await self._keeper(leaving, self._ledger, scope)]
@@ -96,8 +108,8 @@ class _Planner:
         removals = Removals(
             pass_number=-1,
             confirm_seconds=self._config.mirror.confirm_seconds,
-            two_looks=not (seen.by_feed or seen.by_list),
-            asked={normalise(raw) for raw in names} - scope.names,
+            two_looks=seen.needs_two_looks(scope),
+            followed=scope.names,
         )
         self._counters.phase = "planning"
         only = {normalise(raw) for raw in names}
@@ -121,10 +133,13 @@ class _Planner:
                     await self._look_at(row, metadata, removals)
                     self._counters.projects_done += 1
 
-        async with asyncio.TaskGroup() as group:
-            group.create_task(feed())
-            for _ in range(workers):
-                group.create_task(work())
+        try:
+            async with asyncio.TaskGroup() as crew:
+                crew.create_task(feed())
+                for _ in range(workers):
+                    crew.create_task(work())
+        except BaseExceptionGroup as group:
+            raise first_of(group) from None
         self._plan.removals += [removal.row.name for removal in removals.confirmed if removal.row.published]
         self._measure_free_space()
         for listed in (self._plan.adds, self._plan.updates, self._plan.removals):
@@ -164,7 +179,7 @@ class _Planner:
         except Refused as error:
             self._problem(row, "blocked", str(error))
             return
-        except UpstreamError as error:
+        except (Obstructed, UpstreamError) as error:
             self._problem(row, "failing", str(error))
             return
         self._plan.files += count

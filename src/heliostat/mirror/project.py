@@ -11,7 +11,7 @@ import msgspec
 
 from heliostat import names
 from heliostat.config import Config
-from heliostat.errors import HeliostatError, Missing, Refused, UpstreamError, printable
+from heliostat.errors import HeliostatError, Missing, NoRoom, Obstructed, Refused, UpstreamError, printable
 from heliostat.mirror.claims import Claims
 from heliostat.mirror.doomed import held_paths
 from heliostat.mirror.files import FileCollector, Ready
@@ -78,6 +78,12 @@ class ProjectSync:
                 await self._fail(row, error)
         except Refused as error:
             await self._block(row, error)
+        except Obstructed as error:
+            await self._fail(row, error)
+        except NoRoom as error:
+            if error.ever:
+                self._tally.no_room = self._tally.no_room or str(error)
+            await self._fail(row, error)
         except UpstreamError as error:
             await self._fail(row, error)
             self._reachability.failed(error, before=row.attempts > 0)
@@ -105,6 +111,7 @@ class ProjectSync:
         def done() -> None:
             self._counters.projects_done += 1
             self._claims.release(row.name, keys)
+            self._tally.published(row, item)
             log.info("%s: published, serial %s", row.name, answers.serial)
 
         item.done = done
@@ -139,6 +146,7 @@ class ProjectSync:
             "incoming": {r.path for r in self._ledger.paths.of_project(row.name, "incoming")},
             "doomed": {r.path for r in self._ledger.paths.of_project(row.name, "doomed")},
             "withheld": {r.path for r in self._withheld(row)},
+            "shared": {r.path for r in self._ledger.paths.of_project(row.name, "shared")},
         }
 
     def _withheld(self, row: Row) -> list[PathRow]:
@@ -151,7 +159,9 @@ class ProjectSync:
         assert item.publication is not None
         before = held_paths(row.name, held_files(inventory.page, inventory.document))
         ours = before | open_paths["incoming"] | open_paths["doomed"]
-        ready = await self._files.collect(row, item, wanted, inventory, ours, open_paths["withheld"])
+        ready = await self._files.collect(
+            row, item, wanted, inventory, ours, withheld=open_paths["withheld"], shared=open_paths["shared"]
+        )
         listed = [self._entry(one) for one in ready if one.want.listed]
         page = msgspec.structs.replace(answers.page, files=tuple(listed), serial=answers.serial)
         provenance = await self._fetch_provenance(row, item.publication, page)
@@ -165,9 +175,6 @@ class ProjectSync:
         ]
         item.restored = [PathRow(path, row.name, "withheld") for path in open_paths["withheld"] & after]
         self._fill(item.publication, page, answers, inventory)
-        if answers.stuck:
-            self._tally.stuck.append(row.name)
-        self._tally.published(row, item.publication, files_removed=len(gone))
         item.outcome = self._outcome(row, answers, page, ready)
         return item
 
@@ -259,10 +266,11 @@ class ProjectSync:
         )
 
     async def _block(self, row: Row, error: Refused) -> None:
-        log.warning("%s: blocked: %s", row.name, error)
+        reason = f"{self._reader.page_url(row.name)}: {error}"
+        log.warning("%s: blocked: %s", row.name, reason)
         await self._submit_failure(
             row,
-            Failed(name=row.name, wanted_serial=row.wanted_serial, state="blocked", error=str(error), due_at=None),
+            Failed(name=row.name, wanted_serial=row.wanted_serial, state="blocked", error=reason, due_at=None),
         )
 
     async def _submit_failure(self, row: Row, outcome: Failed) -> None:

@@ -22,6 +22,7 @@ from heliostat.store.staging import Stager
 from heliostat.store.threads import in_thread
 from heliostat.store.tree import Placement
 from heliostat.upstream.client import Upstream
+from heliostat.upstream.urls import redacted
 
 _LIMIT = 8 << 20
 #: Objects that one project fetches side by side.
@@ -108,24 +109,23 @@ class ProvenanceFetcher:
         """The object; a wrong one is asked for once more, since caches serve garbage for a moment."""
         body = await self._upstream.fetch(url, limit=_LIMIT, accept=_ACCEPT)
         try:
-            check_provenance(body, url, file)
+            check_provenance(body, redacted(url), file)
         except Invalid as error:
             await self._upstream.back_off(0, error)
             body = await self._upstream.fetch(url, limit=_LIMIT, accept=_ACCEPT)
-            check_provenance(body, url, file)
+            check_provenance(body, redacted(url), file)
         return body
 
     def _source(self, name: ProjectName, url: str, path: str, filename: str) -> str:
         """The page's own URL, or, where that is another index's (a mirror keeps it), the same object here."""
         try:
-            self._upstream.check_url(url)
+            return self._upstream.check_url(url)
         except Refused:
             version = path.split("/")[3]
             return (
                 f"{self._upstream.base}/integrity/{name}/{quote_filename(version)}/"
                 f"{quote_filename(filename)}/provenance"
             )
-        return url
 
 
 def check_provenance(body: bytes, url: str, file: DistFile) -> None:

@@ -20,10 +20,10 @@ from collections.abc import Callable
 
 import msgspec
 
-from heliostat.errors import StoreError
 from heliostat.mirror.doomed import Reaper
 from heliostat.state.ledger import Ledger
 from heliostat.state.rows import Failed, PathRow, Published, Tombstone
+from heliostat.store.room import Room
 from heliostat.store.threads import Keeper
 from heliostat.store.tree import Publication, Tree
 
@@ -55,10 +55,10 @@ class Publisher:
     """Collects items and commits them in batches; ``failed`` holds the store's error once there was one."""
 
     def __init__(
-        self, tree: Tree, ledger: Ledger, keeper: Keeper, *, projects: int, seconds: float, reserve: float
+        self, tree: Tree, ledger: Ledger, keeper: Keeper, *, projects: int, seconds: float, room: Room
     ) -> None:
         self._tree, self._ledger, self._keeper = tree, ledger, keeper
-        self._projects, self._seconds, self._reserve = projects, seconds, reserve
+        self._projects, self._seconds, self._disk_room = projects, seconds, room
         self._reaper = Reaper(tree, ledger)
         self._queue: asyncio.Queue[Item | None] = asyncio.Queue(maxsize=2 * projects)
         self._room = asyncio.Event()
@@ -115,7 +115,8 @@ class Publisher:
         self._number += 1
         number, disk = self._number, self._tree.disk
         publications = [item.publication for item in batch if item.publication]
-        self._refuse_full_disk(publications)
+        if publications:
+            self._disk_room.check()
         log.debug("batch %d: announcing %d projects", number, len(batch))
         self._announce(batch)
         if publications:
@@ -158,17 +159,6 @@ class Publisher:
                     self._ledger.paths.clear_project(item.name, "incoming")
                 self._ledger.paths.clear(item.restored)
                 self._ledger.paths.add(_restored(item))
-
-    def _refuse_full_disk(self, publications: list[Publication]) -> None:
-        if not publications:
-            return
-        free, total, inodes = self._tree.disk.free()
-        if total and free < total * self._reserve:
-            raise StoreError(
-                "go on in", self._tree.disk.root, f"only {free} bytes free, less than [mirror] min-free keeps"
-            )
-        if inodes == 0:
-            raise StoreError("go on in", self._tree.disk.root, "no inodes free")
 
 
 def _weight(item: Item) -> int:

@@ -13,22 +13,25 @@ from collections.abc import Callable, Iterator
 import msgspec
 
 from heliostat import names
-from heliostat.errors import Invalid, Refused
-from heliostat.mirror.doomed import possible_owners
+from heliostat.errors import Invalid, Obstructed, Refused
+from heliostat.mirror.doomed import held_paths, possible_owners
 from heliostat.mirror.inventory import Inventory, take_inventory
 from heliostat.mirror.report import Counters
-from heliostat.mirror.wanted import wanted_files
+from heliostat.mirror.wanted import held_files, wanted_files
 from heliostat.model import DistFile, Document, ProjectName, ProjectPage
 from heliostat.pages import parse_html
 from heliostat.pages.links import file_link, local_page_url, package_of
 from heliostat.pages.render import project_html, project_json
+from heliostat.pages.root_list import RootListParser
 from heliostat.state.ledger import Ledger
 from heliostat.state.rows import PathRow
-from heliostat.store.tree import Publication, Shown, Tree
+from heliostat.store.tree import JSON_PAGE, Publication, Shown, Tree
 
 log = logging.getLogger(__name__)
 
 _BATCH = 256
+#: Bytes of the root list that are looked at in one go.
+_PIECE = 1 << 20
 
 
 def rebuild_tree(tree: Tree, ledger: Ledger, counters: Counters, stopped: Callable[[], bool]) -> int:
@@ -37,26 +40,48 @@ def rebuild_tree(tree: Tree, ledger: Ledger, counters: Counters, stopped: Callab
     A rebuild that was interrupted begins again at the next start.
     """
     releases = ledger.begin_rebuild()
+    ledger.paths.begin_claims()
     found = sorted(set(tree.disk.names("web/simple")) | set(tree.disk.names("web/json")))
     counters.projects_total = len(found)
     count = 0
     for start in range(0, len(found), _BATCH):
         if stopped():
             return count
-        rows, publications = [], []
+        rows, publications, claims = [], [], []
         for entry in found[start : start + _BATCH]:
             rebuilt = _rebuild_project(tree, entry)
             counters.projects_done += 1
             if rebuilt is not None:
-                row, publication = rebuilt
+                row, publication, paths = rebuilt
+                claims += [(path, publication.name) for path in paths]
                 rows.append(row | {"quarantined_releases": releases.get(publication.name)})
                 publications.append(publication)
         _show(tree, publications)
-        ledger.insert_rebuilt(rows)
+        with ledger.transaction():
+            ledger.insert_rebuilt(rows)
+            ledger.paths.claim(claims)
         count += len(rows)
+    with ledger.transaction():
+        ledger.paths.share_claims()
     _adopt_withheld(tree, ledger)
+    _adopt_spellings(tree, ledger)
     ledger.end_rebuild(_checkpoint(tree))
     return count
+
+
+def _adopt_spellings(tree: Tree, ledger: Ledger) -> None:
+    """How names are displayed is in documents, and for projects without one in the root list that is there."""
+    body = tree.disk.read(f"web/simple/{JSON_PAGE}")
+    if body is None:
+        return
+    parser = RootListParser("web/simple/")
+    try:
+        for start in range(0, len(body), _PIECE):
+            listed = parser.feed(body[start : start + _PIECE])
+            ledger.spell([(item.display, names.normalise(item.display)) for item in listed])
+        parser.close()
+    except (Invalid, Refused) as error:
+        log.warning("the root list cannot be read: %s", error)
 
 
 def _adopt_withheld(tree: Tree, ledger: Ledger) -> None:
@@ -95,39 +120,46 @@ def _show(tree: Tree, publications: list[Publication]) -> None:
     tree.disk.sync()
 
 
-def _rebuild_project(tree: Tree, entry: str) -> tuple[dict[str, object], Publication] | None:
-    """The ledger's row, and what is to be written; None for what is no project."""
+def _rebuild_project(tree: Tree, entry: str) -> tuple[dict[str, object], Publication, set[str]] | None:
+    """The ledger's row, what is to be written, and the paths it claims; None for what is no project."""
     try:
         name = names.normalise(entry)
     except Refused:
         return None
     if name != entry:
         return None
-    inventory = take_inventory(tree, name, published=True)
+    try:
+        inventory = take_inventory(tree, name, published=True)
+    except Obstructed as error:
+        log.warning("%s: left out: %s", name, error)
+        return None
     page = inventory.page or _page_from_html(name, inventory.shown) or _page_from_document(name, inventory.document)
     if page is None:
         return None
     missing = [path for file in page.files for path in _paths(file) if tree.disk.stat(path) is None]
+    owed = f"{len(missing)} files are missing, for example {missing[0]}" if missing else None
+    if inventory.page is None:
+        owed = owed or "rebuilt from less than its JSON page; what that said is to be read again"
     serial = page.serial
     now = time.time()
     row = {
         "name": name,
         "display": inventory.document.display_name if inventory.document and inventory.document.display_name else name,
         "wanted_serial": serial or 0,
-        "accepted_serial": 0 if missing else serial or 0,
-        "owed_serial": serial if missing else None,
+        "accepted_serial": 0 if owed else serial or 0,
+        "owed_serial": serial if owed else None,
         "page_serial": serial,
         "published": 1,
         "hidden": page.quarantined,
-        "due_at": now if missing else None,
-        "why": "retry" if missing else None,
-        "state": "pending" if missing else "quarantined" if page.quarantined else "current",
-        "error": f"{len(missing)} files are missing, for example {missing[0]}" if missing else None,
+        "due_at": now if owed else None,
+        "why": "retry" if owed else None,
+        "state": "pending" if owed else "quarantined" if page.quarantined else "current",
+        "error": owed,
         "files": len(page.files),
         "bytes": sum(file.size or 0 for file in page.files),
         "checked_at": now,
     }
-    return row, _publication(name, page, inventory)
+    return row, _publication(name, page, inventory), held_paths(name, held_files(page, inventory.document))
 
 
 def _page_from_html(name: ProjectName, shown: Shown | None) -> ProjectPage | None:

@@ -13,8 +13,10 @@ from collections.abc import Set as AbstractSet
 
 import msgspec
 
+from heliostat import names
 from heliostat.errors import Missing
 from heliostat.mirror.doomed import Reaper, claimed_paths
+from heliostat.model import ProjectName
 from heliostat.state.ledger import Ledger
 from heliostat.state.rows import Failed, PathRow, Row, Tombstone
 from heliostat.store.tree import Tree
@@ -42,14 +44,14 @@ class Removals:
     """Collects what is to be removed during a pass; :func:`carry_out` acts at its end."""
 
     def __init__(
-        self, *, pass_number: int, confirm_seconds: float, two_looks: bool, asked: AbstractSet[str] = frozenset()
+        self, *, pass_number: int, confirm_seconds: float, two_looks: bool, followed: AbstractSet[str] = frozenset()
     ) -> None:
-        """``asked``: names that somebody just asked for, and that the configuration does not list."""
+        """``followed``: names that the configuration lists; they are owed also while upstream has no such project."""
         self.confirmed: list[Removal] = []
         #: Names that upstream does not have and we neither.
         self.unknown: list[str] = []
-        self._pass_number, self._confirm_seconds = pass_number, confirm_seconds
-        self._two_looks, self._asked = two_looks, asked
+        self.pass_number, self._confirm_seconds = pass_number, confirm_seconds
+        self._two_looks, self._followed = two_looks, followed
         self._answered: set[str] = set()
 
     def another_answered(self, name: str) -> None:
@@ -60,11 +62,9 @@ class Removals:
     def judge(self, row: Row, error: Missing, now: float, due_at: float) -> Failed | None:
         """None if the project is to be removed (or was never there); otherwise why its row stays owed."""
         reason = self._second_sign(row, now)
-        if not row.published:
-            never_there = row.wanted_serial == 0 and (row.named or row.name in self._asked)
-            if reason is None and never_there:
-                self.unknown.append(row.name)
-                return None
+        if reason is None and not row.published and row.wanted_serial == 0 and row.name not in self._followed:
+            self.unknown.append(row.name)
+            return None
         if reason is None:
             return self._unconfirmed(row, error, now, due_at)
         self.confirmed.append(Removal(row, reason))
@@ -80,7 +80,7 @@ class Removals:
             and row.published
             and row.missing_at is not None
             and now - row.missing_at >= self._confirm_seconds
-            and row.missing_pass != self._pass_number
+            and row.missing_pass != self.pass_number
             and self._answered - {row.name}
         ):
             return f"404 twice, {now - row.missing_at:.0f} s apart"
@@ -100,7 +100,7 @@ class Removals:
             error=reason,
             due_at=min(due_at, now + self._confirm_seconds) if self._two_looks else due_at,
             missing_at=now,
-            missing_pass=self._pass_number,
+            missing_pass=self.pass_number,
         )
 
 
@@ -128,6 +128,14 @@ def split_by_guard(
     if plausible(len(counted), recent, published):
         return confirmed, [], False
     return free + counted[:allowed], counted[allowed:], True
+
+
+def begun(tree: Tree, ledger: Ledger, name: str) -> bool:
+    """Whether the tree has anything of a project, published or left by a pass that broke off."""
+    if name.startswith("!"):  # refused, and never a path
+        return False
+    shown = (names.page_directory(ProjectName(name)), names.document_path(ProjectName(name)))
+    return bool(ledger.paths.of_project(name, "incoming")) or any(tree.disk.stat(path) for path in shown)
 
 
 def hold(removals: list[Removal]) -> list[Failed]:

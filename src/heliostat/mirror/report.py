@@ -117,5 +117,8 @@ class Status(msgspec.Struct, kw_only=True):
     files: int
     bytes: int
     owed: list[Owed]
+    #: What ended the last pass before its time, and since when; None when nothing did.
+    trouble: str | None = None
+    trouble_since: float | None = None
     #: Who holds the lock, when somebody does.
     running: str | None = None

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from heliostat.mirror.removals import Removal
+from heliostat.mirror.removals import Removal, begun
 from heliostat.policy.scope import Scope
 from heliostat.state.ledger import Ledger
+from heliostat.store.tree import Tree
 
 
-def take_scope(ledger: Ledger, scope: Scope, now: float) -> None:
+def take_scope(ledger: Ledger, scope: Scope, now: float, tree: Tree) -> None:
     """Make the ledger follow ``scope``, if it is another one than before; belongs to the keeper's thread.
 
     What is published and left out is found by :func:`leaving` in every pass until it is gone.  The cursor stays where
@@ -18,14 +19,14 @@ def take_scope(ledger: Ledger, scope: Scope, now: float) -> None:
     if known == scope.fingerprint:
         return
     with ledger.transaction():
-        ledger.abandon_out_of_scope(scope.__contains__)
+        ledger.abandon_out_of_scope(scope.__contains__, lambda name: begun(tree, ledger, name))
         ledger.welcome_in_scope(scope.__contains__, now)
         for name in sorted(scope.names):
             row = ledger.row(name)
             if row is None or not row.published:
                 ledger.intake.want(name, name, now, named=False, why="new")
         if scope.everything and known is not None:
-            ledger.put(root_etag=None, cursor=None)
+            ledger.put(root_etag=None, cursor=None, rows=None)
         ledger.put(scope=scope.fingerprint)
 
 

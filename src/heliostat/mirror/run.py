@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 
 from heliostat import __version__
 from heliostat.config import Config, without_credentials
-from heliostat.errors import StateError, StoreError, UpstreamError
+from heliostat.errors import StateError, StoreError, UpstreamChanged, UpstreamError
 from heliostat.mirror.doomed import Reaper
 from heliostat.mirror.lock import hold_lock
 from heliostat.mirror.onepass import Asked, Pass
@@ -21,7 +21,9 @@ from heliostat.mirror.report import Counters, Summary
 from heliostat.mirror.root import write_root
 from heliostat.mirror.rows import owed_of
 from heliostat.mirror.tally import Tally
-from heliostat.state.database import explained
+from heliostat.model import ProjectName
+from heliostat.names import page_directory
+from heliostat.state.database import explained, owner_of
 from heliostat.state.ledger import Ledger
 from heliostat.store.disk import Disk, Operations
 from heliostat.store.threads import Keeper
@@ -59,21 +61,22 @@ class Mirror:
         Raises MirrorLocked, StoreError, StateError.
         """
         directory, state = config.mirror.directory, state_directory(config)
-        if not os.path.isdir(directory):
-            raise StoreError("open", directory, "no such directory; make it, writable for this user")
+        _check_directory(directory)
         _make_state_directory(state)
         with hold_lock(f"{state}/{LOCK}"):
             disk = disk or Disk(directory)
             keeper = Keeper("heliostat-keeper")
             try:
                 tree = Tree(disk)
-                await keeper(tree.prepare)
-                await keeper(tree.clean_partial, downloads=False)
                 path = f"{state}/{DATABASE}"
                 ledger = await keeper(_open_ledger, path, salvage=salvage)
                 mirror = cls(config, disk, ledger, keeper, version)
                 try:
                     with explained(path):
+                        if not salvage:
+                            await keeper(_refuse_missing_tree, tree, ledger)
+                        await keeper(tree.prepare)
+                        await keeper(tree.clean_partial, downloads=False)
                         if await keeper(ledger.get, "rebuilding"):
                             await mirror._rebuild_if_populated(stop or asyncio.Event())
                         await keeper(Reaper(tree, ledger).reap_leftovers)
@@ -114,9 +117,24 @@ class Mirror:
             summary.unreachable = str(error)
         except StoreError as error:
             summary.store_error = str(error)
+        except UpstreamChanged as error:
+            await self._note_trouble(str(error))
+            raise
+        summary.store_error = summary.store_error or tally.no_room
+        await self._note_trouble(summary.unreachable or summary.store_error)
         summary.interrupted = stop.is_set()
         await self._close_books(summary, counters, tally, checkpoint=not names)
         return summary
+
+    async def _note_trouble(self, trouble: str | None) -> None:
+        """Remember what stopped the last pass, for ``status``; nothing is written while it stays the same."""
+
+        def note() -> None:
+            if self._ledger.get("trouble") != trouble:
+                self._ledger.put(trouble=trouble, trouble_since=time.time() if trouble else None)
+
+        with contextlib.suppress(StoreError, StateError):  # the disk may be what is full
+            await self._keeper(note)
 
     async def rebuild(self, *, counters: Counters, stop: asyncio.Event) -> Summary:
         """Make pages, links and ledger from what is on disk, without the network."""
@@ -169,6 +187,18 @@ class Mirror:
         summary.seconds = time.time() - summary.started
 
 
+def _refuse_missing_tree(tree: Tree, ledger: Ledger) -> None:
+    """A ledger that knows projects over a tree that has none of them: most likely a disk is not mounted."""
+    known = [ProjectName(name) for _, name, _ in ledger.published_names(limit=3)]
+    if known and not any(tree.disk.names(page_directory(name)) for name in known):
+        raise StoreError(
+            "find the mirror in",
+            tree.disk.root,
+            f"the ledger knows {ledger.published_count()} projects, but not one page is there; is the disk mounted? "
+            "If they are lost, 'heliostat rebuild' starts over from what is there",
+        )
+
+
 def _open_ledger(path: str, *, salvage: bool) -> Ledger:
     try:
         ledger = Ledger(path)
@@ -184,6 +214,17 @@ def _open_ledger(path: str, *, salvage: bool) -> Ledger:
             with contextlib.suppress(FileNotFoundError):
                 os.replace(path + suffix, aside + suffix)
         return Ledger(path)
+
+
+def _check_directory(path: str) -> None:
+    try:
+        os.stat(f"{path}/.")
+    except FileNotFoundError:
+        raise StoreError("open", path, "no such directory; make it, writable for this user") from None
+    except PermissionError as error:
+        raise StoreError("open", path, f"{error.strerror}; run this as {owner_of(path)}") from error
+    except OSError as error:
+        raise StoreError("open", path, error.strerror or str(error)) from error
 
 
 def _make_state_directory(state: str) -> None:

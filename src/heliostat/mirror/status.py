@@ -45,5 +45,7 @@ def _read(config: Config, queries: Queries, running: str | None) -> Status:
         files=files,
         bytes=size,
         owed=[owed_of(row) for row in queries.owed(_LISTED)],
+        trouble=facts.get("trouble"),
+        trouble_since=facts.get("trouble_since"),
         running=running,
     )

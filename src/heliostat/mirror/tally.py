@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from heliostat.state.rows import Row
-from heliostat.store.tree import Publication
+from heliostat.mirror.publish import Item
+from heliostat.state.rows import Published, Row
 
 
 class Tally(msgspec.Struct):
@@ -20,10 +20,16 @@ class Tally(msgspec.Struct):
     bytes_fetched: int = 0
     stuck: list[str] = []
     unknown: list[str] = []
+    #: Why a file was not fetched that does not fit on the disk.
+    no_room: str | None = None
 
-    def published(self, row: Row, publication: Publication, *, files_removed: int) -> None:
-        """Count one project that was brought up to date."""
-        self.files_removed += files_removed
+    def published(self, row: Row, item: Item) -> None:
+        """Count one project whose batch is in the tree and in the ledger."""
+        publication, outcome = item.publication, item.outcome
+        assert publication is not None
+        if isinstance(outcome, Published) and outcome.stuck:
+            self.stuck.append(row.name)
+        self.files_removed += len(item.tombstones)
         changed = (
             publication.json_page is not None
             or publication.html_page is not None

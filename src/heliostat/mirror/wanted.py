@@ -19,7 +19,10 @@ from heliostat.model import CoreMetadata, DistFile, Document, DocumentFile, Proj
 from heliostat.pages.links import package_of
 
 #: Hashes that decide about a file, the strongest first.
-_STRENGTH = ("sha256", "sha512", "sha384", "sha224", "blake2b_256", "sha1", "md5")
+_STRENGTH = (
+    "sha256", "sha512", "sha384", "blake2b", "sha3_512", "sha3_384", "sha3_256", "blake2b_256", "blake2s",
+    "sha3_224", "sha224", "sha1", "md5",
+)  # fmt: skip
 
 
 _PROVENANCE = re.compile(r"/integrity/[^/]+/([^/]+)/[^/]+/provenance\Z")
@@ -95,11 +98,20 @@ def held_files(page: ProjectPage | None, extra: Document | None = None) -> dict[
         if path is not None:
             held[file.filename] = Held(path, file.hashes, file.size, file.core_metadata, file.provenance)
     for entry in extra.files if extra else ():
-        digits = names.content_digits(entry.url)
+        digits = _digits_of(entry)
         if entry.filename not in held and digits is not None:
             path = names.package_path(digits, entry.filename)
             held[entry.filename] = Held(path, entry.hashes, entry.size, entry.core_metadata, None)
     return held
+
+
+def _digits_of(entry: DocumentFile) -> str | None:
+    """The digits of the place that a file of upstream's document was given; None where its bytes alone tell."""
+    digits = names.content_digits(entry.url)
+    sha256, blake2b = entry.hashes.get("sha256"), entry.hashes.get("blake2b_256")
+    if digits is None or (sha256 and blake2b and digits not in (sha256, blake2b)):
+        return sha256
+    return digits
 
 
 def wanted_files(
@@ -195,5 +207,8 @@ def nanoseconds(upload_time: str | None) -> int | None:
 
 def provenance_path(name: ProjectName, url: str, filename: str) -> str:
     """Where the provenance object (PEP 740) that a page links as ``url`` belongs.  Raises Refused."""
-    found = _PROVENANCE.search(urlsplit(url).path)
+    try:
+        found = _PROVENANCE.search(urlsplit(url).path)
+    except ValueError:
+        raise Refused("provenance URL", url, "not a URL") from None
     return names.provenance_path(name, unquote(found.group(1)) if found else "unknown", filename)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sqlite3
 from collections.abc import Iterator
 
 from heliostat.errors import HeliostatError, StateError, StoreError
 from heliostat.state import schema
 
+#: How the kernel writes spaces and the like in its table of mounts.
+_OCTAL = re.compile(rb"\\([0-3][0-7]{2})")
 _NETWORK_FILE_SYSTEMS = ("nfs", "cifs", "smb", "9p", "ceph", "glusterfs", "lustre", "afs", "fuse.sshfs", "beegfs")
 
 
@@ -34,10 +37,14 @@ def open_database(path: str, *, create: bool) -> sqlite3.Connection:
 
 def open_readonly(path: str) -> sqlite3.Connection:
     """Open the ledger for short reads, also beside a running mirror; nothing is written.  Raises StateError."""
-    if not os.path.exists(path):
-        raise StateError(f"{path}: no ledger there; has this mirror been run yet?")
+    try:
+        os.stat(path)
+    except PermissionError:
+        raise StateError(f"{path}: not accessible; run this as {owner_of(path)}") from None
+    except OSError:
+        raise StateError(f"{path}: no ledger there; has this mirror been run yet?") from None
     if not os.access(path, os.R_OK):
-        raise StateError(f"{path}: not readable; run this as {_owner_of(path)}")
+        raise StateError(f"{path}: not readable; run this as {owner_of(path)}")
     with explained(path):
         # Without this SQLite makes two files beside it even to read, and leaves them there, owned by whoever reads.
         quiet = "&immutable=1" if is_quiet(path) else ""
@@ -58,17 +65,17 @@ def is_quiet(path: str) -> bool:
 def refuse_network_file_system(directory: str, mounts: str = "/proc/self/mounts") -> None:
     """Raise StateError when ``directory`` lies on a network file system, where SQLite's locks cannot be trusted."""
     try:
-        with open(mounts, encoding="utf-8", errors="surrogateescape") as file:
-            table = [line.split(" ")[1:3] for line in file]
+        with open(mounts, "rb") as file:
+            table = [line.split(b" ")[1:3] for line in file]
     except OSError:
         return
     where = os.path.realpath(directory)
     best, kind = "", ""
     for point, file_system in table:
-        mount = point.encode().decode("unicode_escape", "replace")
+        mount = os.fsdecode(_OCTAL.sub(lambda found: bytes([int(found[1], 8)]), point))
         inside = where == mount or where.startswith(mount.rstrip("/") + "/")
         if inside and len(mount) >= len(best):
-            best, kind = mount, file_system
+            best, kind = mount, os.fsdecode(file_system)
     if kind.startswith(_NETWORK_FILE_SYSTEMS):
         raise StateError(
             f"{directory}: on a network file system ({kind}), where neither lock nor ledger is safe; "
@@ -110,13 +117,18 @@ def explain(path: str, error: sqlite3.Error) -> HeliostatError:
     return StateError(f"{path}: {error}")
 
 
-def _owner_of(path: str) -> str:
+def owner_of(path: str) -> str:
+    """Whom ``path`` belongs to, or the nearest directory above it that can be looked at, in words."""
     import pwd
 
+    path = os.path.abspath(path)
     try:
         return f"user {pwd.getpwuid(os.stat(path).st_uid).pw_name!r}"
-    except (KeyError, OSError):
+    except KeyError:
         return "the user that owns it"
+    except OSError:
+        parent = os.path.dirname(path)
+        return owner_of(parent) if parent != path else "the user that owns it"
 
 
 def _uri(path: str) -> str:

@@ -112,16 +112,17 @@ class Intake:
                 rows,
             )
 
-    def finish_list(self, serial: int, now: float, *, everything: bool) -> Difference:
+    def finish_list(self, serial: int, now: float, *, everything: bool, jump: bool = True) -> Difference:
         """Compare the list with the ledger: what is new or changed becomes owed, what is absent is to be looked at.
 
-        ``serial`` is the list's own; the cursor becomes it unless it is further already.  With ``everything``
-        all listed projects become owed again (another upstream was confirmed).
+        ``serial`` is the list's own; the cursor becomes it unless it is further already.  Without ``jump`` the feed's
+        rows in between are still to be read, from ``rows`` on.  With ``everything`` all listed projects become owed
+        again (another upstream was confirmed).
         """
         with self._transaction():
             connection = self._connection
             for display, reason, refused_serial in self._refused:
-                self.block(display, reason, refused_serial)
+                self.block(display, reason, None if refused_serial is None else min(refused_serial, serial))
             if len(self._refused) < _MOST_REFUSED:
                 self._forget_refused(serial, {_key(display) for display, _, _ in self._refused})
             # No entry can be newer than its list.
@@ -144,6 +145,7 @@ class Intake:
                 " OR (projects.state = 'gone' AND ? > projects.accepted_serial))))",
                 (everything, now, everything, everything, everything, everything, serial),
             ).rowcount
+            self._take_spellings()
             new = connection.execute(
                 "INSERT INTO projects (name, display, wanted_serial, owed_serial, due_at, why, state)"
                 " SELECT name, display, coalesce(serial, 0), serial, ?, 'new', 'pending' FROM temp.listed"
@@ -157,11 +159,15 @@ class Intake:
             absent = connection.execute(
                 "UPDATE projects SET absent_serial = ?, due_at = coalesce(due_at, ?),"
                 " why = coalesce(why, 'removal') WHERE wanted_serial <= ?"
-                " AND (published = 1 OR due_at IS NOT NULL) AND named = 0"
-                " AND state NOT IN ('quarantined', 'gone', 'excluded', 'blocked', 'held')"
+                " AND (published = 1 OR due_at IS NOT NULL OR state = 'blocked') AND named = 0"
+                " AND state NOT IN ('quarantined', 'gone', 'excluded', 'held') AND name NOT LIKE '!%'"
                 " AND NOT EXISTS (SELECT 1 FROM temp.listed l WHERE l.name = projects.name)",
                 (serial, now, serial),
             ).rowcount
+            if jump:
+                connection.execute("DELETE FROM meta WHERE key = 'rows'")
+            else:
+                connection.execute("INSERT OR IGNORE INTO meta SELECT 'rows', value FROM meta WHERE key = 'cursor'")
             connection.execute(
                 "INSERT OR REPLACE INTO meta VALUES ('cursor', max(?, coalesce((SELECT value FROM meta"
                 " WHERE key = 'cursor'), 0)))",
@@ -169,6 +175,22 @@ class Intake:
             )
             connection.execute("DROP TABLE temp.listed")
         return Difference(listed, new, changed, absent)
+
+    def _take_spellings(self) -> None:
+        """A name's case or punctuation may change without a serial."""
+        self._root_shows(
+            self._connection.execute(
+                "UPDATE projects SET display = l.display FROM temp.listed l WHERE l.name = projects.name"
+                " AND l.display <> projects.display AND (l.serial IS NULL OR l.serial >= projects.accepted_serial)"
+            )
+        )
+
+    def _root_shows(self, changed: sqlite3.Cursor) -> None:
+        """If it changed anything, the root pages are to be rewritten."""
+        if changed.rowcount > 0:
+            self._connection.execute(
+                "INSERT OR REPLACE INTO meta VALUES ('root_html_dirty', 1), ('root_json_dirty', 1)"
+            )
 
     def _fold(self, event: Event, now: float, in_scope: InScope) -> bool:
         if not event.display:
@@ -198,6 +220,11 @@ class Intake:
             " WHERE :serial > accepted_serial AND :serial > coalesce(hint_serial, 0)",
             {"name": name, "display": event.display, "serial": event.serial, "now": now, "hint": hint_of(event)},
         )
+        if changed.rowcount > 0:
+            spelling = (event.display, name, event.display)
+            self._root_shows(
+                self._connection.execute("UPDATE projects SET display = ? WHERE name = ? AND display <> ?", spelling)
+            )
         self._note_quarantine(name, event)
         return changed.rowcount > 0
 

@@ -86,17 +86,20 @@ class Ledger(Queries):
                 " page_etag = NULL, document_etag = NULL, quarantined_releases = NULL, attempts = 0"
             )
             self.put(
-                cursor=None, root_etag=None, documents=None, went_back=None, upstream=None,
+                cursor=None, rows=None, root_etag=None, documents=None, went_back=None, upstream=None,
                 upstream_serial=None, reconciled=None, root_serial=None,
             )  # fmt: skip
 
-    def abandon_out_of_scope(self, in_scope: Callable[[str], bool]) -> None:
-        """Rows that were owed and never published, and that a changed scope leaves out, are owed no more."""
+    def abandon_out_of_scope(self, in_scope: Callable[[str], bool], begun: Callable[[str], bool]) -> None:
+        """Rows that were owed and never published, and that a changed scope leaves out, are owed no more.
+
+        Those of which the tree has something already, since it was ``begun``, stay until that is removed.
+        """
         with self.transaction() as connection:
             names = [
                 name
                 for (name,) in connection.execute("SELECT name FROM projects WHERE published = 0 AND named = 0")
-                if not in_scope(name)
+                if not in_scope(name) and not begun(name)
             ]
             connection.executemany("DELETE FROM projects WHERE name = ?", [(name,) for name in names])
 
@@ -125,6 +128,18 @@ class Ledger(Queries):
                 )
         return len(found)
 
+    def call_witness(self, now: float) -> None:
+        """A second 404 proves a removal only while another project answers: make one more due if somebody needs it."""
+        (doubted,) = self.connection.execute(
+            "SELECT count(*) FROM projects WHERE due_at IS NOT NULL AND due_at <= ? AND missing_at IS NOT NULL", (now,)
+        ).fetchone()
+        if doubted:
+            with self.transaction() as connection:
+                connection.execute(
+                    "UPDATE projects SET due_at = 0, why = 'poll' WHERE name = (SELECT name FROM projects"
+                    " WHERE published = 1 AND due_at IS NULL AND state = 'current' ORDER BY checked_at LIMIT 1)"
+                )
+
     def approve(self, now: float) -> int:
         """Make the removals that wait for approval due, so that they are looked at once more; how many."""
         with self.transaction() as connection:
@@ -151,7 +166,7 @@ class Ledger(Queries):
                 ).fetchall()
             )
             # What was owed and never published is not in the tree: everything has to be compared afterwards.
-            self.put(rebuilding=1, cursor=None, root_etag=None, reconciled=None, scope=None)
+            self.put(rebuilding=1, cursor=None, rows=None, root_etag=None, reconciled=None, scope=None)
             connection.execute("DELETE FROM projects")
         return releases
 
@@ -161,6 +176,11 @@ class Ledger(Queries):
                 columns = ", ".join(row)
                 marks = ", ".join(f":{column}" for column in row)
                 connection.execute(f"INSERT OR REPLACE INTO projects ({columns}) VALUES ({marks})", row)
+
+    def spell(self, pairs: Iterable[tuple[str, str]]) -> None:
+        """Take (display, name) for projects of which only the name is known."""
+        with self.transaction() as connection:
+            connection.executemany("UPDATE projects SET display = ? WHERE name = ? AND display = name", pairs)
 
     def end_rebuild(self, checkpoint: int | None) -> None:
         """``checkpoint`` is what the tree's own ``status`` says: the feed is read from there."""

@@ -39,6 +39,27 @@ class Paths:
         """Projects other than the first that claim ``path`` too (and the first, once that was found out)."""
         return {row.project for row in self._select("path = ? AND kind = 'shared'", (path,))}
 
+    # -- a rebuild finds out anew which paths are shared ---------------------------------------------------------
+
+    def begin_claims(self) -> None:
+        """Start collecting, in a temporary table, who claims what."""
+        self._connection.execute("DROP TABLE IF EXISTS temp.claims")
+        self._connection.execute("CREATE TEMP TABLE claims (path TEXT, project TEXT)")
+
+    def claim(self, claims: Iterable[tuple[str, str]]) -> None:
+        """Take (path, project) pairs."""
+        self._connection.executemany("INSERT INTO temp.claims VALUES (?, ?)", claims)
+
+    def share_claims(self) -> None:
+        """Record exactly those paths as shared that more than one project claims; the collection ends."""
+        self._connection.execute("DELETE FROM paths WHERE kind = 'shared'")
+        self._connection.execute(
+            "INSERT OR REPLACE INTO paths (path, project, kind) SELECT DISTINCT path, project, 'shared'"
+            " FROM temp.claims WHERE path IN"
+            " (SELECT path FROM temp.claims GROUP BY path HAVING count(DISTINCT project) > 1)"
+        )
+        self._connection.execute("DROP TABLE temp.claims")
+
     def _select(self, where: str, values: tuple[str, ...], limit: int = -1) -> list[PathRow]:
         found = self._connection.execute(
             f"SELECT path, project, kind, fate, serial, version FROM paths WHERE {where} ORDER BY path LIMIT ?",

@@ -113,9 +113,12 @@ class Queries:
         return [_row(item) for item in found]
 
     def out_of_scope(self, in_scope: Callable[[str], bool]) -> list[Row]:
-        """Published rows that a changed scope leaves out, and that nobody asked for by name."""
+        """Rows of which the tree has something, that a changed scope leaves out and nobody asked for by name."""
         found: list[Row] = []
-        for values in self.connection.execute(f"SELECT {ROW_COLUMNS} FROM projects WHERE published = 1 AND named = 0"):
+        for values in self.connection.execute(
+            f"SELECT {ROW_COLUMNS} FROM projects WHERE named = 0 AND name NOT LIKE '!%'"
+            " AND (published = 1 OR state NOT IN ('gone', 'excluded'))"
+        ):
             row = _row(values)
             if not in_scope(row.name):
                 found.append(row)

@@ -73,12 +73,14 @@ class Disk:
 
     def __init__(self, root: str) -> None:
         self.root = os.path.abspath(root)
+        self._root = os.fsencode(self.root)
         # Directories known to exist: the two upper levels of the content-addressed store, and the fixed ones.
         # Bounded by construction: paths deeper than that are never remembered.
         self._known: set[str] = set()
 
-    def full(self, path: str) -> str:
-        return f"{self.root}/{path}"
+    def full(self, path: str) -> bytes:
+        """In UTF-8 whatever the locale says: URLs of file names mean that."""
+        return b"%b/%b" % (self._root, _encoded(path))
 
     def write(self, path: str, data: Buffer) -> None:
         """Create ``path``, which must not exist, with ``data``."""
@@ -112,10 +114,10 @@ class Disk:
         """Create the symbolic link ``path``, which must not exist; makes the directories above it."""
         with _refusals("link", path):
             try:
-                os.symlink(content, self.full(path))
+                os.symlink(_encoded(content), self.full(path))
             except FileNotFoundError:
                 self.make_directory(os.path.dirname(path))
-                os.symlink(content, self.full(path))
+                os.symlink(_encoded(content), self.full(path))
 
     def unlink(self, path: str) -> bool:
         """Remove a file or link; False when it was not there."""
@@ -188,7 +190,7 @@ class Disk:
         """What a symbolic link holds; None when there is none."""
         with _refusals("read", path):
             try:
-                return os.readlink(self.full(path))
+                return os.readlink(self.full(path)).decode("utf-8", "surrogateescape")
             except (FileNotFoundError, NotADirectoryError):
                 return None
             except OSError as error:
@@ -200,7 +202,7 @@ class Disk:
         """The entries of a directory, unsorted; empty when it is not there."""
         with _refusals("list", path):
             try:
-                return os.listdir(self.full(path))
+                return [name.decode("utf-8", "surrogateescape") for name in os.listdir(self.full(path))]
             except (FileNotFoundError, NotADirectoryError):
                 return []
 
@@ -260,6 +262,10 @@ class _DiskAppender:
             self._handle = -1
 
 
+def _encoded(path: str) -> bytes:
+    return path.encode("utf-8", "surrogateescape")
+
+
 def _write_all(handle: int, data: Buffer) -> None:
     view = memoryview(data)
     while view:
@@ -271,7 +277,18 @@ def _refusals(action: str, path: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StoreError(action, path, error.strerror or str(error)) from error
+        raise StoreError(action, path, _reason(error)) from error
+
+
+def _reason(error: OSError) -> str:
+    """The system's own words, and where they mislead, better ones."""
+    reason = error.strerror or str(error)
+    if error.errno == errno.ENOSPC and isinstance(error.filename, bytes):
+        with contextlib.suppress(OSError):
+            figures = os.statvfs(os.path.dirname(error.filename))
+            if figures.f_files and not figures.f_favail:
+                return f"{reason} (no inodes free)"
+    return reason
 
 
 def _load_syncfs() -> ctypes._NamedFuncPointer | None:

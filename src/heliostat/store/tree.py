@@ -8,11 +8,13 @@ there.  Durability is the caller's: see :mod:`heliostat.mirror.publish` for when
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Iterable
 
 import msgspec
 
 from heliostat import names
+from heliostat.errors import Obstructed
 from heliostat.model import ProjectName
 from heliostat.store.disk import Entry, Operations
 from heliostat.store.incoming import new_hash
@@ -81,6 +83,19 @@ class Tree:
             self.disk.read(names.document_path(name)),
             self.disk.read_link(names.document_link(name)) == names.document_link_target(name),
         )
+
+    def refuse_obstacles(self, name: ProjectName) -> None:
+        """Raises Obstructed when something of another kind lies where the project's pages, document or link belong."""
+        document, link = names.document_path(name), names.document_link(name)
+        for path in (names.page_directory(name), link.rpartition("/")[0]):
+            found = self.disk.stat(path)
+            if found is not None and not found.is_directory:
+                raise Obstructed(self.disk.root + "/" + path, "a file")
+        pages = [f"{names.page_directory(name)}/{page}" for page in (JSON_PAGE, *HTML_PAGES)]
+        for path in (document, link, *pages):
+            found = self.disk.stat(path)
+            if found is not None and found.is_directory:
+                raise Obstructed(self.disk.root + "/" + path, "a directory")
 
     def place(self, publications: Iterable[Publication]) -> None:
         """Files, then documents, then links; all bytes under ``partial/`` must be durable already."""
@@ -186,14 +201,26 @@ class Tree:
         while parent.count("/") >= least and (self.disk.remove_directory(parent) or self.disk.stat(parent) is None):
             parent = parent.rpartition("/")[0]
 
-    def clean_partial(self, keep: frozenset[str] = frozenset(), *, downloads: bool) -> int:
-        """Remove temporaries of an earlier process, and with ``downloads`` the resumable ones too; how many."""
+    def clean_partial(self, keep: frozenset[str] = frozenset(), *, downloads: bool, age: float = 0.0) -> int:
+        """Remove temporaries of an earlier process, and with ``downloads`` the resumable ones too; how many.
+
+        ``keep`` names what stays in any case, ``age`` (seconds) how old a download must be to go.  A finished
+        download that never came to its place becomes resumable again.
+        """
         removed = 0
         for entry in self.disk.names("partial"):
             path = f"partial/{entry}"
-            if path not in keep and (downloads or not entry.endswith((".part", ".etag"))):
+            if not entry.endswith((".part", ".etag")):
+                removed += path not in keep and self.disk.unlink(path)
+            elif (unfinished := names.unfinished_path(path)) != path and self.disk.stat(unfinished) is None:
+                self.disk.replace(path, unfinished)
+            elif unfinished != path or (downloads and path not in keep and self._is_old(path, age)):
                 removed += self.disk.unlink(path)
         return removed
+
+    def _is_old(self, path: str, age: float) -> bool:
+        found = self.disk.stat(path)
+        return found is not None and (not age or found.mtime_ns < (time.time() - age) * _SECOND)
 
     def file_matches(self, path: str, algorithm: str, digest: str) -> bool:
         """Hash the file at ``path``, in pieces, and compare."""
