@@ -197,9 +197,13 @@ def test_the_root_is_marked_only_for_what_it_shows(ledger: Ledger) -> None:
 
 
 def test_a_transaction_that_fails_leaves_nothing(ledger: Ledger) -> None:
-    with pytest.raises(RuntimeError), ledger.transaction():
-        ledger.put(cursor=5)
-        raise RuntimeError
+    def half_done() -> None:
+        with ledger.transaction():
+            ledger.put(cursor=5)
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        half_done()
     assert ledger.cursor == 0
 
 

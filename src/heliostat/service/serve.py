@@ -15,6 +15,7 @@ import os
 import stat
 from collections.abc import Callable
 
+import aiofiles.threadpool
 from aiohttp import web
 
 from heliostat.errors import ConfigError
@@ -124,9 +125,10 @@ async def _send(request: web.Request, found: Found, file: io.FileIO) -> web.Stre
         response.content_length = part.length
     await response.prepare(request)
     if request.method == "GET":
-        await asyncio.to_thread(file.seek, part.start)
+        reader = aiofiles.threadpool.wrap(file)  # reads off the event loop
+        await reader.seek(part.start)
         left = part.length
-        while left and (batch := await asyncio.to_thread(file.read, min(left, _BATCH))):
+        while left and (batch := await reader.read(min(left, _BATCH))):
             await response.write(batch)
             left -= len(batch)
     await response.write_eof()
