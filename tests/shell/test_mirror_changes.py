@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from heliostat.fakeindex import Index, Options, UploadedFile, Virtual
-from heliostat.fakeindex.faults import Body, Fault, Rewrite, Status, XmlFault, method_removed
+from heliostat.fakeindex.faults import Action, Body, Cut, Fault, Reset, Rewrite, Status, XmlFault, method_removed
 from heliostat.fakeindex.http import Request
 from heliostat.fakeindex.synthetic import many_projects, provenance_for, small_index, uploaded
 from heliostat.fakeindex.wheels import wheel
@@ -267,6 +267,18 @@ async def test_the_first_run_goes_on_without_a_root_list_where_there_is_a_feed(t
     async with following(few(), tmp_path) as one:
         one.server.fault("/simple/", Status(404))
         await one.sync()
+        assert differences(one.index, tmp_path) == []
+
+
+@pytest.mark.parametrize("fault", [Reset(0.5), Cut(0.5), Reset(-1), Status(503)])
+@pytest.mark.parametrize("changes", ["feed", "list"])
+async def test_a_complete_list_that_breaks_off_is_begun_again(tmp_path: Path, changes: str, fault: Action) -> None:
+    async with following(few(), tmp_path, changes=changes) as one:
+        lists = one.server.fault(
+            lambda request: request.path == "/simple/" or b"list_pack" in request.body, fault, times=2
+        )
+        await one.sync()
+        assert lists.fired == 2
         assert differences(one.index, tmp_path) == []
 
 

@@ -169,7 +169,10 @@ def _document_files(parsed: Document) -> Iterator[str]:
     for entry in parsed.files:
         digits = names.content_digits(entry.url)
         if digits is not None:
-            yield names.package_path(digits, entry.filename)
+            path = names.package_path(digits, entry.filename)
+            yield path
+            if entry.core_metadata:
+                yield names.sidecar_path(path)
 
 
 @functools.lru_cache(maxsize=1024)

@@ -72,11 +72,9 @@ def assert_others_equal(config: Config, index: Index, *suffering: str) -> None:
     assert_others_equal_in(config.mirror.directory, index, *(suffering or (VICTIM,)))
 
 
-def assert_others_equal_in(
-    directory: str | os.PathLike[str], index: Index, *suffering: str, also: tuple[str, ...] = ()
-) -> None:
-    """The same for a mirror that another process made; ``also`` are patterns of what else may lie below ``web/``."""
-    assert differences(directory, index, owed=suffering, also=also) == []
+def assert_others_equal_in(directory: str | os.PathLike[str], index: Index, *suffering: str) -> None:
+    """The same for a mirror that another process made."""
+    assert differences(directory, index, owed=suffering) == []
 
 
 def assert_nothing_left(config: Config) -> None:

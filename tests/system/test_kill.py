@@ -42,12 +42,12 @@ class Upstream:
         self.index = Index()
         self.removed: set[str] = set()
         self._numbers = iter(range(1, 10_000))
-        self._versions = iter(range(1, 10_000))
+        self._names = iter(range(1, 10_000))
         for number in range(24):
             self._publish(f"steady-{number}", "1.0")
-        for number in range(60):
-            self.index.publish(f"brief-{number}", "1.0", UploadedFile(f"brief_{number}-1.0.zip", b"%d" % number * 50))
-        self._brief = [f"brief-{number}" for number in range(60)]
+        self._brief: list[str] = []
+        for _ in range(20):
+            self._add_brief()
         self.index.publish("large", "1.0", UploadedFile("large-1.0.tar.gz", Virtual(LARGE, 1)))
 
     def change(self) -> None:
@@ -69,12 +69,17 @@ class Upstream:
         elif number % 3 == 0:
             self.index.quarantine(quarantined)
 
-    def remove(self, count: int = 3) -> None:
-        """Projects go; far fewer than would need approval."""
+    def remove(self, count: int = 4) -> None:
+        """Projects go, and as many new ones come."""
         for _ in range(count):
-            if self._brief:
-                self.removed.add(self._brief[-1])
-                self.index.remove_project(self._brief.pop())
+            self.removed.add(self._brief[0])
+            self.index.remove_project(self._brief.pop(0))
+            self._add_brief()
+
+    def _add_brief(self) -> None:
+        name = f"brief-{next(self._names)}"
+        self.index.publish(name, "1.0", UploadedFile(f"{name}-1.0.zip", name.encode() * 50))
+        self._brief.append(name)
 
     def _publish(self, name: str, version: str) -> None:
         built = wheel(name, version)
@@ -118,7 +123,7 @@ def check(home: Path, upstream: Upstream, victim: Victim) -> None:
 
 async def recovered(home: Path, upstream: Upstream) -> None:
     """One more run, left alone, makes the mirror equal to upstream."""
-    victim = Victim(home)
+    victim = Victim(home, "--allow-removals", "1000")
     assert await victim.end() == 0, "".join(victim.lines)
     assert differences(upstream.index, home / "pypi") == []
     assert list((home / "pypi/partial").iterdir()) == []
@@ -159,7 +164,7 @@ async def test_killed_in_every_phase(home: Path, server: FakeIndex, upstream: Up
             upstream.change()
             if remove:
                 upstream.remove()
-            victim = Victim(home)
+            victim = Victim(home, "--allow-removals", "1000")
             hits[phase] = hits.get(phase, 0) + await victim.killed_in(phase)
             check(home, upstream, victim)
 
@@ -188,7 +193,7 @@ async def test_killed_at_random(home: Path, upstream: Upstream) -> None:
         upstream.change()
         if chance.random() < 0.4:
             upstream.remove(1)
-        victim = Victim(home)
+        victim = Victim(home, "--allow-removals", "1000")
         try:
             await asyncio.wait_for(asyncio.to_thread(victim.process.wait), chance.uniform(0.3, 1.0) * whole)
         except TimeoutError:

@@ -18,14 +18,6 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-class _BrokeOff(Exception):
-    """An error while a list was read, which nobody has tried again yet."""
-
-    def __init__(self, error: Invalid | Unavailable) -> None:
-        self.error = error
-        super().__init__(str(error))
-
-
 class ListReader:
     """Collects a list, then compares it.  A list that breaks off is begun again, as often as any request is tried.
 
@@ -34,6 +26,8 @@ class ListReader:
 
     def __init__(self, upstream: Upstream, ledger: Ledger, keeper: Keeper, scope: Scope, *, tries: int) -> None:
         self._upstream, self._ledger, self._keeper, self._scope, self._tries = upstream, ledger, keeper, scope, tries
+        #: A list came: what fails now has not been tried again by anybody.
+        self._opened = False
 
     async def collect_root(self, etag: str | None, cursor: int) -> tuple[int, str | None] | None:
         """The root list's serial and ETag; None when it is still the one with ``etag``.
@@ -54,6 +48,7 @@ class ListReader:
         """``list_packages_with_serial``, which also has what is in quarantine; the highest serial in it."""
 
         async def once() -> int:
+            self._opened = True
             async with self._upstream.serials_by_xmlrpc() as lists:
                 return await self._collect(lists)
 
@@ -71,24 +66,23 @@ class ListReader:
 
     async def _collect(self, lists: AsyncIterable[list[Listed]]) -> int:
         """Take the entries that come; the highest serial among them."""
+        self._opened = True
         await self._keeper(self._ledger.intake.begin_list)
         highest = 0
-        try:
-            async for batch in lists:
-                highest = max(highest, max((item.serial or 0 for item in batch), default=0))
-                await self._keeper(self._ledger.intake.add_listed, batch, self._scope.__contains__)
-        except (Invalid, Unavailable) as error:
-            raise _BrokeOff(error) from error
+        async for batch in lists:
+            highest = max(highest, max((item.serial or 0 for item in batch), default=0))
+            await self._keeper(self._ledger.intake.add_listed, batch, self._scope.__contains__)
         return highest
 
     async def _retried(self, once: Callable[[], Awaitable[T]]) -> T:
         tries = 0
         while True:
+            self._opened = False
             try:
                 return await once()
-            except _BrokeOff as broke_off:
+            except (Invalid, Unavailable) as error:
                 tries += 1
-                if not worth_retrying(broke_off.error, tries, self._tries):
-                    raise broke_off.error from None
-                failure = broke_off.error
+                if not self._opened or not worth_retrying(error, tries, self._tries):
+                    raise
+                failure = error
             await self._upstream.back_off(tries - 1, failure)

@@ -6,6 +6,7 @@ the file's SHA-256, or its BLAKE2b-256 as upstream's document or our own hashing
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import re
 from collections.abc import Mapping
@@ -100,8 +101,9 @@ def held_files(page: ProjectPage | None, extra: Document | None = None) -> dict[
     for entry in extra.files if extra else ():
         digits = _digits_of(entry)
         if entry.filename not in held and digits is not None:
-            path = names.package_path(digits, entry.filename)
-            held[entry.filename] = Held(path, entry.hashes, entry.size, entry.core_metadata, None)
+            with contextlib.suppress(Refused):  # then it never was in place
+                path = names.package_path(digits, entry.filename)
+                held[entry.filename] = Held(path, entry.hashes, entry.size, entry.core_metadata, None)
     return held
 
 
@@ -117,19 +119,20 @@ def _digits_of(entry: DocumentFile) -> str | None:
 def wanted_files(
     page: ProjectPage, document: Document | None, held: Mapping[str, Held], *, allow_unhashed: bool
 ) -> list[Wanted]:
-    """Every file of the page and of the document.
+    """Every file of the page and of the document; none of a project in quarantine, whatever they list.
 
     Raises Refused for a name that cannot be a file, a file without any hash, or two files that claim one place.
     """
+    if page.quarantined:
+        return []
     described = {entry.filename: entry for entry in document.files} if document else {}
     wanted = [_wanted(file, described.get(file.filename), held, listed=True) for file in page.files]
-    if not page.quarantined:
-        on_page = {file.filename for file in page.files}
-        wanted += [
-            _wanted(_as_dist_file(entry), entry, held, listed=False)
-            for filename, entry in described.items()
-            if filename not in on_page
-        ]
+    on_page = {file.filename for file in page.files}
+    wanted += [
+        _wanted(_as_dist_file(entry), entry, held, listed=False)
+        for filename, entry in described.items()
+        if filename not in on_page
+    ]
     claims: dict[str, Wanted] = {}
     for item in wanted:
         if not item.digests and not allow_unhashed:
