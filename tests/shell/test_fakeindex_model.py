@@ -315,8 +315,9 @@ def test_virtual_contents_differ_by_seed_and_a_huge_one_needs_no_memory() -> Non
 # -- bulks ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_bulk_behaves_like_published_projects() -> None:
-    index = many_projects(30, 5, 3, 100)
+@pytest.mark.parametrize(("files", "sidecars"), [(5, 3), (2, None), (0, None), (1, 0), (1, 1), (4, 1)])
+def test_a_bulk_behaves_like_published_projects(files: int, sidecars: int | None) -> None:
+    index = many_projects(30, files, sidecars, 100, description=10)
     assert len(index) == 30
     serials = [row.serial for row in index.rows()]
     assert serials == list(range(1001, 1001 + len(serials)))
@@ -327,11 +328,18 @@ def test_a_bulk_behaves_like_published_projects() -> None:
         uploads = {row.action.partition(" file ")[2] for row in rows if " file " in row.action}
         assert uploads == {one.file.filename for one in index.expected_files(name)}
     first = index.expected_files("project-0000007")
-    assert sum(one.file.sidecar is not None for one in first) == 3
+    assert sum(one.file.sidecar is not None for one in first) == (min(3, files) if sidecars is None else sidecars)
+    assert len(first) == files
     for one in first:
         found = index.file_at(one.file.path)
         assert found is not None
         assert found.content.digests == one.file.content.digests
+
+
+@pytest.mark.parametrize("wrong", [(3, 2, 3), (3, -1, -1), (3, 2, -1), (-1, 2, 1), (3, 2, 1, -5)])
+def test_a_bulk_that_cannot_be_is_refused(wrong: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"sidecars"):
+        many_projects(*wrong)
 
 
 def test_a_project_of_a_bulk_can_change_and_go() -> None:

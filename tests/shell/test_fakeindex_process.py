@@ -162,6 +162,18 @@ def test_an_index_of_any_size_and_its_pace() -> None:
             fetch(document["urls"][0]["url"])
 
 
+def test_files_without_room_for_the_sidecars_are_refused_and_the_default_gives_way() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "heliostat.fakeindex", "--projects", "3", "--files", "2", "--sidecars", "3"],
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "3 sidecars, but only 2 files" in done.stderr
+    with running("--projects", "3", "--files", "2") as (url,):
+        page = msgspec.json.decode(fetch(f"{url}/pypi/project-0000002/json"))
+        assert page["last_serial"] == Control(url).state()["serial"]
+
+
 def test_recordings_can_be_served(tmp_path: Path) -> None:
     data = write_recording(str(tmp_path))
     with running("--recorded", str(tmp_path), "--static") as (url,):

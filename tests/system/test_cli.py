@@ -253,17 +253,66 @@ def test_closed_streams_are_no_error(tmp_path: Path, closed: str) -> None:
     assert done.returncode == 2
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [["config", "init", "-"], ["config", "check"], ["config", "check", "--json"], ["status", "--json"], ["--help"]],
+)
+def test_a_full_standard_output_is_said_in_one_line(tmp_path: Path, arguments: list[str]) -> None:
+    (tmp_path / "heliostat.toml").write_text(MINIMAL)
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            command(*arguments, "--verbose"),
+            cwd=tmp_path,
+            env=environment(tmp_path),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+            check=False,
+        )
+    said = "heliostat: the result cannot be written to standard output: No space left on device\n"
+    assert (done.returncode, done.stderr) == (6, said)
+
+
+@pytest.mark.parametrize("arguments", [["mirror", "--no-such"], ["mirror", "../etc"]])
+def test_a_full_standard_error_does_not_change_the_exit_code(tmp_path: Path, arguments: list[str]) -> None:
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            command(*arguments), cwd=tmp_path, env=environment(tmp_path), capture_output=False, stderr=full, check=False
+        )
+    assert done.returncode == 2
+
+
+def test_a_message_for_a_closed_standard_error_does_not_go_to_standard_output(tmp_path: Path) -> None:
+    done = subprocess.run(
+        ["sh", "-c", '"$0" -m heliostat config check 2>&-', sys.executable],
+        cwd=tmp_path, env=environment(tmp_path), stdout=subprocess.PIPE, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (2, b"")
+
+
+#: A command in which something happens that nobody thought of.
+BROKEN = """
+import sys
+from heliostat.cli import config_cmd
+from heliostat.cli.main import main
+
+def fail():
+    raise OSError("it broke\\n\\x1b[2J")
+
+config_cmd.settings = fail
+sys.exit(main(["config", "check", *sys.argv[1:]]))
+"""
+
+
 def test_an_unexpected_error_is_one_line_with_a_place_to_report_it(tmp_path: Path) -> None:
     def fail(*arguments: str) -> subprocess.CompletedProcess[str]:
-        with open("/dev/full", "wb") as full:
-            return subprocess.run(
-                command("config", "init", "-", *arguments),
-                env=environment(tmp_path),
-                stdout=full,
-                stderr=subprocess.PIPE,
-                encoding="utf-8",
-                check=False,
-            )
+        return subprocess.run(
+            [sys.executable, "-c", BROKEN, *arguments],
+            env=environment(tmp_path),
+            capture_output=True,
+            encoding="utf-8",
+            check=False,
+        )
 
     short, long = fail(), fail("--verbose")
     assert short.returncode == long.returncode == 1

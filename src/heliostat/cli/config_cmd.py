@@ -11,7 +11,7 @@ from heliostat.cli.example import example_text, write_example
 from heliostat.cli.exit_codes import ExitCode
 from heliostat.cli.format import counted
 from heliostat.cli.options import FILE, common, current, settings
-from heliostat.cli.output import show
+from heliostat.cli.output import say, show
 
 if TYPE_CHECKING:
     from heliostat.config import Config
@@ -31,7 +31,7 @@ def init(*, path: str | None, force: bool) -> int:
     """Write the annotated example to PATH (heliostat.toml here without it; - is standard output)."""
     options = current()
     if path == "-":
-        print(example_text(), end="", flush=True)
+        say(example_text(), end="")
         return ExitCode.COMPLETE
     target = os.path.abspath(path or options.config or FILE)
     write_example(target, replace=force)

@@ -5,6 +5,7 @@ Every command's module is imported when it is asked for, and imports what is hea
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import io
 import json
@@ -18,6 +19,7 @@ from heliostat import __version__
 from heliostat.cli.exit_codes import ExitCode, Stopped, error_code, signal_code
 from heliostat.cli.format import plain
 from heliostat.cli.options import Options, common
+from heliostat.cli.output import NotWritten, say
 from heliostat.errors import ConfigError, HeliostatError, MirrorLocked
 
 #: Command to module, in the order in which help shows them.
@@ -67,6 +69,7 @@ def cli() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command line and returns its exit code.  Never raises."""
+    _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -87,8 +90,41 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         code = options.code
     except Exception as error:
-        code = _unexpected(error, options)
+        refused = _not_written(error)
+        if refused is None:
+            code = _unexpected(error, options)
+        else:
+            code = ExitCode.STORE
+            _say(plain(str(refused)))
     return _close(code)
+
+
+def _open_closed_streams() -> None:
+    """Standard streams that the caller closed lead nowhere from now on.
+
+    Otherwise the next file or socket takes their number, which some libraries do not survive.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            opened = os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+            os.set_inheritable(opened, True)  # noqa: FBT003
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - as long as the process
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+
+
+def _not_written(error: Exception) -> NotWritten | None:
+    """That standard output refuses, if it is what ``error`` is about: help, for one, is not printed by us."""
+    if isinstance(error, NotWritten):
+        return error
+    try:
+        print(end="", flush=True)
+    except (OSError, ValueError) as still:
+        return NotWritten(still) if isinstance(still, OSError) else None
+    return None
 
 
 def _run(arguments: Sequence[str] | None, options: Options) -> int | None:
@@ -106,13 +142,14 @@ def _run(arguments: Sequence[str] | None, options: Options) -> int | None:
 def _fail(error: click.ClickException | HeliostatError, options: Options) -> int:
     """One clear message; the exit code."""
     if isinstance(error, click.ClickException):
-        error.show()
+        with contextlib.suppress(OSError, ValueError):
+            error.show()
         return ExitCode.USAGE
     code = options.code = error_code(error)
     lines = error.problems if isinstance(error, ConfigError) else (str(error),)
     if options.json:
         result = {"error": type(error).__name__, "message": str(error), "problems": list(lines), "exit_code": int(code)}
-        print(json.dumps(result), flush=True)
+        say(json.dumps(result))
     if not (options.quiet and isinstance(error, MirrorLocked)):
         _say("\n".join(plain(line) for line in lines))
     return code

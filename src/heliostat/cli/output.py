@@ -16,7 +16,24 @@ def show(options: Options, code: int, lines: Sequence[str], result: Mapping[str,
     """
     options.code = code
     if options.json:
-        print(json.dumps({**result, "exit_code": int(code)}), flush=True)
+        say(json.dumps({**result, "exit_code": int(code)}))
     elif code or not options.quiet:
-        print("\n".join(lines), flush=True)
+        say("\n".join(lines))
     return code
+
+
+class NotWritten(Exception):
+    """Standard output did not take what it was given; ``str()`` of it is the message."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(f"the result cannot be written to standard output: {error.strerror or error}")
+
+
+def say(text: str, *, end: str = "\n") -> None:
+    """Prints ``text`` at once.  Raises NotWritten; BrokenPipeError when nobody reads it any more."""
+    try:
+        print(text, end=end, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise NotWritten(error) from error

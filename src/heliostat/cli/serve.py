@@ -8,6 +8,7 @@ import click
 
 from heliostat.cli.exit_codes import ExitCode
 from heliostat.cli.options import common, current, settings
+from heliostat.cli.output import say
 
 
 @click.command()
@@ -30,7 +31,7 @@ def command(*, host: str, port: int, web_root: str | None) -> int:
 
     def started(url: str) -> None:
         if not options.quiet:
-            print(f"serving {root} at {url}\npip install --index-url {url}simple/ NAME", flush=True)
+            say(f"serving {root} at {url}\npip install --index-url {url}simple/ NAME")
 
     async def work(stop: Stop) -> None:
         await run_static_server(root, host=host, port=port, stop=stop.event, started=started)

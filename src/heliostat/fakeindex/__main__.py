@@ -18,8 +18,9 @@ from heliostat.fakeindex.synthetic import many_projects, small_index
 
 def main() -> None:
     """Serve until SIGINT or SIGTERM, or (``--with-stdin``) until the standard input ends."""
-    asked = _parser().parse_args()
-    work = _serve(asked)
+    parser = _parser()
+    asked = parser.parse_args()
+    work = _serve(asked, _index(asked, parser))
     if asked.uvloop:
         import uvloop
 
@@ -36,7 +37,9 @@ def _parser() -> argparse.ArgumentParser:
     what.add_argument("--empty", action="store_true", help="nothing")
     what.add_argument("--projects", type=int, metavar="N", help="N made-up projects")
     what.add_argument("--files", type=int, default=5, metavar="N", help="files of each (%(default)s)")
-    what.add_argument("--sidecars", type=int, default=3, metavar="N", help="of them wheels with metadata (%(default)s)")
+    what.add_argument(
+        "--sidecars", type=int, metavar="N", help="of them wheels with metadata (3, if there are as many)"
+    )
     what.add_argument("--size", type=int, default=20_000, metavar="BYTES", help="average size of a file (%(default)s)")
     what.add_argument("--description", type=int, default=0, metavar="BYTES", help="average length in a document")
     what.add_argument("--recorded", metavar="FOLDER", help="recorded answers of a real index")
@@ -59,19 +62,22 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _index(asked: argparse.Namespace) -> Index:
+def _index(asked: argparse.Namespace, parser: argparse.ArgumentParser) -> Index:
     if asked.empty:
         return Index()
     if asked.recorded:
         return from_recorded(asked.recorded)
     if asked.projects is not None:
-        return many_projects(
-            asked.projects, asked.files, asked.sidecars, asked.size, seed=asked.seed, description=asked.description
-        )
+        try:
+            return many_projects(
+                asked.projects, asked.files, asked.sidecars, asked.size, seed=asked.seed, description=asked.description
+            )
+        except ValueError as error:
+            parser.error(str(error))
     return small_index()
 
 
-async def _serve(asked: argparse.Namespace) -> None:
+async def _serve(asked: argparse.Namespace, index: Index) -> None:
     options = Options.static() if asked.static else Options(xmlrpc=asked.xmlrpc)
     names = ("documents", "files_host", "log", "control", "latency", "error_rate", "seed")
     options = replace(options, **{name: getattr(asked, name) for name in names})
@@ -81,7 +87,7 @@ async def _serve(asked: argparse.Namespace) -> None:
         loop.add_signal_handler(number, done.set)
     if asked.with_stdin:
         loop.add_reader(sys.stdin.fileno(), _read_stdin, done)
-    server = FakeIndex(_index(asked), host=asked.host, port=asked.port, files_port=asked.files_port, options=options)
+    server = FakeIndex(index, host=asked.host, port=asked.port, files_port=asked.files_port, options=options)
     async with server:
         if asked.warm:
             server.warm()

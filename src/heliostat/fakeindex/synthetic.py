@@ -54,7 +54,7 @@ def small_index() -> Index:
 def many_projects(
     count: int,
     files_per_project: int = 5,
-    sidecars: int = 3,
+    sidecars: int | None = None,
     size: int = 20_000,
     *,
     seed: int = 0,
@@ -62,9 +62,11 @@ def many_projects(
 ) -> Index:
     """``count`` projects ``project-0000000`` and so on, made up when they are asked for.
 
-    ``sidecars`` of each project's files are wheels with a ``.metadata``, the others sdists; they have ``size`` bytes
-    on average, and the documents a description of ``description`` bytes on average.
+    ``sidecars`` of each project's files are wheels with a ``.metadata`` (by default three, if there are so many), the
+    others sdists; they have ``size`` bytes on average, and the documents a description of ``description`` bytes on
+    average.  Raises ValueError for more sidecars than files, and for numbers below 0.
     """
+    sidecars = min(3, files_per_project) if sidecars is None else sidecars
     index = Index()
     index.add_bulk(Synthetic(count, files_per_project, sidecars, size, seed, description))
     return index
@@ -80,6 +82,12 @@ class Synthetic:
     size: int = 20_000
     seed: int = 0
     description: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.count, self.files, self.sidecars, self.size, self.description) < 0:
+            raise ValueError("projects, files, sidecars, sizes: 0 or more")
+        if self.sidecars > self.files:
+            raise ValueError(f"{self.sidecars} sidecars, but only {self.files} files that could have one")
 
     @property
     def versions(self) -> int:
@@ -109,7 +117,7 @@ class Synthetic:
         releases = {version: Release(version) for version in self._version_names()}
         for position, (version, filename) in enumerate(self._names(number)):
             releases[version].files.append(self._file(number, position, version, filename))
-        if self.description:
+        if self.description and releases:
             length = int(self._share(number, 99) * self.description * 4 / 9)
             text = random.Random(self.seed * 7 + number).randbytes(length).hex(" ", 4)
             releases[self._version_names()[-1]].info["description"] = text
