@@ -109,6 +109,7 @@ def test_the_closing_summary_lists_what_is_missing_and_why() -> None:
                 unknown=["nosuch"],
                 stuck=["slow"],
                 held=4,
+                held_by_scope=1,
                 unreachable="refused\n",
                 store_error="disk full",
             )
@@ -118,10 +119,26 @@ def test_the_closing_summary_lists_what_is_missing_and_why() -> None:
     assert "complete to serial 100 of 130" in text
     assert "store: disk full" in text
     assert "upstream: refused\\n" in text
-    assert "heliostat mirror --once --allow-removals 4" in text
+    assert "held: 4 removals wait for approval, 1 of them left out by the configuration; if that is meant, and" in text
+    assert " upstream really removed the others: heliostat mirror --once --allow-removals 4\n" in text
     assert "not known to upstream: 1\n  nosuch" in text
     assert "older than announced: 1\n  slow" in text
     assert "owed: 1 blocked, 1 failing\n  bad\\x1b[2J  failing: HTTP 500\n  odd  blocked: file name '..': no" in text
+
+
+@pytest.mark.parametrize(
+    ("held", "by_scope", "text"),
+    [
+        (1, 0, "1 removal waits for approval; if upstream really removed it: "),
+        (5, 5, "5 removals wait for approval, left out by the configuration; if that is meant: "),
+    ],
+)
+def test_what_is_held_says_why_and_how_it_is_approved(held: int, by_scope: int, text: str) -> None:
+    line = f"held: {text}heliostat mirror --once --allow-removals {held}"
+    assert line in messages.summary_lines(summary(held=held, held_by_scope=by_scope))
+    plan = Plan(upstream="u", held=[f"p{number}" for number in range(held)], held_by_scope=by_scope)
+    assert line in messages.plan_lines(plan)
+    assert f"would hold: {held}" in messages.plan_lines(plan)
 
 
 def test_an_interrupted_pass_says_so() -> None:
@@ -144,6 +161,7 @@ def test_owed_rows_say_when_they_are_tried_again() -> None:
 
 def test_a_plan_lists_what_would_change() -> None:
     plan = Plan(upstream="u", adds=["a"], updates=["b"], removals=["c"], problems=[owed("d")], files=3, bytes=2048)
+    plan.unreachable = "refused\n"
     assert messages.plan_lines(plan) == [
         "would add: 1",
         "  a",
@@ -152,6 +170,7 @@ def test_a_plan_lists_what_would_change() -> None:
         "would remove: 1",
         "  c",
         "would fetch 3 files, 2.0 KiB; free: 0 B, 0 inodes",
+        "upstream: refused\\n",
         "owed: 1",
         "  d  failing: HTTP 500",
     ]

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from heliostat.cli.exit_codes import exit_code, plan_exit_code
 from heliostat.config import Config
-from heliostat.errors import StateError, UpstreamChanged, UpstreamError
+from heliostat.errors import StateError, UpstreamChanged
 from heliostat.fakeindex import FakeIndex, UploadedFile, Virtual
 from heliostat.fakeindex.faults import Status
-from heliostat.fakeindex.synthetic import small_index, uploaded
+from heliostat.fakeindex.synthetic import many_projects, small_index, uploaded
 from heliostat.fakeindex.wheels import sdist, wheel
 from heliostat.mirror.planning import plan_pass
 from heliostat.mirror.report import Counters, Plan
 from heliostat.mirror.run import Mirror
 from support.equality import differences
-from support.mirrors import changed, config_for, following, listing
+from support.mirrors import Followed, changed, config_for, following, listing
 
 
 async def plan(config: Config, *names: str, **options: Any) -> Plan:
@@ -127,10 +129,92 @@ async def test_what_a_pass_would_refuse_the_plan_refuses(tmp_path: Path) -> None
         one.configure(url=(f"{one.server.url}/another",))
         with pytest.raises(UpstreamChanged):
             await plan(one.config)
-        one.configure(url=(one.server.url,))
-        await one.server.stop()
-        with pytest.raises(UpstreamError):
-            await plan(one.config)
+        with pytest.raises(UpstreamChanged):
+            await plan(one.config, "alpha")
+
+
+@pytest.mark.parametrize("names", [(), ("alpha", "zeta")])
+@pytest.mark.parametrize("projects", [(), ("alpha", "zeta", "signed")])
+async def test_an_upstream_that_is_down_is_told_as_a_pass_tells_it(
+    tmp_path: Path, projects: tuple[str, ...], names: tuple[str, ...]
+) -> None:
+    async with following(small_index(), tmp_path, projects=projects, retries=1) as one:
+        await one.sync()
+        await one.server.refuse_connections()
+        made, summary = await plan(one.config, *names), await one.attempt(*names)
+        assert made.unreachable is not None
+        assert summary.unreachable is not None
+        assert plan_exit_code(made) == exit_code(summary) == 5
+
+
+async def test_an_upstream_that_gives_no_page_is_not_asked_for_every_one(tmp_path: Path) -> None:
+    async with following(many_projects(100, 1, 0, 10), tmp_path, retries=1, projects_at_once=1) as one:
+        one.server.fault("/simple/project-*", Status(503))
+        made = await plan(one.config)
+        assert plan_exit_code(made) == 5
+        assert one.server.count("/simple/project-*") == 10
+
+
+# -- removals --------------------------------------------------------------------------------------------------
+
+
+def drop_upstream(one: Followed, count: int) -> None:
+    for number in range(count):
+        one.index.remove_project(f"project-{number:07}")
+
+
+def drop_from_scope(one: Followed, count: int) -> None:
+    one.configure(everything=False, projects=tuple(f"project-{number:07}" for number in range(count, 10)))
+
+
+@pytest.mark.parametrize("drop", [drop_upstream, drop_from_scope])
+async def test_held_removals_are_planned_as_held(tmp_path: Path, drop: Callable[[Followed, int], None]) -> None:
+    async with following(many_projects(10, 1, 0, 10), tmp_path) as one:
+        await one.sync()
+        drop(one, 7)
+        names = [f"project-{number:07}" for number in range(7)]
+        for _ in range(2):  # before they are held, and while they are
+            made = await plan(one.config)
+            assert (made.held, made.removals, made.updates, made.problems) == (names, [], [], [])
+            assert made.held_by_scope == (7 if drop is drop_from_scope else 0)
+            some = await plan(one.config, allow_removals=3)
+            assert (len(some.removals), len(some.held)) == (3, 4)
+            assert sorted(some.removals + some.held) == names
+            everything = await plan(one.config, allow_removals=7)
+            assert (everything.removals, everything.held, everything.problems) == (names, [], [])
+            assert [plan_exit_code(one) for one in (made, some, everything)] == [7, 7, 0]
+            summary = await one.attempt()
+            assert (summary.held, summary.held_by_scope, exit_code(summary)) == (7, made.held_by_scope, 7)
+        assert plan_exit_code(await plan(one.config, "project-0000009")) == 7
+        summary = await one.attempt(allow_removals=3)
+        assert (summary.removed, summary.held) == (3, 4)
+        await one.sync(allow_removals=4)
+        assert plan_exit_code(await plan(one.config)) == 0
+
+
+async def test_plausible_removals_of_both_kinds_count_together(tmp_path: Path) -> None:
+    async with following(many_projects(10, 1, 0, 10), tmp_path) as one:
+        await one.sync()
+        drop_from_scope(one, 3)
+        for number in (3, 4, 5):
+            one.index.remove_project(f"project-{number:07}")
+        made = await plan(one.config)
+        assert made.removals == [f"project-{number:07}" for number in (0, 1, 2)]
+        assert made.held == [f"project-{number:07}" for number in (3, 4, 5)]
+        assert made.held_by_scope == 0
+        summary = await one.attempt()
+        assert (summary.removed, summary.held, summary.held_by_scope) == (3, 3, 0)
+
+
+async def test_what_stays_blocked_is_planned_as_owed(tmp_path: Path) -> None:
+    index = small_index()
+    index.publish("bare", "1.0", [UploadedFile("bare-1.0.zip", b"no hash", hashes="none")])
+    async with following(index, tmp_path) as one:
+        assert exit_code(await one.attempt()) == 3
+        made = await plan(one.config)
+        assert [(problem.project, problem.state) for problem in made.problems] == [("bare", "blocked")]
+        assert plan_exit_code(made) == 3
+        assert plan_exit_code(await plan(one.config, "alpha")) == exit_code(await one.attempt("alpha")) == 3
 
 
 async def test_a_damaged_ledger_is_said(tmp_path: Path) -> None:

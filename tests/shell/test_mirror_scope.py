@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+
 from heliostat.fakeindex import Index, Options
 from heliostat.fakeindex.synthetic import uploaded
 from heliostat.fakeindex.wheels import wheel
@@ -246,7 +248,9 @@ async def test_projects_that_are_dropped_are_removed_with_their_bytes(tmp_path: 
         assert differences(one.index, tmp_path, only=list(NAMES)) == []
 
 
-async def test_a_scope_that_drops_most_of_a_mirror_waits_for_approval(tmp_path: Path) -> None:
+async def test_a_scope_that_drops_most_of_a_mirror_waits_for_approval(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     async with following(animals(), tmp_path) as one:
         await one.sync()
         before = one.listing()
@@ -259,8 +263,9 @@ async def test_a_scope_that_drops_most_of_a_mirror_waits_for_approval(tmp_path: 
         assert {path: found for path, found in before.items() if path.startswith("web/packages")}.items() <= (
             one.listing().items()
         )
+        assert "heliostat mirror --once --allow-removals 5" in caplog.text
         summary = await one.sync(allow_removals=5)
-        assert summary.removed == 5
+        assert (summary.removed, summary.updated, summary.unchanged) == (5, 0, 0)
         assert mirrored(one) == ["ant"]
         assert differences(one.index, tmp_path, only=["ant"]) == []
 

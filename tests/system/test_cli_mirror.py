@@ -142,6 +142,47 @@ async def test_held_removals_wait_for_approval(home: Path, upstream: FakeIndex) 
     assert (approved["removed"], approved["projects"], approved["exit_code"]) == (3, 1, 0)
 
 
+async def test_held_removals_are_held_in_a_dry_run(home: Path, upstream: FakeIndex) -> None:
+    """What docs/configuration.md says of projects that are taken out, too."""
+    upload(upstream.index, "delta", "1.0")
+    assert (await arun("mirror", "--once", cwd=home)).returncode == 0
+    configure(home, upstream.url, scope='projects = ["delta"]')
+    done = await arun("mirror", "--once", "--dry-run", cwd=home)
+    assert done.returncode == 7
+    assert "would hold: 3\n  alpha\n  beta\n  gamma\n" in done.stdout
+    advice = "left out by the configuration; if that is meant: heliostat mirror --once --allow-removals 3\n"
+    assert advice in done.stdout
+    real = await arun("mirror", "--once", cwd=home)
+    assert real.returncode == 7
+    assert advice in real.stdout
+    assert "allow-removals 3'" in real.stderr
+    assert "mirror --allow-removals" not in real.stderr
+    assert (home / "pypi/web/simple/alpha/index.html").exists()
+    allowed = result(await arun("mirror", "--dry-run", "--allow-removals", "3", "--json", cwd=home))
+    assert (allowed["removals"], allowed["held"]) == (["alpha", "beta", "gamma"], [])
+    configure(home, upstream.url, scope='projects = ["alpha", "gamma", "delta"]')
+    assert (await arun("mirror", "--once", cwd=home)).returncode == 0
+    assert not (home / "pypi/web/simple/beta").exists()
+    assert (home / "pypi/web/simple/alpha/index.html").exists()
+
+
+async def test_a_dry_run_without_upstream_is_5(home: Path, upstream: FakeIndex) -> None:
+    await upstream.refuse_connections()
+    for names in ([], ["alpha"]):
+        done = await arun("mirror", "--dry-run", *names, cwd=home)
+        assert done.returncode == 5
+        assert f"upstream: {upstream.url}" in done.stdout
+
+
+@pytest.mark.parametrize("closed", ["2>&-", "1>&-", "0<&-", "0<&- 1>&- 2>&-"])
+async def test_a_pass_survives_closed_streams(home: Path, closed: str) -> None:
+    process = await asyncio.create_subprocess_shell(
+        f'"$PYTHON" -m heliostat mirror --once {closed}', cwd=home, env=environment(home, PYTHON=sys.executable)
+    )
+    assert await process.wait() == 0
+    assert (home / "pypi/web/simple/alpha/index.html").exists()
+
+
 async def test_rebuild_makes_the_ledger_anew_without_the_network(home: Path, upstream: FakeIndex) -> None:
     assert (await arun("mirror", "--once", cwd=home)).returncode == 0
     (home / "pypi/heliostat.db").write_bytes(b"no database at all, and long enough to be looked at" * 100)

@@ -18,7 +18,7 @@ from heliostat.errors import (
 )
 
 if TYPE_CHECKING:
-    from heliostat.mirror.report import Summary
+    from heliostat.mirror.report import Plan, Summary
 
 
 class ExitCode(enum.IntEnum):
@@ -81,3 +81,14 @@ def exit_code(summary: Summary, *, stopped_by: int | None = None) -> ExitCode:
     if summary.unreachable is not None:
         return ExitCode.UPSTREAM
     return ExitCode.COMPLETE if summary.complete else ExitCode.INCOMPLETE
+
+
+def plan_exit_code(plan: Plan, *, stopped_by: int | None = None) -> ExitCode:
+    """The exit code of a dry run: what the pass would end with, as far as that can be known beforehand."""
+    if stopped_by is not None:
+        return signal_code(stopped_by)
+    if plan.held:
+        return ExitCode.APPROVAL
+    if plan.unreachable is not None:
+        return ExitCode.UPSTREAM
+    return ExitCode.INCOMPLETE if plan.problems else ExitCode.COMPLETE

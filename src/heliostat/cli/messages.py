@@ -38,13 +38,25 @@ def summary_lines(summary: Summary) -> list[str]:
     if summary.unreachable is not None:
         lines.append(f"upstream: {fmt.plain(summary.unreachable)}")
     if summary.held:
-        lines.append(
-            f"held: {fmt.counted(summary.held, 'removal')} wait for approval; if upstream really removed them: "
-            f"heliostat mirror --once --allow-removals {summary.held}"
-        )
+        lines.append(f"held: {_approval(summary.held, summary.held_by_scope)}")
     lines += _listed("not known to upstream", summary.unknown)
     lines += _listed("accepted although older than announced", summary.stuck)
     return lines + owed_lines(summary.owed, summary.owed_by_state)
+
+
+def _approval(held: int, by_scope: int) -> str:
+    """How many removals wait, for what reason, and how they are approved."""
+    wait = f"{fmt.counted(held, 'removal')} {'waits' if held == 1 else 'wait'} for approval"
+    if not by_scope:
+        reason = f"; if upstream really removed {'it' if held == 1 else 'them'}"
+    elif by_scope == held:
+        reason = ", left out by the configuration; if that is meant"
+    else:
+        reason = (
+            f", {fmt.number(by_scope)} of them left out by the configuration; if that is meant, and upstream really"
+        )
+        reason += " removed the others"
+    return f"{wait}{reason}: heliostat mirror --once --allow-removals {held}"
 
 
 def _verdict(summary: Summary) -> str:
@@ -97,10 +109,15 @@ def plan_lines(plan: Plan) -> list[str]:
     lines = (
         _listed("would add", plan.adds) + _listed("would update", plan.updates) + _listed("would remove", plan.removals)
     )
+    if plan.held:
+        lines += _listed("would hold", plan.held)
+        lines.append(f"held: {_approval(len(plan.held), plan.held_by_scope)}")
     lines.append(
         f"would fetch {fmt.counted(plan.files, 'file')}, {fmt.size(plan.bytes)}; "
         f"free: {fmt.size(plan.free_bytes)}, {fmt.counted(plan.free_inodes, 'inode')}"
     )
+    if plan.unreachable is not None:
+        lines.append(f"upstream: {fmt.plain(plan.unreachable)}")
     return lines + owed_lines(plan.problems, {})
 
 

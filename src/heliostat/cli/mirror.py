@@ -12,7 +12,7 @@ import click
 
 from heliostat.cli import format as fmt
 from heliostat.cli.example import write_example
-from heliostat.cli.exit_codes import ExitCode, signal_code
+from heliostat.cli.exit_codes import ExitCode, plan_exit_code
 from heliostat.cli.options import VARIABLE, Options, common, current, find_config, read_config, search_paths, user_path
 from heliostat.errors import ConfigError
 
@@ -121,16 +121,19 @@ def _plan(config: Config, wish: _Wish, options: Options) -> int:
     async def work(stop: Stop) -> tuple[Plan, int | None]:
         plan = await counted(
             options,
-            lambda counters: plan_pass(config, names=wish.names, full=wish.full, counters=counters, stop=stop.event),
+            lambda counters: plan_pass(
+                config,
+                names=wish.names,
+                full=wish.full,
+                allow_removals=wish.allow_removals,
+                counters=counters,
+                stop=stop.event,
+            ),
         )
         return plan, stop.number
 
     plan, stopped_by = run(work)
-    code = ExitCode.COMPLETE
-    if stopped_by is not None:
-        code = signal_code(stopped_by)
-    elif plan.problems:
-        code = ExitCode.INCOMPLETE
+    code = plan_exit_code(plan, stopped_by=stopped_by)
     return show(options, code, plan_lines(plan), msgspec.to_builtins(plan))
 
 

@@ -111,6 +111,7 @@ async def showing(counters: Counters, options: Options, *, interval: float = INT
 async def _watch(counters: Counters, show: Callable[[Pace], None], every: float) -> None:
     """Shows the counters every so many seconds; a terminal that went away ends the display, never the run."""
     pace = Pace()
+    pace.feed(counters, time.monotonic())
     with contextlib.suppress(OSError, ValueError):
         while True:
             await asyncio.sleep(every)

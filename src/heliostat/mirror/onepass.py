@@ -17,7 +17,7 @@ import msgspec
 from heliostat.config import Config
 from heliostat.errors import StoreError
 from heliostat.mirror.changes import ChangeReader, Seen
-from heliostat.mirror.crew import run_crew, unless_stopped
+from heliostat.mirror.crew import Slots, run_crew, unless_stopped
 from heliostat.mirror.download import Downloader
 from heliostat.mirror.files import FileCollector
 from heliostat.mirror.metadata import Documents, MetadataReader
@@ -43,9 +43,10 @@ from heliostat.upstream.client import Upstream
 
 log = logging.getLogger(__name__)
 
-_DAY = 86400.0
+#: In seconds.
+DAY = 86400.0
 #: A download that nobody went on with for so long is abandoned (seconds).
-_ABANDONED = 7 * _DAY
+_ABANDONED = 7 * DAY
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -160,7 +161,7 @@ class Pass:
 
     async def _sweep(self, facts: dict[str, Any], now: float) -> None:
         """A share of the projects is looked at without being announced, so that each comes up in sweep-days."""
-        period = self._config.mirror.sweep_days * _DAY
+        period = self._config.mirror.sweep_days * DAY
         last = float(facts.get("swept") or 0)
         if not 0 < last <= now:
             await self._keeper(self._ledger.put, swept=now)
@@ -207,17 +208,17 @@ class Pass:
             tree, ledger, keeper,
             projects=mirror.batch_projects, seconds=mirror.batch_seconds, room=room,
         )  # fmt: skip
-        stager = Stager(tree.disk)
+        stager, slots = Stager(tree.disk), Slots(mirror.projects_at_once)
         reachability = Reachability(answered=heard)
         downloader = Downloader(
-            self._upstream, tree.disk, stager, counters,
+            self._upstream, tree.disk, stager,
             tries=limits.retries, max_file=limits.max_file, max_sidecar=limits.max_sidecar,
             room=room,
         )  # fmt: skip
         sync = ProjectSync(
             self._config, tree, ledger, keeper, publisher,
             reader=MetadataReader(self._upstream, self._config, documents),
-            files=FileCollector(tree, ledger, keeper, publisher, downloader, counters=counters, tally=tally),
+            files=FileCollector(tree, ledger, keeper, publisher, downloader, slots, counters=counters, tally=tally),
             provenance=ProvenanceFetcher(self._upstream, tree.disk, stager, counters, tally)
             if mirror.provenance
             else None,
@@ -225,7 +226,7 @@ class Pass:
         )  # fmt: skip
         try:
             # stop, store faults and an upstream that is down end the crew; what it handed over is committed
-            await run_crew(self._owed(now), sync.sync, publisher, size=mirror.projects_at_once, stop=self._stop)
+            await run_crew(self._owed(now), sync.sync, publisher, slots=slots, stop=self._stop)
             if not self._stop.is_set():
                 reachability.check()
         finally:
@@ -253,18 +254,19 @@ class Pass:
         if not confirmed:
             return
         self._counters.phase = "removing"
-        recent = await self._keeper(self._ledger.removals_since, time.time() - _DAY)
+        recent = await self._keeper(self._ledger.removals_since, time.time() - DAY)
         published = await self._keeper(self._ledger.published_count)
         go, held, approved = split_by_guard(confirmed, recent=recent, published=published, allowed=self._allowed)
         if approved:
             self._allowed -= sum(1 for removal in go if removal.row.published)
         if held:
+            await self._keeper(self._ledger.record, hold(held))
+            waiting = (await self._keeper(self._ledger.states)).get("held", len(held))
             log.error(
                 "%d removals of %d projects are implausible and wait: look at 'heliostat status', then approve with "
-                "'heliostat mirror --allow-removals %d'",
-                len(held), published, len(held),
+                "'heliostat mirror --once --allow-removals %d'",
+                len(held), published, waiting,
             )  # fmt: skip
-            await self._keeper(self._ledger.record, hold(held))
         self._tally.files_removed += await self._keeper(carry_out, self._tree, self._ledger, go, approved=approved)
         self._tally.removed += sum(1 for removal in go if removal.row.published)
 

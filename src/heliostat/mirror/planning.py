@@ -19,20 +19,26 @@ from heliostat.mirror.changes import ChangeReader, Seen
 from heliostat.mirror.crew import first_of
 from heliostat.mirror.inventory import take_inventory
 from heliostat.mirror.metadata import Documents, MetadataReader
+from heliostat.mirror.onepass import DAY, Asked
 from heliostat.mirror.places import DATABASE, scope_of, state_directory
-from heliostat.mirror.removals import Removals
+from heliostat.mirror.reachability import Reachability
+from heliostat.mirror.removals import Removal, Removals, hold, split_by_guard
 from heliostat.mirror.report import Counters, Owed, Plan
-from heliostat.mirror.rescope import leaving, take_scope
+from heliostat.mirror.rescope import held_by_scope, leaving, take_scope
+from heliostat.mirror.rows import owed_of
 from heliostat.mirror.wanted import Wanted, held_files, provenance_path, wanted_files
 from heliostat.model import ProjectName, ProjectPage
 from heliostat.names import normalise, sidecar_path
 from heliostat.state.database import explained, is_quiet, open_readonly
 from heliostat.state.ledger import Ledger
-from heliostat.state.rows import Row
+from heliostat.state.rows import Row, Tombstone
 from heliostat.store.disk import Disk
 from heliostat.store.threads import Keeper, in_thread
 from heliostat.store.tree import Tree
 from heliostat.upstream.client import Upstream
+
+#: Projects of one state that are owed already and listed at most.
+_LISTED = 1000
 
 
 async def plan_pass(
@@ -40,19 +46,20 @@ async def plan_pass(
     *,
     names: Sequence[str] = (),
     full: bool = False,
+    allow_removals: int = 0,
     counters: Counters,
     stop: asyncio.Event,
     version: str = __version__,
 ) -> Plan:
-    """The plan of a pass.  Raises UpstreamError, UpstreamChanged, StateError, StoreError."""
+    """The plan of a pass; upstream's faults are told in it.  Raises UpstreamChanged, StateError, StoreError."""
     keeper = Keeper("heliostat-plan")
     try:
         with _shadow(config) as path:
             ledger = await keeper(Ledger, path)
             try:
                 async with Upstream(config.upstream, version=version, counters=counters) as upstream:
-                    planner = _Planner(config, upstream, ledger, keeper, counters)
-                    return await planner.plan(names, full=full, stop=stop)
+                    asked = Asked(tuple(names), full=full, allow_removals=allow_removals)
+                    return await _Planner(config, upstream, ledger, keeper, counters).plan(asked, stop)
             finally:
                 await keeper(ledger.close)
     finally:
@@ -87,33 +94,93 @@ def _is_there(path: str) -> bool:
 
 
 class _Planner:
+    """Does what a pass does, on the copy of the ledger, where what goes or is held is recorded as a pass would."""
+
     def __init__(self, config: Config, upstream: Upstream, ledger: Ledger, keeper: Keeper, counters: Counters) -> None:
         self._config, self._upstream, self._ledger, self._keeper = config, upstream, ledger, keeper
         self._counters = counters
+        self._scope = scope_of(config)
         self._tree = Tree(Disk(config.mirror.directory))
         self._plan = Plan(upstream=upstream.base)
+        self._looked_at: set[str] = set()
+        #: Removals that were approved and are not planned yet.
+        self._allowed = 0
 
-    async def plan(self, names: Sequence[str], *, full: bool, stop: asyncio.Event) -> Plan:
+    async def plan(self, asked: Asked, stop: asyncio.Event) -> Plan:
+        self._allowed = asked.allow_removals
+        try:
+            await self._go_through(asked, stop)
+        except UpstreamError as error:
+            self._plan.unreachable = str(error)
+        await self._keeper(self._list_what_waits, rest=not (self._plan.unreachable or stop.is_set()))
+        self._measure_free_space()
+        for listed in (self._plan.adds, self._plan.updates, self._plan.removals, self._plan.held):
+            listed.sort()
+        return self._plan
+
+    async def _go_through(self, asked: Asked, stop: asyncio.Event) -> None:
+        """The pass, in its order."""
         now = time.time()
-        scope = scope_of(self._config)
+        excluded: list[Removal] = []
         seen = Seen()
-        for raw in names:
-            await self._keeper(self._ledger.intake.want, raw, normalise(raw), now, named=True, why="named")
-        if not names:
-            await self._keeper(take_scope, self._ledger, scope, now, self._tree)
-            reader = ChangeReader(self._config, scope, self._upstream, self._ledger, self._keeper)
-            seen = await reader.read(full=full, now=now)
-            self._plan.removals += [removal.row.name for removal in await self._keeper(leaving, self._ledger, scope)]
+        reader = ChangeReader(self._config, self._scope, self._upstream, self._ledger, self._keeper)
+        if asked.names:
+            reader.confirm_upstream(await self._keeper(self._ledger.facts), full=False)
+            for raw in asked.names:
+                await self._keeper(self._ledger.intake.want, raw, normalise(raw), now, named=True, why="named")
+        else:
+            await self._keeper(take_scope, self._ledger, self._scope, now, self._tree)
+            excluded = await self._keeper(leaving, self._ledger, self._scope)
+            seen = await reader.read(full=asked.full, now=now)
+            await self._keeper(self._reconsider, asked, now)
         await self._keeper(self._ledger.hasten, now)
+        if seen.needs_two_looks(self._scope):
+            await self._keeper(self._ledger.call_witness, now)
+        await self._keeper(self._remove, excluded)
         removals = Removals(
             pass_number=-1,
             confirm_seconds=self._config.mirror.confirm_seconds,
-            two_looks=seen.needs_two_looks(scope),
-            followed=scope.names,
+            two_looks=seen.needs_two_looks(self._scope),
+            followed=self._scope.names,
         )
+        await self._look_at_all(asked, removals, Reachability(answered=seen.serial is not None), now, stop)
+        await self._keeper(self._remove, removals.confirmed)
+
+    def _reconsider(self, asked: Asked, now: float) -> None:
+        if asked.full:
+            self._ledger.unblock(now)
+        if asked.allow_removals:
+            self._ledger.approve(now)
+
+    def _remove(self, confirmed: list[Removal]) -> None:
+        recent = self._ledger.removals_since(time.time() - DAY)
+        published = self._ledger.published_count()
+        go, held, approved = split_by_guard(confirmed, recent=recent, published=published, allowed=self._allowed)
+        if approved:
+            self._allowed -= sum(1 for removal in go if removal.row.published)
+        self._ledger.record(hold(held))
+        for removal in go:
+            row, stones = removal.row, []
+            if row.published:
+                self._plan.removals.append(row.name)
+                stones = [Tombstone(time.time(), row.name, None, row.wanted_serial, removal.reason, approved)]
+            self._ledger.forget(row.name, state=removal.state, serial=row.wanted_serial, tombstones=stones)
+
+    def _list_what_waits(self, *, rest: bool) -> None:
+        """What is held after all, and (``rest``) what is owed already and would not be looked at."""
+        self._plan.held = [row.name for row in self._ledger.by_state("held", -1)]
+        if self._plan.held:
+            self._plan.held_by_scope = held_by_scope(self._ledger, self._scope)
+        for state in ("blocked", "failing", "pending") if rest else ():
+            rows = self._ledger.by_state(state, _LISTED)
+            self._plan.problems += [owed_of(row) for row in rows if row.name not in self._looked_at]
+
+    async def _look_at_all(
+        self, asked: Asked, removals: Removals, reachability: Reachability, now: float, stop: asyncio.Event
+    ) -> None:
         self._counters.phase = "planning"
-        only = {normalise(raw) for raw in names}
-        known = await self._keeper(self._ledger.get, "documents")
+        only = {normalise(raw) for raw in asked.names}
+        known = None if asked.full else await self._keeper(self._ledger.get, "documents")
         metadata = MetadataReader(self._upstream, self._config, Documents(None if known is None else bool(known)))
         queue: asyncio.Queue[Row | None] = asyncio.Queue(maxsize=64)
         workers = self._config.mirror.projects_at_once
@@ -130,7 +197,8 @@ class _Planner:
         async def work() -> None:
             while (row := await queue.get()) is not None:
                 if not stop.is_set():
-                    await self._look_at(row, metadata, removals)
+                    self._looked_at.add(row.name)
+                    await self._look_at(row, metadata, removals, reachability)
                     self._counters.projects_done += 1
 
         try:
@@ -140,11 +208,8 @@ class _Planner:
                     crew.create_task(work())
         except BaseExceptionGroup as group:
             raise first_of(group) from None
-        self._plan.removals += [removal.row.name for removal in removals.confirmed if removal.row.published]
-        self._measure_free_space()
-        for listed in (self._plan.adds, self._plan.updates, self._plan.removals):
-            listed.sort()
-        return self._plan
+        if not stop.is_set():
+            reachability.check()
 
     async def _due(self, now: float, only: set[ProjectName]) -> AsyncIterator[Row]:
         after = (-1.0, "")
@@ -154,10 +219,13 @@ class _Planner:
                     yield row
             after = (rows[-1].due_at or 0.0, rows[-1].name)
 
-    async def _look_at(self, row: Row, metadata: MetadataReader, removals: Removals) -> None:
+    async def _look_at(
+        self, row: Row, metadata: MetadataReader, removals: Removals, reachability: Reachability
+    ) -> None:
         try:
             answers = await metadata.read(row)
             removals.another_answered(row.name)
+            reachability.answered()
             if answers is None:
                 return
             inventory = await in_thread(None, take_inventory, self._tree, row.name, row.published)
@@ -170,6 +238,9 @@ class _Planner:
             count, size = await in_thread(None, self._missing, wanted)
             count += await in_thread(None, self._missing_provenance, answers.page)
         except Missing as error:
+            if not error.url.endswith(f"/simple/{row.name}/"):
+                self._problem(row, "failing", str(error))
+                return
             failed = removals.judge(row, error, time.time(), time.time())
             if failed is not None:
                 self._problem(row, failed.state, failed.error)
@@ -179,8 +250,12 @@ class _Planner:
         except Refused as error:
             self._problem(row, "blocked", str(error))
             return
-        except (Obstructed, UpstreamError) as error:
+        except Obstructed as error:
             self._problem(row, "failing", str(error))
+            return
+        except UpstreamError as error:
+            self._problem(row, "failing", str(error))
+            reachability.failed(error, before=row.attempts > 0)
             return
         self._plan.files += count
         self._plan.bytes += size

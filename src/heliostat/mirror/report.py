@@ -63,8 +63,9 @@ class Summary(msgspec.Struct, kw_only=True):
     stuck: list[str] = []
     #: Names asked for that upstream does not have.
     unknown: list[str] = []
-    #: Removals that wait for approval.
+    #: Removals that wait for approval, and how many of them the configuration, not upstream, is the reason for.
     held: int = 0
+    held_by_scope: int = 0
     interrupted: bool = False
     #: Why no (complete) answer could be had from upstream; None when it answered.
     unreachable: str | None = None
@@ -91,8 +92,13 @@ class Plan(msgspec.Struct, kw_only=True):
     adds: list[str] = []
     updates: list[str] = []
     removals: list[str] = []
-    #: Projects that could not be looked at, with the reason.
+    #: Removals that would wait for approval, and how many of them the configuration, not upstream, is the reason for.
+    held: list[str] = []
+    held_by_scope: int = 0
+    #: Projects that would stay owed, with the reason.
     problems: list[Owed] = []
+    #: Why no (complete) answer could be had from upstream; None when it answered.
+    unreachable: str | None = None
     files: int = 0
     bytes: int = 0
     free_bytes: int = 0

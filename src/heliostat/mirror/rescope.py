@@ -30,6 +30,11 @@ def take_scope(ledger: Ledger, scope: Scope, now: float, tree: Tree) -> None:
         ledger.put(scope=scope.fingerprint)
 
 
+def held_by_scope(ledger: Ledger, scope: Scope) -> int:
+    """How many of the removals that wait for approval are the configuration's, not upstream's."""
+    return sum(removal.row.state == "held" for removal in leaving(ledger, scope))
+
+
 def leaving(ledger: Ledger, scope: Scope) -> list[Removal]:
     """The removals of what the scope leaves out and the tree still shows."""
     if scope.everything:

@@ -15,9 +15,10 @@ from heliostat.errors import StateError, StoreError, UpstreamChanged, UpstreamEr
 from heliostat.mirror.doomed import Reaper
 from heliostat.mirror.lock import hold_lock
 from heliostat.mirror.onepass import Asked, Pass
-from heliostat.mirror.places import DATABASE, LOCK, state_directory
+from heliostat.mirror.places import DATABASE, LOCK, scope_of, state_directory
 from heliostat.mirror.rebuild import rebuild_tree
 from heliostat.mirror.report import Counters, Summary
+from heliostat.mirror.rescope import held_by_scope
 from heliostat.mirror.root import write_root
 from heliostat.mirror.rows import owed_of
 from heliostat.mirror.tally import Tally
@@ -177,6 +178,8 @@ class Mirror:
             state: states[state] for state in ("pending", "failing", "blocked", "held") if states.get(state)
         }
         summary.held = states.get("held", 0)
+        if summary.held:
+            summary.held_by_scope = await self._keeper(held_by_scope, self._ledger, scope_of(self._config))
         for field in ("added", "updated", "unchanged", "removed", "files_added", "files_removed", "bytes_fetched"):
             setattr(summary, field, getattr(tally, field))
         summary.stuck, summary.unknown = tally.stuck, tally.unknown
