@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from heliostat.config import Config
 from heliostat.fakeindex import FakeIndex, UploadedFile, Virtual, made_up_digests
 from heliostat.fakeindex.faults import Drip, Hang
@@ -46,12 +48,11 @@ async def test_a_dripping_file_and_a_hanging_project_delay_nobody(tmp_path: Path
         stop, counters = asyncio.Event(), Counters()
         async with Mirror.open(config) as mirror:
             running = asyncio.create_task(mirror.run(counters=counters, stop=stop))
-            await until(lambda: published(config) == 1000)
+            await until(lambda: published(config) == counters.projects_done == 1000)
             assert not running.done()
             assert not dripping.released
             assert not hanging.released
             assert (dripping.fired, hanging.fired) == (1, 1)
-            assert counters.projects_done == 1000
 
             hanging.release()
             await until(lambda: Path(config.mirror.directory, "web/simple/demo/index.html").exists())
@@ -65,14 +66,15 @@ async def test_a_dripping_file_and_a_hanging_project_delay_nobody(tmp_path: Path
         assert sum(kept(config)) >= 2 << 20
 
 
-async def test_a_dozen_dripping_files_delay_nobody(tmp_path: Path) -> None:
+@pytest.mark.parametrize("at_once", [64, 4], ids=["fewer-than-projects-at-once", "more-than-projects-at-once"])
+async def test_a_dozen_dripping_files_delay_nobody(at_once: int, tmp_path: Path) -> None:
     """More large files than may be fetched at once: the small ones still have their turn."""
     index = many_projects(200, files_per_project=2, sidecars=1, size=300)
     for number in range(12):
         name = f"aardvark-{number}"
         index.publish(name, "1.0", UploadedFile(f"{name}-1.0.zip", Virtual(33 << 20, number)))
     async with FakeIndex(index) as server:
-        config = config_for(tmp_path / "mirror", server, files_at_once=8)
+        config = config_for(tmp_path / "mirror", server, files_at_once=8, projects_at_once=at_once)
         dripping = server.fault("/packages/*/aardvark-*.zip", Drip(step=1 << 20))
         async with Mirror.open(config) as mirror:
             running = asyncio.create_task(mirror.run(counters=Counters(), stop=asyncio.Event()))

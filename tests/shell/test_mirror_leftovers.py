@@ -28,6 +28,18 @@ class BreaksAtPages(BreakingDisk):
         super().before(step)
 
 
+class BreaksAfterPages(BreakingDisk):
+    """Breaks when all pages of a project are shown, and nothing is recorded yet."""
+
+    def __init__(self, root: str, project: str) -> None:
+        super().__init__(root, 1_000_000)
+        self._page = f"web/simple/{project}/index.v1_json"
+
+    def after(self, step: Step) -> None:
+        if step.verb == "replace" and step.arguments[1] == self._page:
+            self.left = 0
+
+
 @pytest.fixture
 async def upstream() -> AsyncIterator[FakeIndex]:
     index = Index()
@@ -57,6 +69,17 @@ async def test_it_left_the_scope(config: Config, upstream: FakeIndex) -> None:
     upstream.index.journal_row("not a name", None, "create")
     await broken_off(changed(config, everything=False, projects=("alpha", "beta")), "beta")
     config = changed(config, everything=False, projects=("alpha",))
+    await complete_pass(config)
+    assert differences(upstream.index, config.mirror.directory, only=["alpha"]) == []
+
+
+async def test_it_left_the_scope_and_never_had_a_file(config: Config, upstream: FakeIndex) -> None:
+    upstream.index.create("empty")
+    config = changed(config, everything=False, projects=("alpha", "empty"))
+    with pytest.raises(Broken):
+        await run_pass(config, disk=BreaksAfterPages(config.mirror.directory, "empty"))
+    assert Path(config.mirror.directory, "web/simple/empty/index.v1_json").exists()
+    config = changed(config, projects=("alpha",))
     await complete_pass(config)
     assert differences(upstream.index, config.mirror.directory, only=["alpha"]) == []
 

@@ -14,6 +14,33 @@ T = TypeVar("T")
 
 #: Seconds that work in flight gets to end by itself once a stop was asked for; all of it can be resumed.
 _GRACE = 2.0
+#: Projects that wait for large files, for each slot: what each holds in memory meanwhile is its page and document.
+_MOST_WAITING = 8
+
+
+class Slots:
+    """How many projects are under way: ``size``, and besides them those that only wait for large files."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        #: Puts one more worker to work.
+        self.hire: Callable[[], object] = lambda: None
+        self._lent: set[asyncio.Task[Any] | None] = set()
+
+    def lend(self) -> None:
+        """The worker that calls this has a long wait before it: another one takes its place, if not too many wait."""
+        worker = asyncio.current_task()
+        if worker not in self._lent and len(self._lent) < _MOST_WAITING * self.size:
+            self._lent.add(worker)
+            self.hire()
+
+    def was_lent(self) -> bool:
+        """Whether the worker that calls this gave its place away; asked once, when its project is done."""
+        worker = asyncio.current_task()
+        if worker not in self._lent:
+            return False
+        self._lent.discard(worker)
+        return True
 
 
 async def run_crew(
@@ -21,17 +48,17 @@ async def run_crew(
     sync: Callable[[Row], Awaitable[None]],
     publisher: Publisher,
     *,
-    size: int,
+    slots: Slots,
     stop: asyncio.Event,
 ) -> None:
-    """Drain ``owed`` with ``size`` workers; what they finish is committed by ``publisher``.
+    """Drain ``owed`` with as many workers as there are ``slots``; what they finish is committed by ``publisher``.
 
     After ``stop`` nothing new begins, what is in flight is cancelled after a short grace, and everything that was
     handed over is still committed; so it is when upstream turns out to be down.  The first store or state error
     cancels the rest and comes out.
     """
     publishing = asyncio.create_task(publisher.run())
-    working = asyncio.create_task(_work(owed, sync, size, stop))
+    working = asyncio.create_task(_work(owed, sync, slots, stop))
     stopping = asyncio.create_task(_stop_after_grace(stop, working))
     finishing: asyncio.Task[None] | None = None
     gone: UpstreamError | None = None
@@ -58,27 +85,30 @@ async def run_crew(
 
 
 async def _work(
-    owed: AsyncIterator[Row], sync: Callable[[Row], Awaitable[None]], size: int, stop: asyncio.Event
+    owed: AsyncIterator[Row], sync: Callable[[Row], Awaitable[None]], slots: Slots, stop: asyncio.Event
 ) -> None:
-    queue: asyncio.Queue[Row | None] = asyncio.Queue(maxsize=2 * size)
+    queue: asyncio.Queue[Row | None] = asyncio.Queue(maxsize=2 * slots.size)
 
     async def feed() -> None:
         async for row in owed:
             if stop.is_set():
                 break
             await queue.put(row)
-        for _ in range(size):
+        for _ in range(slots.size):
             await queue.put(None)
 
     async def drain() -> None:
         while (row := await queue.get()) is not None:
             if not stop.is_set():
                 await sync(row)
+            if slots.was_lent():
+                return  # somebody else goes on in its place
 
     try:
         async with asyncio.TaskGroup() as crew:
+            slots.hire = lambda: crew.create_task(drain())
             crew.create_task(feed())
-            for _ in range(size):
+            for _ in range(slots.size):
                 crew.create_task(drain())
     except BaseExceptionGroup as group:
         raise first_of(group) from None

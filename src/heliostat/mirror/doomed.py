@@ -13,7 +13,7 @@ from heliostat.mirror.wanted import Held, held_files, provenance_path
 from heliostat.model import ProjectName, ProjectPage
 from heliostat.pages import parse_html
 from heliostat.pages.document import parse_document
-from heliostat.pages.links import local_page_url
+from heliostat.pages.links import local_document_url, local_page_url
 from heliostat.pages.parse_json import parse_project
 from heliostat.state.ledger import Ledger
 from heliostat.state.rows import PathRow
@@ -102,7 +102,7 @@ def claimed_paths(tree: Tree, name: ProjectName) -> Claimed:
     pages: list[ProjectPage | None] = [parse_project(body, url=url, name=name) if body is not None else None]
     pages += [parse_html.parse_project(body, url=url, name=name) for body in html if body is not None]
     raw = tree.disk.read(names.document_path(name))
-    document = parse_document(raw, url=names.document_path(name)) if raw is not None else None
+    document = parse_document(raw, url=local_document_url(name)) if raw is not None else None
     by_each = [held_paths(name, held_files(page, document)) for page in pages]
     return Claimed(by_each[0], set().union(*by_each))
 

@@ -23,7 +23,7 @@ from heliostat.errors import (
     Unavailable,
     UpstreamError,
 )
-from heliostat.mirror.report import Counters
+from heliostat.mirror.transfer import Transfer
 from heliostat.mirror.wanted import Wanted, strongest
 from heliostat.store.disk import Operations
 from heliostat.store.incoming import Incoming, digests_of
@@ -59,7 +59,6 @@ class Downloader:
         upstream: Upstream,
         disk: Operations,
         stager: Stager,
-        counters: Counters,
         *,
         tries: int,
         max_file: int | None,
@@ -67,14 +66,14 @@ class Downloader:
         room: Room,
     ) -> None:
         self.room = room
-        self._upstream, self._disk, self._stager, self._counters = upstream, disk, stager, counters
+        self._upstream, self._disk, self._stager = upstream, disk, stager
         self._tries, self._max_file, self._max_sidecar = tries, max_file, max_sidecar
         self._downloading: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
         self._numbers = itertools.count(1)
         #: Files below ``partial/`` of downloads that were begun in this pass and are to be resumed.
         self.unfinished: set[str] = set()
 
-    async def file(self, want: Wanted) -> Fetched:
+    async def file(self, want: Wanted, transfer: Transfer) -> Fetched:
         """One distribution file; resumes what an earlier try, or an earlier process, left."""
         if self._max_file is not None and (want.size or 0) > self._max_file:
             raise Refused("file", want.file.filename, f"{want.size} bytes, more than [upstream] max-file allows")
@@ -82,15 +81,15 @@ class Downloader:
         algorithms = _algorithms(want)
         small = want.size is not None and want.size <= SMALL
         if small:
-            return await self._with_retries(want, algorithms, None)
+            return await self._with_retries(want, algorithms, None, transfer)
         path = want.partial or await self._stager.put(b"")
         alone = self._downloading.get(path)
         if alone is None:
             alone = self._downloading[path] = asyncio.Lock()
         async with alone:  # files with the same bytes share their partial download, and so take turns
-            return await self._large_file(want, path, algorithms)
+            return await self._large_file(want, path, algorithms, transfer)
 
-    async def _large_file(self, want: Wanted, path: str, algorithms: tuple[str, ...]) -> Fetched:
+    async def _large_file(self, want: Wanted, path: str, algorithms: tuple[str, ...], transfer: Transfer) -> Fetched:
         incoming = Incoming(self._disk, path, algorithms)
         self.unfinished |= {path, _etag_path(path)}
         there = await self._there(path)
@@ -99,7 +98,7 @@ class Downloader:
             None, self.room.reserve, want.file.filename, lambda: (want.size or 0) - max(there, incoming.size)
         )
         try:
-            fetched = await self._with_retries(want, algorithms, incoming)
+            fetched = await self._with_retries(want, algorithms, incoming, transfer)
             self.unfinished -= {path, _etag_path(path)}
             return fetched
         finally:
@@ -110,7 +109,7 @@ class Downloader:
         found = await in_thread(None, self._disk.stat, path)
         return found.size if found else 0
 
-    async def sidecar(self, want: Wanted) -> Fetched:
+    async def sidecar(self, want: Wanted, transfer: Transfer) -> Fetched:
         """A file's metadata sidecar (PEP 658), checked against every digest that upstream gives."""
         declared = want.file.core_metadata
         expected = dict(declared) if isinstance(declared, dict) else {}
@@ -119,6 +118,7 @@ class Downloader:
         algorithms = tuple({"sha256", *expected})
         for attempt in range(self._tries):
             body = await self._upstream.fetch(url, limit=self._max_sidecar)
+            transfer.arrived(len(body))
             digests = digests_of(body, algorithms)
             try:
                 _check(self._shown(url), expected, digests)
@@ -127,7 +127,6 @@ class Downloader:
                     raise
                 await self._upstream.back_off(attempt, error)
                 continue
-            self._counters.bytes_done += len(body)
             return Fetched(await self._stager.put(body, mtime_ns=want.mtime_ns), digests, len(body))
         raise AssertionError("unreachable")
 
@@ -135,14 +134,16 @@ class Downloader:
         """The URL as it is requested, fit for a message."""
         return redacted(self._upstream.check_url(url))
 
-    async def _with_retries(self, want: Wanted, algorithms: tuple[str, ...], incoming: Incoming | None) -> Fetched:
+    async def _with_retries(
+        self, want: Wanted, algorithms: tuple[str, ...], incoming: Incoming | None, transfer: Transfer
+    ) -> Fetched:
         attempt = wrong = 0
         while True:
             before = incoming.size if incoming else 0
             try:
                 if incoming is None:
-                    return await self._small(want, algorithms)
-                return await self._large(want, incoming)
+                    return await self._small(want, algorithms, transfer)
+                return await self._large(want, incoming, transfer)
             except Missing:
                 raise
             except (IntegrityError, Invalid) as error:
@@ -158,18 +159,19 @@ class Downloader:
                     raise
             await self._upstream.back_off(attempt, failure)
 
-    async def _small(self, want: Wanted, algorithms: tuple[str, ...]) -> Fetched:
+    async def _small(self, want: Wanted, algorithms: tuple[str, ...], transfer: Transfer) -> Fetched:
         url, size, shown = want.file.url, want.size, self._shown(want.file.url)
         assert size is not None
+        transfer.expect(size)
         batches: list[bytes] = []
         got = 0
         async with self._upstream.stream(url, size=size) as stream:
             async for batch in stream:
                 got += len(batch)
+                transfer.arrived(len(batch))
                 if got > size:
                     raise IntegrityError(shown, "size", str(size), f"more than {size}")
                 batches.append(bytes(batch))
-                self._counters.bytes_done += len(batch)
         body = batches[0] if len(batches) == 1 else b"".join(batches)
         if len(body) != size:
             raise IntegrityError(shown, "size", str(size), str(len(body)))
@@ -179,7 +181,7 @@ class Downloader:
         _check(shown, want.digests, digests)
         return Fetched(await self._stager.put(body, mtime_ns=want.mtime_ns), digests, size)
 
-    async def _large(self, want: Wanted, incoming: Incoming) -> Fetched:
+    async def _large(self, want: Wanted, incoming: Incoming, transfer: Transfer) -> Fetched:
         size, shown = want.size, self._shown(want.file.url)
         await in_thread(None, incoming.close)
         offset = await in_thread(None, incoming.open)
@@ -188,7 +190,7 @@ class Downloader:
             await in_thread(None, incoming.restart)
             offset = 0
         if size is None or offset < size or (size == 0 and offset == 0):
-            await self._receive(want, incoming, offset, limit)
+            await self._receive(want, incoming, offset, limit, transfer)
         digests = await in_thread(None, incoming.digests)
         try:
             if size is not None and incoming.size != size:
@@ -205,7 +207,7 @@ class Downloader:
         await in_thread(None, self._disk.replace, incoming.path, staged)
         return Fetched(staged, digests, total)
 
-    async def _receive(self, want: Wanted, incoming: Incoming, offset: int, limit: int) -> None:
+    async def _receive(self, want: Wanted, incoming: Incoming, offset: int, limit: int, transfer: Transfer) -> None:
         url = want.file.url
         validator = await self._validator(incoming) if offset else None
         writing: asyncio.Task[None] | None = None
@@ -214,17 +216,18 @@ class Downloader:
             if stream.offset != offset:
                 await in_thread(None, incoming.restart)
                 got = 0
+            transfer.expect(max(0, (want.size or 0) - got))
             if stream.etag and (got == 0 or validator is None):
                 await in_thread(None, self._remember_validator, incoming, stream.etag)
             try:
                 async for batch in stream:
                     got += len(batch)
+                    transfer.arrived(len(batch))
                     if got > limit:
                         raise IntegrityError(self._shown(url), "size", str(limit), f"more than {limit}")
                     if writing is not None:
                         await writing
                     writing = asyncio.ensure_future(in_thread(None, incoming.write, batch))
-                    self._counters.bytes_done += len(batch)
             except IntegrityError:  # more than there can be: what came before is not to be built upon
                 if writing is not None:
                     await writing

@@ -13,17 +13,20 @@ import msgspec
 
 from heliostat import names
 from heliostat.errors import NoRoom, Refused, UpstreamError
+from heliostat.mirror.crew import Slots
 from heliostat.mirror.doomed import shared_with
 from heliostat.mirror.download import Downloader, Fetched
 from heliostat.mirror.inventory import Inventory
 from heliostat.mirror.publish import Item, Publisher
 from heliostat.mirror.report import Counters
 from heliostat.mirror.tally import Tally
+from heliostat.mirror.transfer import Transfer
 from heliostat.mirror.wanted import Wanted, held_files, strongest
 from heliostat.state.ledger import Ledger
 from heliostat.state.rows import PathRow, Row
 from heliostat.store.threads import Keeper, in_thread
 from heliostat.store.tree import Placement, Publication, Tree
+from heliostat.upstream.pace import LARGE
 
 #: Downloads that one project runs side by side; the shared permits bound them across projects.
 _FILES_AT_ONCE = 16
@@ -61,11 +64,12 @@ class FileCollector:
         keeper: Keeper,
         publisher: Publisher,
         downloader: Downloader,
+        slots: Slots,
         *,
         counters: Counters,
         tally: Tally,
     ) -> None:
-        self._tree, self._ledger, self._keeper = tree, ledger, keeper
+        self._tree, self._ledger, self._keeper, self._slots = tree, ledger, keeper, slots
         self._publisher, self._downloader = publisher, downloader
         self._counters, self._tally = counters, tally
 
@@ -88,14 +92,18 @@ class FileCollector:
         assert item.publication is not None
         places = _Places(self._tree, inventory, ours, shared)
         present = await in_thread(None, self._present, wanted, places, withheld)
-        self._counters.files_total += len(wanted) - sum(1 for p in present.values() if p.complete)
+        if any(_is_large(want) for want in wanted if want.key not in present or not present[want.key].file):
+            self._slots.lend()
+        transfers = _Transfers(self._counters, wanted, present)
         batch = _Batch(self._publisher, row, item)
         todo = iter(wanted)
         ready: dict[str, Ready] = {}
 
         async def drain() -> None:
             for want in todo:
-                ready[want.file.filename] = await self._one(want, present.get(want.key), batch, inventory, places)
+                ready[want.file.filename] = await self._one(
+                    want, present.get(want.key), batch, inventory, places, transfers
+                )
 
         crew = [asyncio.create_task(drain()) for _ in range(min(_FILES_AT_ONCE, len(wanted)))]
         try:
@@ -108,12 +116,20 @@ class FileCollector:
             if isinstance(error, UpstreamError | Refused | NoRoom):
                 await batch.place_ahead()
             raise
+        finally:
+            transfers.end()
         item.shared += batch.shared
         item.shared += [PathRow(other.path, row.name, "shared") for other in batch.shared]
         return [ready[want.file.filename] for want in wanted]
 
     async def _one(
-        self, want: Wanted, present: _Present | None, batch: _Batch, inventory: Inventory, places: _Places
+        self,
+        want: Wanted,
+        present: _Present | None,
+        batch: _Batch,
+        inventory: Inventory,
+        places: _Places,
+        transfers: _Transfers,
     ) -> Ready:
         if present is not None and present.foreign:
             await self._share(present.path, batch)
@@ -122,7 +138,8 @@ class FileCollector:
             if present.withheld:
                 await batch.add(Placement(names.withheld_path(path), path), 0)
         else:
-            fetched = await self._downloader.file(want)
+            transfer = transfers.file(want)
+            fetched = await self._downloader.file(want, transfer)
             path, sha256 = want.path_for(fetched.digests), fetched.digests["sha256"]
             # Where it belongs was perhaps not known before: what lies there is another project's, and stays.
             if want.path is None and await in_thread(None, places.hold, path, fetched.digests["sha256"]):
@@ -131,10 +148,10 @@ class FileCollector:
                     await self._share(path, batch)
             else:
                 await batch.add(Placement(fetched.staged, path), fetched.size)
-            self._count(fetched)
+            self._count(fetched, transfer)
         ready = Ready(want, path, sha256)
         if want.has_sidecar:
-            ready.sidecar = await self._sidecar(want, path, present, batch, inventory, places)
+            ready.sidecar = await self._sidecar(want, path, present, batch, inventory, places, transfers)
         return ready
 
     async def _share(self, path: str, batch: _Batch) -> None:
@@ -151,6 +168,7 @@ class FileCollector:
         batch: _Batch,
         inventory: Inventory,
         places: _Places,
+        transfers: _Transfers,
     ) -> dict[str, str]:
         declared, target = want.file.core_metadata, names.sidecar_path(path)
         ours = inventory.sidecar_of(want.file.filename)
@@ -161,16 +179,17 @@ class FileCollector:
                 if kept:
                     await batch.add(Placement(kept, target), 0)
                 return known
-        fetched = await self._downloader.sidecar(want)
+        transfer = transfers.sidecar(want)
+        fetched = await self._downloader.sidecar(want, transfer)
         if await in_thread(None, places.hold, target, fetched.digests["sha256"]):
             await in_thread(None, self._tree.disk.unlink, fetched.staged)
         else:
             await batch.add(Placement(fetched.staged, target), fetched.size)
-        self._count(fetched)
+        self._count(fetched, transfer)
         return {"sha256": fetched.digests["sha256"]} if not isinstance(declared, dict) or not declared else declared
 
-    def _count(self, fetched: Fetched) -> None:
-        self._counters.files_done += 1
+    def _count(self, fetched: Fetched, transfer: Transfer) -> None:
+        transfer.done()
         self._tally.files_added += 1
         self._tally.bytes_fetched += fetched.size
 
@@ -264,6 +283,35 @@ class _Places:
         raise Refused("file", path.rpartition("/")[2], "other bytes lie at its place already, and stay there")
 
 
+class _Transfers:
+    """What one project's files and sidecars add to the totals, by file name: from the start, as far as it is known."""
+
+    def __init__(self, counters: Counters, wanted: Sequence[Wanted], present: Mapping[str, _Present]) -> None:
+        self._counters = counters
+        self._files: dict[str, Transfer] = {}
+        self._sidecars: dict[str, Transfer] = {}
+        for want in wanted:
+            there = present.get(want.key)
+            if there is None or not there.file:
+                self.file(want)
+            if want.has_sidecar and not (there is not None and there.sidecar):
+                self.sidecar(want)
+
+    def file(self, want: Wanted) -> Transfer:
+        name = want.file.filename
+        return self._files.get(name) or self._files.setdefault(name, Transfer(self._counters, want.size))
+
+    def sidecar(self, want: Wanted) -> Transfer:
+        """Its size is known when it is there."""
+        name = want.file.filename
+        return self._sidecars.get(name) or self._sidecars.setdefault(name, Transfer(self._counters, None))
+
+    def end(self) -> None:
+        """What has not come will not come in this pass."""
+        for transfer in (*self._files.values(), *self._sidecars.values()):
+            transfer.end()
+
+
 class _Batch:
     """Placements of one project; placed ahead of its pages when there are many."""
 
@@ -289,6 +337,10 @@ class _Batch:
         if placements:
             ahead = Publication(name=self._row.name, placements=placements)
             await self._publisher.submit(Item(name=self._row.name, publication=ahead))
+
+
+def _is_large(want: Wanted) -> bool:
+    return want.size is None or want.size > LARGE
 
 
 def _right_size(tree: Tree, path: str, size: int | None) -> bool:

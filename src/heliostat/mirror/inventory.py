@@ -10,7 +10,7 @@ from heliostat import names
 from heliostat.errors import Invalid, Refused
 from heliostat.model import DistFile, Document, ProjectName, ProjectPage
 from heliostat.pages.document import parse_document
-from heliostat.pages.links import local_page_url
+from heliostat.pages.links import local_document_url, local_page_url
 from heliostat.pages.parse_json import parse_project
 from heliostat.store.tree import Shown, Tree
 
@@ -53,7 +53,7 @@ def take_inventory(tree: Tree, name: ProjectName, published: bool) -> Inventory:
         if shown.json_page is not None:
             page = parse_project(shown.json_page, url=local_page_url(name), name=name)
         if shown.document is not None:
-            document = parse_document(shown.document, url=names.document_path(name))
+            document = parse_document(shown.document, url=local_document_url(name))
     except (Invalid, Refused) as error:
         log.warning("cannot read our own page or document of %s, writing it anew: %s", name, error)
     return Inventory(shown, page, document, {file.filename: file for file in page.files} if page else {})

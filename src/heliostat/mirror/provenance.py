@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -14,6 +14,7 @@ from heliostat.errors import Invalid, Refused
 from heliostat.mirror.crew import first_of
 from heliostat.mirror.report import Counters
 from heliostat.mirror.tally import Tally
+from heliostat.mirror.transfer import Transfer
 from heliostat.mirror.wanted import provenance_path
 from heliostat.model import DistFile, ProjectName
 from heliostat.names import quote_filename
@@ -74,46 +75,59 @@ class ProvenanceFetcher:
         paths = {
             file.filename: provenance_path(name, file.provenance, file.filename) for file in files if file.provenance
         }
-        todo = iter([file for file in files if file.provenance])
+        missing = set(paths.values()) if refresh else await in_thread(None, self._missing, set(paths.values()))
+        asked = [file for file in files if file.provenance and paths[file.filename] in missing]
+        transfers = [Transfer(self._counters, None) for _ in asked]
+        todo = iter(zip(asked, transfers, strict=True))
 
         async def drain() -> None:
-            for file in todo:
-                placement = await self._one(name, file, paths[file.filename], refresh=refresh)
+            for file, transfer in todo:
+                placement = await self._one(name, file, paths[file.filename], transfer)
                 if placement is not None:
                     placements.append(placement)
 
         try:
             async with asyncio.TaskGroup() as crew:
-                for _ in range(min(_AT_ONCE, len(paths))):
+                for _ in range(min(_AT_ONCE, len(asked))):
                     crew.create_task(drain())
         except BaseExceptionGroup as group:
             raise first_of(group) from None
+        finally:
+            for transfer in transfers:
+                transfer.end()
         return placements, set(paths.values())
 
-    async def _one(self, name: ProjectName, file: DistFile, path: str, *, refresh: bool) -> Placement | None:
+    def _missing(self, paths: Iterable[str]) -> set[str]:
+        """Which of them are not there, or no files."""
+        found = {path: self._disk.stat(path) for path in paths}
+        return {path for path, entry in found.items() if entry is None or entry.is_directory}
+
+    async def _one(self, name: ProjectName, file: DistFile, path: str, transfer: Transfer) -> Placement | None:
         there = await in_thread(None, self._disk.read, path)
-        if there is not None and not refresh:
-            return None
         assert file.provenance is not None
         url = self._source(name, file.provenance, path, file.filename)
-        body = await self._checked(url, file)
+        body = await self._checked(url, file, transfer)
+        transfer.done()
         if body == there:
             return None
-        self._counters.files_done += 1
-        self._counters.bytes_done += len(body)
         self._tally.files_added += 1
         self._tally.bytes_fetched += len(body)
         return Placement(await self._stager.put(body), path)
 
-    async def _checked(self, url: str, file: DistFile) -> bytes:
+    async def _checked(self, url: str, file: DistFile, transfer: Transfer) -> bytes:
         """The object; a wrong one is asked for once more, since caches serve garbage for a moment."""
-        body = await self._upstream.fetch(url, limit=_LIMIT, accept=_ACCEPT)
+        body = await self._fetched(url, transfer)
         try:
             check_provenance(body, redacted(url), file)
         except Invalid as error:
             await self._upstream.back_off(0, error)
-            body = await self._upstream.fetch(url, limit=_LIMIT, accept=_ACCEPT)
+            body = await self._fetched(url, transfer)
             check_provenance(body, redacted(url), file)
+        return body
+
+    async def _fetched(self, url: str, transfer: Transfer) -> bytes:
+        body = await self._upstream.fetch(url, limit=_LIMIT, accept=_ACCEPT)
+        transfer.arrived(len(body))
         return body
 
     def _source(self, name: ProjectName, url: str, path: str, filename: str) -> str:

@@ -131,7 +131,8 @@ def wanted_files(
     wanted += [
         _wanted(_as_dist_file(entry), entry, held, listed=False)
         for filename, entry in described.items()
-        if filename not in on_page
+        # One whose place the document does not tell could be found neither by readers nor, later, by us.
+        if filename not in on_page and _digits_of(entry) is not None
     ]
     claims: dict[str, Wanted] = {}
     for item in wanted:

@@ -28,6 +28,11 @@ def local_page_url(name: ProjectName) -> str:
     return f"{LOCAL}simple/{name}/"
 
 
+def local_document_url(name: ProjectName) -> str:
+    """The same for a document of our own: relative links in it count from where upstream had it."""
+    return f"{LOCAL}pypi/{name}/json"
+
+
 def file_link(package: str) -> str:
     """The link to a file whose path is ``package`` (``web/packages/...``), to stand on any project's page.
 
