@@ -14,8 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from heliostat.errors import StoreError
 from heliostat.fakeindex import FakeIndex, Index, UploadedFile, Virtual
 from heliostat.fakeindex.faults import Cut, Rewrite
+from heliostat.store.disk import Disk
 from support.cli import arun
 from support.equality import differences
 from support.invariants import broken_promises, unaccounted
@@ -158,6 +160,16 @@ async def test_no_inodes(tmp_path: Path, upstream: FakeIndex, mount: Mount) -> N
     await fails(tmp_path, "store: cannot")
     remount(pypi, "size=64m,nr_inodes=10000")
     await completes(tmp_path, upstream)
+
+
+def test_the_store_says_when_it_is_inodes_that_are_missing(mount: Mount) -> None:
+    disk = Disk(str(mount("pypi", "size=64m,nr_inodes=20")))
+    while disk.free()[2]:
+        disk.write(f"partial/{disk.free()[2]}", b"x")
+    with pytest.raises(StoreError, match="no inodes free"):
+        disk.write("partial/one-more", b"x")
+    with pytest.raises(StoreError, match="no inodes free"):
+        disk.make_directory("web")
 
 
 async def test_a_read_only_file_system(tmp_path: Path, upstream: FakeIndex, mount: Mount) -> None:

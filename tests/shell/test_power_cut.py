@@ -12,7 +12,7 @@ import os
 import random
 import shutil
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +22,7 @@ from heliostat.config import Config
 from heliostat.fakeindex import FakeIndex, Index, UploadedFile, Virtual
 from heliostat.fakeindex.synthetic import provenance_for
 from heliostat.fakeindex.wheels import sdist, wheel
+from heliostat.mirror.run import Mirror
 from heliostat.state.ledger import Ledger
 from support.disks import BreakingDisk, Broken, Cut, RecordingDisk, Step, cuts
 from support.equality import differences
@@ -129,7 +130,25 @@ async def test_the_next_pass_completes_what_the_power_left(recorded: Recorded, t
     chance = random.Random(SEED + 1)
     every = list(cuts(recorded.steps))
     for number, cut in enumerate(sorted(chance.sample(every, COMPLETED), key=lambda cut: cut.number)):
-        await completed(cut, chance, tmp_path / f"left-{number}", recorded.server)
+        left = cut.left(chance)
+        await completed(cut, left, tmp_path / f"left-{number}", recorded.server, gone=recorded.gone(cut))
+
+
+async def test_one_form_of_a_page_is_new_and_the_other_old(recorded: Recorded, tmp_path: Path) -> None:
+    number = 0
+    for cut, following in itertools.pairwise(cuts(recorded.steps)):
+        shows = any(step.verb == "replace" and "web/simple/" in step.arguments[1] for step in cut.pending)
+        for ending in ("_json", "html") if shows and not following.pending else ():
+            left = cut.left_if(functools.partial(data_of, ending=ending))
+            assert broken_promises(left, strict=False, gone=recorded.gone(cut)) == []
+            await completed(cut, left, tmp_path / f"left-{number}", recorded.server, gone=recorded.gone(cut))
+            number += 1
+    assert number > 10
+
+
+def data_of(step: Step, ending: str) -> bytes | None:
+    """The data of a step for a path that ends so; None for others."""
+    return step.data if step.arguments[-1].endswith(ending) else None
 
 
 async def test_a_rebuild_may_lose_the_power_too(tmp_path: Path) -> None:
@@ -156,7 +175,7 @@ async def test_a_rebuild_may_lose_the_power_too(tmp_path: Path) -> None:
                 found = broken_promises(cut.left(chance), strict=True)
                 assert not found, explained(disk.steps, cut, found)
         for number, cut in enumerate(chance.sample(every, 10)):
-            await completed(cut, chance, tmp_path / f"left-{number}", server)
+            await completed(cut, cut.left(chance), tmp_path / f"left-{number}", server)
 
 
 async def test_killed_just_after_it_made_the_ledger(tmp_path: Path) -> None:
@@ -204,12 +223,16 @@ async def broken_everywhere(config: Config, server: FakeIndex) -> int:
     raise AssertionError
 
 
-async def completed(cut: Cut, chance: random.Random, directory: Path, server: FakeIndex) -> None:
-    """What the cut may leave, on a real disk, and one real pass over it: equal."""
-    cut.left(chance).make(directory)
+async def completed(cut: Cut, left: Volume, directory: Path, server: FakeIndex, *, gone: Collection[str] = ()) -> None:
+    """What the cut left, on a real disk, and one real pass over it: equal.  A start alone breaks no promise either."""
+    left.make(directory)
     if cut.ledger is not None:
         (directory / "heliostat.db").write_bytes(cut.ledger)
-    await complete_pass(settings(directory, server))
+    config = settings(directory, server)
+    async with Mirror.open(config):
+        pass
+    assert broken_promises(Volume.of(directory), strict=False, gone=gone) == [], cut.number
+    await complete_pass(config)
     found = differences(server.index, directory)
     assert not found, [cut.number, *found]
     assert list((directory / "partial").iterdir()) == []

@@ -117,7 +117,7 @@ async def test_without_a_terminal_progress_is_a_log_line_at_intervals() -> None:
         async with showing(Counters(phase="projects", projects_total=7), Options(), interval=0.001):
             await handler.reached.wait()
         count = len(handler.lines)
-        assert handler.lines[0] == "projects; 0 of 7 projects; 0 files, 0 B; -"
+        assert handler.lines[0] == "projects; 0 of 7 projects; 0 files, 0 B; 0 B/s"
         async with (
             showing(Counters(), Options(progress=False), interval=0.0),
             showing(Counters(), Options(quiet=True), interval=0.0),

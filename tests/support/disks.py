@@ -6,7 +6,7 @@ import os
 import random
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -214,14 +214,21 @@ class Cut:
 
         Stricter than real file systems are: they keep the order of at least some steps.
         """
-        volume = self.durable.copy()
         share = chance.random()
+
+        def choose(step: Step) -> bytes | None:
+            if chance.random() >= share:
+                return None
+            return step.data[: chance.randrange(len(step.data))] if step.data and chance.random() < 0.5 else step.data
+
+        return self.left_if(choose)
+
+    def left_if(self, choose: Callable[[Step], bytes | None]) -> Volume:
+        """What the disk holds if of the pending steps those were done for which ``choose`` gives their data."""
+        volume = self.durable.copy()
         for step in self.pending:
-            if chance.random() < share:
-                data = step.data
-                if data and chance.random() < 0.5:
-                    data = data[: chance.randrange(len(data))]
-                # A step whose ground was lost is lost as well.
+            data = choose(step)
+            if data is not None:  # a step whose ground was lost is lost as well
                 volume.apply(step.verb, step.arguments, data)
         return volume
 

@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 from support.cli import command, environment
 
@@ -35,6 +36,8 @@ def phase_of(line: str) -> str | None:
 class Victim:
     """``heliostat mirror --once --verbose`` in ``home``, which holds its configuration."""
 
+    _running: ClassVar[set[subprocess.Popen[str]]] = set()
+
     def __init__(self, home: Path, *more: str) -> None:
         self.process = subprocess.Popen(
             command("mirror", "--once", "--verbose", *more),
@@ -46,6 +49,15 @@ class Victim:
             encoding="utf-8",
         )
         self.lines: list[str] = []
+        self._running.add(self.process)
+
+    @classmethod
+    def kill_all(cls) -> None:
+        """For the end of a test, however it ended: nothing that it started goes on."""
+        for process in cls._running:
+            with process:
+                process.kill()
+        cls._running.clear()
 
     async def killed_in(self, phase: str) -> bool:
         """SIGKILL as soon as it says that ``phase`` begins; whether that is where it died."""
@@ -84,6 +96,7 @@ class Victim:
         assert self.process.stderr is not None
         with self.process:
             self.lines += self.process.stderr.readlines()
+        self._running.discard(self.process)
         return self.process.returncode
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -101,13 +101,14 @@ async def server(upstream: Upstream) -> AsyncIterator[FakeIndex]:
 
 
 @pytest.fixture
-def home(tmp_path: Path, server: FakeIndex) -> Path:
+def home(tmp_path: Path, server: FakeIndex) -> Iterator[Path]:
     (tmp_path / "pypi").mkdir()
     (tmp_path / "heliostat.toml").write_text(
         f'[mirror]\ndirectory = "pypi"\neverything = true\nroot-interval = 0\nbatch-projects = 16\n'
         f'[upstream]\nurl = "{server.url}"\nallow-http = true\n'
     )
-    return tmp_path
+    yield tmp_path
+    Victim.kill_all()
 
 
 def check(home: Path, upstream: Upstream, victim: Victim) -> None:

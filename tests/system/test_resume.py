@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -29,13 +29,14 @@ async def upstream() -> AsyncIterator[FakeIndex]:
 
 
 @pytest.fixture
-def home(tmp_path: Path, upstream: FakeIndex) -> Path:
+def home(tmp_path: Path, upstream: FakeIndex) -> Iterator[Path]:
     (tmp_path / "pypi").mkdir()
     (tmp_path / "heliostat.toml").write_text(
         f'[mirror]\ndirectory = "pypi"\neverything = true\n'
         f'[upstream]\nurl = "{upstream.url}"\nallow-http = true\nretry-delay = 0.01\n'
     )
-    return tmp_path
+    yield tmp_path
+    Victim.kill_all()
 
 
 def sent(upstream: FakeIndex) -> int:

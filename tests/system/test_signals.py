@@ -6,7 +6,8 @@ import asyncio
 import fcntl
 import os
 import signal
-from collections.abc import AsyncIterator
+import subprocess
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -37,13 +38,24 @@ async def upstream() -> AsyncIterator[FakeIndex]:
 
 
 @pytest.fixture
-def home(tmp_path: Path, upstream: FakeIndex) -> Path:
+def home(tmp_path: Path, upstream: FakeIndex) -> Iterator[Path]:
     (tmp_path / "pypi").mkdir()
     (tmp_path / "heliostat.toml").write_text(
         f'[mirror]\ndirectory = "pypi"\neverything = true\nbatch-projects = 4\n'
         f'[upstream]\nurl = "{upstream.url}"\nallow-http = true\nretry-delay = 30\n'
     )
-    return tmp_path
+    yield tmp_path
+    Victim.kill_all()
+
+
+async def ended(process: asyncio.subprocess.Process) -> subprocess.CompletedProcess[str]:
+    """What a process that is to end by itself said; it is killed when it does not."""
+    try:
+        async with asyncio.timeout(PATIENCE):
+            return await finish(process)
+    except TimeoutError:
+        process.kill()
+        raise
 
 
 async def completes(home: Path, upstream: FakeIndex) -> None:
@@ -73,7 +85,7 @@ async def test_it_stops_whatever_it_waits_for(home: Path, upstream: FakeIndex, p
     async with asyncio.timeout(PATIENCE):
         await reached
         process.send_signal(signal.SIGTERM)
-        done = await finish(process)
+    done = await ended(process)
     assert done.returncode == 143, (done.stdout, done.stderr)
     assert done.stdout.startswith("interrupted: ")
     assert "Traceback" not in done.stderr
@@ -90,7 +102,7 @@ async def test_a_poll_of_the_feed_stops_too(home: Path, upstream: FakeIndex) -> 
     async with asyncio.timeout(PATIENCE):
         await reached
         process.send_signal(signal.SIGINT)
-        done = await finish(process)
+    done = await ended(process)
     assert done.returncode == 130, (done.stdout, done.stderr)
     upstream.clear_faults()
     await completes(home, upstream)
@@ -120,7 +132,7 @@ async def test_a_second_signal_ends_it_at_once(home: Path, upstream: FakeIndex) 
         await reached
         process.send_signal(signal.SIGINT)
         process.send_signal(signal.SIGTERM)
-        done = await finish(process)
+    done = await ended(process)
     assert done.returncode in (130, 143), done.stderr  # they may come in either order
     assert done.stdout == ""
     assert "stopped at once" in done.stderr
@@ -139,10 +151,10 @@ async def test_a_killed_process_holds_no_lock(home: Path, upstream: FakeIndex) -
     async with asyncio.timeout(PATIENCE):
         await reached
     signed = (home / "pypi/.lock").read_text()
-    second = await arun("mirror", "--once", cwd=home)
+    second = await ended(await start("mirror", "--once", cwd=home))
     assert (second.returncode, second.stdout) == (4, "")
     assert f"process {first.pid} since 2" in second.stderr
-    rebuild = await arun("rebuild", cwd=home)
+    rebuild = await ended(await start("rebuild", cwd=home))
     assert (rebuild.returncode, rebuild.stdout) == (4, "")
     assert (home / "pypi/.lock").read_text() == signed
     first.kill()
@@ -160,7 +172,7 @@ async def test_the_lock_is_held_to_the_end(home: Path, upstream: FakeIndex) -> N
     reading = asyncio.create_task(victim.end())
     async with asyncio.timeout(PATIENCE):
         while not can_lock(home / "pypi/.lock"):
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.001)
     after_lock = listing(home / "pypi")
     assert await reading == 0
     assert listing(home / "pypi") == after_lock
