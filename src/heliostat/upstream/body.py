@@ -1,7 +1,6 @@
 """Bodies of bounded size: counted as they come, and again as they are unpacked.
 
-Unpacking is done here and not by aiohttp, so that a decompression bomb costs one small piece more than what is allowed,
-whatever the version of aiohttp.
+Unpacking is done piece by piece, so that a decompression bomb costs one small piece more than what is allowed.
 """
 
 from __future__ import annotations
@@ -10,9 +9,8 @@ import asyncio
 import zlib
 from collections.abc import AsyncIterator, Iterator
 
-from aiohttp import ClientResponse
-
 from heliostat.errors import Invalid, Unavailable
+from heliostat.upstream.channel import Response
 from heliostat.upstream.urls import redacted
 
 #: Unpacked pieces hold at most so many bytes.
@@ -60,15 +58,15 @@ class Gunzip:
         return self._empty or self._member.eof
 
 
-async def pieces(response: ClientResponse, url: str, limit: int) -> AsyncIterator[bytes]:
-    """The body, unpacked, in pieces; errors of the connection pass through as aiohttp raises them.
+async def pieces(response: Response, url: str, limit: int) -> AsyncIterator[bytes]:
+    """The body, unpacked, in pieces; errors of the connection pass through (see faults.FAULTS).
 
     Raises Invalid as soon as it is longer than ``limit`` bytes, packed or unpacked, or when it cannot be unpacked.
     """
     gunzip = _unpacker(response, url)
     _check_declared(response, url, limit)
     packed = unpacked = 0
-    while chunk := await response.content.readany():
+    while chunk := await response.read():
         packed += len(chunk)
         if packed > limit:
             raise _too_large(url, limit)
@@ -89,8 +87,8 @@ async def pieces(response: ClientResponse, url: str, limit: int) -> AsyncIterato
         raise Unavailable(redacted(url), "the body was cut short (the gzip stream does not end)")
 
 
-def _unpacker(response: ClientResponse, url: str) -> Gunzip | None:
-    encoding = response.headers.get("Content-Encoding", "").strip().lower()
+def _unpacker(response: Response, url: str) -> Gunzip | None:
+    encoding = response.headers.get("content-encoding", "").strip().lower()
     if encoding in ("", "identity"):
         return None
     if encoding in ("gzip", "x-gzip"):
@@ -98,7 +96,7 @@ def _unpacker(response: ClientResponse, url: str) -> Gunzip | None:
     raise Invalid(redacted(url), "packed in a way that was not asked for (Content-Encoding)")
 
 
-def _check_declared(response: ClientResponse, url: str, limit: int) -> None:
+def _check_declared(response: Response, url: str, limit: int) -> None:
     declared = response.content_length
     if declared is not None and declared > limit:
         raise _too_large(url, limit)

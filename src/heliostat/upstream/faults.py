@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import ssl
+from collections.abc import Mapping
 
 import aiohttp
 
@@ -11,8 +12,16 @@ from heliostat.errors import Invalid, Missing, RateLimited, Unavailable, Upstrea
 from heliostat.upstream import retry
 from heliostat.upstream.urls import redacted
 
-#: What aiohttp raises for a request or a body; everything else is a bug.
+#: What aiohttp and the channel raise for a request or a body; everything else is a bug.
 FAULTS = (aiohttp.ClientError, TimeoutError, OSError, ValueError, RuntimeError)
+
+
+class NotHttp(aiohttp.ClientError):
+    """What came is not an HTTP answer: in which ``part`` (head, chunk), and why."""
+
+    def __init__(self, part: str, reason: str) -> None:
+        super().__init__(part, reason)
+        self.part, self.reason = part, reason
 
 
 class TimedOut(Unavailable):
@@ -50,6 +59,10 @@ def from_exception(url: str, error: Exception, *, connect: float, stall: float, 
             return Unavailable(url, "the body was cut short, or garbled on the way")
         case aiohttp.InvalidURL() | ValueError():  # the second: a host that no resolver takes
             return Invalid(url, "not a URL that can be requested")
+        case NotHttp(part="chunk"):
+            return Unavailable(url, "the body was cut short, or garbled on the way")
+        case NotHttp():
+            return Invalid(url, f"the answer is not HTTP ({error.reason})")
         case aiohttp.ClientResponseError():
             return Invalid(url, f"the answer is not HTTP ({type(error).__name__})")
         case aiohttp.ClientConnectionError() | OSError():
@@ -72,12 +85,12 @@ def _os_reason(error: BaseException) -> str:
     return os.strerror(number) if isinstance(number, int) and number > 0 else "no reason given"
 
 
-def from_status(response: aiohttp.ClientResponse, url: str, now: float) -> UpstreamError:
+def from_status(status: int, headers: Mapping[str, str], url: str, now: float) -> UpstreamError:
     """Our error for an answer whose status is not one that was asked for; ``now`` is the time of day in seconds."""
-    status, url = response.status, redacted(url)
+    url = redacted(url)
     if status in (404, 410):
         return Missing(url, f"status {status}")
-    asked = retry.retry_after(response.headers.get("Retry-After"), response.headers.get("Date"), now)
+    asked = retry.retry_after(headers.get("retry-after"), headers.get("date"), now)
     if status == 429 or (status == 503 and asked is not None):
         wait = "" if asked is None else f", asks to wait {asked:g} s"
         return RateLimited(url, f"too many requests (status {status}{wait})", status=status, retry_after=asked)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import aiohttp
-
 from heliostat.errors import FeedUnsupported, Missing
 from heliostat.model import Event, Listed
 from heliostat.upstream import xmlrpc
+from heliostat.upstream.channel import Response
 from heliostat.upstream.pace import Gate, Permit
 from heliostat.upstream.session import Session
 from heliostat.upstream.urls import redacted
@@ -77,14 +76,14 @@ class Feed:
             finally:
                 response.close()
 
-    async def _post(self, permit: Permit, call: bytes) -> aiohttp.ClientResponse:
-        timeout = self._session.metadata_timeout
+    async def _post(self, permit: Permit, call: bytes) -> Response:
+        total = self._session.metadata_timeout
         try:
-            return await self._session.send(permit, self._url, _HEADERS, accept=_ABSENT, timeout=timeout, call=call)
+            return await self._session.send(permit, self._url, _HEADERS, accept=_ABSENT, total=total, call=call)
         except Missing as error:
             raise FeedUnsupported(self._shown, f"no XML-RPC here ({error.reason})") from None
 
-    def _check(self, response: aiohttp.ClientResponse) -> None:
+    def _check(self, response: Response) -> None:
         if response.status != 200:
             raise FeedUnsupported(self._shown, f"no XML-RPC here (status {response.status})")
         if not response.content_type.endswith("/xml"):

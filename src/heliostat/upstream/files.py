@@ -6,10 +6,9 @@ import re
 from types import TracebackType
 from typing import Self
 
-import aiohttp
-
 from heliostat.errors import IntegrityError, Invalid, Refused, Unavailable
 from heliostat.upstream import faults
+from heliostat.upstream.channel import Response
 from heliostat.upstream.pace import LARGE, Gate, Permit
 from heliostat.upstream.session import Session
 from heliostat.upstream.urls import redacted
@@ -55,7 +54,7 @@ class FileStream:
         self._most: int | None = None
         self.offset, self.etag, self.length = offset, None, None
         self._permit: Permit = gate.permit(large=size is None or size > LARGE)
-        self._response: aiohttp.ClientResponse | None = None
+        self._response: Response | None = None
         self._batch = BATCH
         self._received = 0
         self._failure: Exception | None = None
@@ -87,7 +86,7 @@ class FileStream:
             response = await self._send(0)
         self._response = response
         self.offset = self._range_start(response) if response.status == 206 else 0
-        etag = response.headers.get("ETag")
+        etag = response.headers.get("etag")
         self.etag = etag if etag and etag.startswith('"') else None
         self.length = response.content_length
         self._check_length()
@@ -96,7 +95,7 @@ class FileStream:
             if self.length <= WHOLE:
                 self._batch = WHOLE + 1
 
-    async def _send(self, offset: int) -> aiohttp.ClientResponse:
+    async def _send(self, offset: int) -> Response:
         headers = _HEADERS
         accept: tuple[int, ...] = (200,)
         if offset:
@@ -105,13 +104,11 @@ class FileStream:
                 headers["If-Range"] = self._validator
             accept = (200, 206, 416)
         self.offset = offset
-        return await self._session.send(
-            self._permit, self._url, headers, accept=accept, timeout=self._session.file_timeout
-        )
+        return await self._session.send(self._permit, self._url, headers, accept=accept, total=None)
 
-    def _range_start(self, response: aiohttp.ClientResponse) -> int:
+    def _range_start(self, response: Response) -> int:
         """Where a 206 begins; raises Invalid unless it is exactly the rest that was asked for."""
-        given = response.headers.get("Content-Range", "")
+        given = response.headers.get("content-range", "")
         found = _CONTENT_RANGE.fullmatch(given.strip())
         if not found or int(found[1]) != self.offset:
             raise Invalid(self._shown, f"wrong range: asked for bytes {self.offset}-, got {given[:60]!a}")
@@ -165,9 +162,9 @@ class FileStream:
         clock = self._session.clock
         begun = clock.now()
         try:
-            chunk = await self._response.content.readany()
+            chunk = await self._response.read()
         except faults.FAULTS as error:
-            raise self._session.fault(self._url, error, self._session.file_timeout) from None
+            raise self._session.fault(self._url, error, None) from None
         self._received += len(chunk)
         if not chunk:
             if self._size is not None and self._most is not None and self._received < self._most:

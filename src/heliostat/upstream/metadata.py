@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import Self, TypeVar
 
-import aiohttp
 import msgspec
 
 from heliostat.config import UpstreamConfig
@@ -17,6 +16,7 @@ from heliostat.model import Document, Listed, ProjectName, ProjectPage
 from heliostat.pages.document import parse_document
 from heliostat.pages.parse_json import parse_project
 from heliostat.pages.root_list import RootListParser
+from heliostat.upstream.channel import Response
 from heliostat.upstream.pace import Gate, Permit
 from heliostat.upstream.session import Session
 from heliostat.upstream.urls import redacted
@@ -143,7 +143,7 @@ class _Get:
         if etag:
             self._headers["If-None-Match"] = etag
         self._permit: Permit = gate.permit()
-        self._response: aiohttp.ClientResponse | None = None
+        self._response: Response | None = None
         self.shown = redacted(url)
 
     async def __aenter__(self) -> Self:
@@ -154,7 +154,7 @@ class _Get:
                 self._url,
                 self._headers,
                 accept=(200, 304) if self._sent_etag else (200,),
-                timeout=self._session.metadata_timeout,
+                total=self._session.metadata_timeout,
             )
         except BaseException as error:
             await self._permit.__aexit__(type(error), error, error.__traceback__)
@@ -168,7 +168,7 @@ class _Get:
         await self._permit.__aexit__(kind, error, traceback)
 
     @property
-    def response(self) -> aiohttp.ClientResponse:
+    def response(self) -> Response:
         assert self._response is not None
         return self._response
 
@@ -178,12 +178,12 @@ class _Get:
 
     @property
     def etag(self) -> str | None:
-        return self.response.headers.get("ETag")
+        return self.response.headers.get("etag")
 
     @property
     def serial(self) -> int | None:
         """What the header says; 0 and nonsense count as nothing."""
-        text = self.response.headers.get("X-PyPI-Last-Serial", "").strip()
+        text = self.response.headers.get("x-pypi-last-serial", "").strip()
         return int(text) or None if _SERIAL.fullmatch(text) else None
 
     def check_type(self) -> None:

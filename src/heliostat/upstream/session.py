@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import platform
+import re
 import urllib.request
 from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple, Protocol, Self
+from typing import Final, NamedTuple, Protocol, Self
 
 import aiohttp
 from yarl import URL
@@ -14,17 +16,19 @@ from yarl import URL
 from heliostat.config import UpstreamConfig
 from heliostat.errors import ConfigError, Invalid, UpstreamError
 from heliostat.upstream import body, faults
+from heliostat.upstream.channel import Channel, Response
 from heliostat.upstream.pace import Clock, Permit
 from heliostat.upstream.urls import Origin, UrlPolicy, basic_authorization, origin_of, redacted
 
 #: Redirects that one request follows.
 MOST_REDIRECTS = 5
-#: How much of a connection's data aiohttp holds before it stops reading (bytes; at most twice this).
-READ_BUFFER: Final = 256 << 10
+#: A connection that was idle for so long is not used again (seconds): servers close them, some without a word.
+_KEPT: Final = 15.0
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 #: Rests of uninteresting bodies up to this size are read, to keep the connection.
 _DRAINED = 64 << 10
 _LOOPBACK = ("localhost", "127.", "[::1]")
+_UNFIT = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 class Tally(Protocol):
@@ -100,40 +104,48 @@ def _proxy(value: str) -> Proxy:
     return Proxy(url.with_user(None), header)
 
 
+class _Endpoint(NamedTuple):
+    """What all requests to one scheme, host and port have in common."""
+
+    #: The scheme, host and port, for aiohttp; and in front of the target, where a proxy must be told them.
+    url: URL
+    prefix: str
+    #: Header lines that every request has.
+    headers: str
+    proxy: Proxy | None
+    idle: list[Channel]
+
+
 class Session:
     """Sends requests; use as ``async with``.  Every method raises UpstreamError."""
 
     def __init__(self, config: UpstreamConfig, policy: UrlPolicy, *, version: str, tally: Tally, clock: Clock) -> None:
         self.policy, self.clock, self._tally = policy, clock, tally
         self.connect_timeout, self.stall_timeout = config.connect_timeout, config.stall_timeout
+        self.metadata_timeout = config.metadata_timeout
         self._agent = user_agent(version, config.contact)
         self._proxies = Proxies.from_environment(config.proxy)
         #: Permits bound the requests; this is only to notice if ever they did not.
         self._connections = config.metadata_at_once + config.files_at_once
-        self.metadata_timeout = self._timeout(config.metadata_timeout)
-        self.file_timeout = self._timeout(None)
+        self._opening = aiohttp.ClientTimeout(
+            connect=self.connect_timeout, sock_connect=self.connect_timeout, sock_read=self.stall_timeout
+        )
+        self._endpoints: dict[str, _Endpoint] = {}
         self._http: aiohttp.ClientSession | None = None
 
-    def _timeout(self, total: float | None) -> aiohttp.ClientTimeout:
-        return aiohttp.ClientTimeout(
-            total=total,
-            connect=self.connect_timeout,
-            sock_connect=self.connect_timeout,
-            sock_read=self.stall_timeout,
-        )
-
     async def __aenter__(self) -> Self:
+        self._loop = asyncio.get_running_loop()
         self._http = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=self._connections, ttl_dns_cache=300),
-            headers={"User-Agent": self._agent},
             cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            timeout=self.metadata_timeout,
-            read_bufsize=READ_BUFFER,
         )
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        for endpoint in self._endpoints.values():
+            for channel in endpoint.idle:
+                channel.close()
+        self._endpoints.clear()
         if self._http is not None:
             await self._http.close()
             self._http = None
@@ -145,22 +157,23 @@ class Session:
         headers: Mapping[str, str],
         *,
         accept: Collection[int],
-        timeout: aiohttp.ClientTimeout,
+        total: float | None,
         call: bytes | None = None,
-    ) -> aiohttp.ClientResponse:
+    ) -> Response:
         """The answer to a request for ``url`` (checked before), after at most five redirects, each checked.
 
-        With a ``call`` it is a POST.  Its status is one of ``accept``; the caller closes it.
+        With a ``call`` it is a POST.  Its status is one of ``accept``; the caller closes it.  Each exchange may take
+        ``total`` seconds, its body included.
         """
         for _ in range(MOST_REDIRECTS + 1):
-            response = await self._one(url, headers, timeout, call)
+            response = await self._one(url, headers, total, call)
             permit.answered()
             if response.status in accept:
                 return response
             try:
-                location = response.headers.get("Location")
+                location = response.headers.get("location")
                 if response.status not in _REDIRECTS or location is None:
-                    raise faults.from_status(response, url, self.clock.wall())
+                    raise faults.from_status(response.status, response.headers, url, self.clock.wall())
                 if call is not None and response.status == 303:
                     raise Invalid(redacted(url), "redirected a POST to a page")
                 url = self.policy.redirect(url, location)
@@ -168,39 +181,76 @@ class Session:
                 await self._drain(response)
         raise Invalid(redacted(url), f"more than {MOST_REDIRECTS} redirects")
 
-    async def _one(
-        self, url: str, headers: Mapping[str, str], timeout: aiohttp.ClientTimeout, call: bytes | None
-    ) -> aiohttp.ClientResponse:
+    async def _one(self, url: str, headers: Mapping[str, str], total: float | None, call: bytes | None) -> Response:
+        """One exchange; once more when it turns out that the server closed an idle connection meanwhile."""
         assert self._http is not None, "used outside of async with"
-        if authorization := self.policy.authorization(url):
-            headers = {**headers, "Authorization": authorization}
-        options: dict[str, Any] = {}
-        if self._proxies.any and (proxy := self._proxies.choose(origin_of(url))):
-            options["proxy"] = proxy.url
-            if proxy.authorization:
-                # Over TLS it goes with the CONNECT; else with the request itself, which the proxy reads.
-                own = {"Proxy-Authorization": proxy.authorization}
-                if url.startswith("https:"):
-                    options["proxy_headers"] = own
-                else:
-                    headers = {**headers, **own}
         self._tally.requests += 1
         try:
-            return await self._http.request(
-                "GET" if call is None else "POST",
-                URL(url, encoded=True),
-                data=call,
-                headers=headers,
-                allow_redirects=False,
-                timeout=timeout,
-                **options,
-            )
+            endpoint, target = self._endpoint(url)
+            request = _request(endpoint, target, headers, call)
+            while True:
+                channel = self._idle(endpoint)
+                if channel is None:
+                    return await (await self._open(endpoint)).exchange(request, total=total)
+                try:
+                    return await channel.exchange(request, total=total)
+                except faults.FAULTS:
+                    if not channel.was_stale:
+                        raise
         except faults.FAULTS as error:
-            raise self.fault(url, error, timeout) from None
+            raise self.fault(url, error, total) from None
 
-    async def read(
-        self, response: aiohttp.ClientResponse, permit: Permit, url: str, limit: int
-    ) -> AsyncIterator[bytes]:
+    def _endpoint(self, url: str) -> tuple[_Endpoint, str]:
+        """Where to send a request for ``url``, and what to ask for there."""
+        slash = url.find("/", 8)
+        start, target = url[:slash], url[slash:]
+        known = self._endpoints.get(start)
+        if known is None:
+            known = self._endpoints[start] = self._new_endpoint(start)
+        return known, target
+
+    def _new_endpoint(self, start: str) -> _Endpoint:
+        origin = origin_of(start)
+        lines = [f"Host: {start.partition('://')[2]}", f"User-Agent: {self._agent}"]
+        if authorization := self.policy.authorization(start + "/"):
+            lines.append(f"Authorization: {authorization}")
+        proxy = self._proxies.choose(origin) if self._proxies.any else None
+        prefix = start if proxy is not None and origin.scheme == "http" else ""
+        if prefix and proxy is not None and proxy.authorization:
+            # Over TLS it goes with the CONNECT; here with the request itself, which the proxy reads.
+            lines.append(f"Proxy-Authorization: {proxy.authorization}")
+        return _Endpoint(URL(start, encoded=True), prefix, "".join(f"{line}\r\n" for line in lines), proxy, [])
+
+    def _idle(self, endpoint: _Endpoint) -> Channel | None:
+        """A connection that is still good, the one used last; older ones are left to die."""
+        while endpoint.idle:
+            channel = endpoint.idle.pop()
+            if channel.usable and self._loop.time() - channel.idle_since < _KEPT:
+                return channel
+            channel.close()
+        return None
+
+    async def _open(self, endpoint: _Endpoint) -> Channel:
+        """A new connection, as aiohttp makes them: names, several addresses, TLS, proxies."""
+        assert self._http is not None
+        assert self._http.connector is not None
+        proxy = endpoint.proxy
+        tunnel = {"Proxy-Authorization": proxy.authorization} if proxy and proxy.authorization else None
+        asked = aiohttp.ClientRequest(
+            "GET",
+            endpoint.url,
+            loop=self._loop,
+            session=self._http,
+            proxy=proxy.url if proxy else None,
+            proxy_headers=tunnel if tunnel and endpoint.url.scheme == "https" else None,
+        )
+        try:
+            connection = await self._http.connector.connect(asked, traces=[], timeout=self._opening)
+        except TimeoutError as error:
+            raise aiohttp.ConnectionTimeoutError from error
+        return Channel(connection, stall=self.stall_timeout, idle=endpoint.idle.append, loop=self._loop)
+
+    async def read(self, response: Response, permit: Permit, url: str, limit: int) -> AsyncIterator[bytes]:
         """The body of a metadata answer, unpacked, in pieces; raises Invalid above ``limit`` bytes."""
         try:
             async for piece in body.pieces(response, url, limit):
@@ -211,19 +261,28 @@ class Session:
         except faults.FAULTS as error:
             raise self.fault(url, error, self.metadata_timeout) from None
 
-    def fault(self, url: str, error: Exception, timeout: aiohttp.ClientTimeout) -> Exception:
+    def fault(self, url: str, error: Exception, total: float | None) -> Exception:
         """Our error for what a request or a body raised (see faults.FAULTS)."""
-        return faults.from_exception(
-            url, error, connect=self.connect_timeout, stall=self.stall_timeout, total=timeout.total
-        )
+        return faults.from_exception(url, error, connect=self.connect_timeout, stall=self.stall_timeout, total=total)
 
-    async def _drain(self, response: aiohttp.ClientResponse) -> None:
+    async def _drain(self, response: Response) -> None:
         """Read the small body of an answer that is not wanted, so that its connection can be used again."""
         length = response.content_length
         try:
-            if length is not None and length <= _DRAINED and not response.content.at_eof():
-                await response.content.read()
+            if length is not None and length <= _DRAINED:
+                while await response.read():
+                    pass
         except faults.FAULTS:
             pass
         finally:
             response.close()
+
+
+def _request(endpoint: _Endpoint, target: str, headers: Mapping[str, str], call: bytes | None) -> bytes:
+    """A request, byte for byte (RFC 9112, 3); raises ValueError for a header that would become two."""
+    lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    if _UNFIT.search(lines.replace("\r\n", "")) or lines.count("\n") != len(headers):
+        raise ValueError("a header with control characters")
+    verb, length = ("GET", "") if call is None else ("POST", f"Content-Length: {len(call)}\r\n")
+    text = f"{verb} {endpoint.prefix}{target} HTTP/1.1\r\n{endpoint.headers}{lines}{length}\r\n"
+    return text.encode("utf-8") + (call or b"")

@@ -1,0 +1,309 @@
+"""One connection to a server: an HTTP/1.1 exchange after another, with nothing in between that each of them must pay.
+
+A mirror sends some millions of small requests, so what one costs decides how long a first sync takes.  aiohttp opens
+the connections (names, TLS, proxies); a channel then takes the transport over, writes requests as bytes, and lets
+llhttp read the answers.  Faults are told with aiohttp's exceptions, as :mod:`heliostat.upstream.faults` knows them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final, cast
+
+import aiohttp
+import httptools
+from aiohttp.connector import Connection
+
+from heliostat.upstream.faults import NotHttp
+
+#: How much of a body is held before the connection is not read any more (bytes; at most twice this).
+READ_BUFFER: Final = 256 << 10
+#: Status line and headers of one answer, informational ones before it included, have at most so many bytes.
+MOST_HEAD: Final = 64 << 10
+
+
+class Response:
+    """The answer to one request.  Whoever got it reads it to its end or closes it; both are the end of the exchange."""
+
+    __slots__ = ("_channel", "content_length", "headers", "status")
+
+    def __init__(self, channel: Channel, status: int, headers: dict[str, str], length: int | None) -> None:
+        self._channel: Channel | None = channel
+        self.status = status
+        #: Names in lower case; of several headers of one name the first.
+        self.headers = headers
+        #: Bytes of the body, as declared; None when it ends with a last chunk or with the connection.
+        self.content_length = length
+
+    @property
+    def content_type(self) -> str:
+        """The media type without parameters, in lower case; RFC 9110's default where the header is missing."""
+        return self.headers.get("content-type", "application/octet-stream").partition(";")[0].strip().lower()
+
+    async def read(self) -> bytes:
+        """What has come of the body, at least one byte; nothing at its end.  Raises what faults.FAULTS names."""
+        return b"" if self._channel is None else await self._channel.read()
+
+    @property
+    def at_end(self) -> bool:
+        """Whether all of the body was read."""
+        return self._channel is None or self._channel.drained
+
+    def close(self) -> None:
+        """The rest is not wanted: a connection that still owes some of it is closed."""
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            channel.end()
+
+
+class Channel(asyncio.Protocol):
+    """A connection that is taken over from ``connection``; ``idle`` is told when it can serve another request."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        stall: float,
+        idle: Callable[[Channel], None],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        transport = cast("asyncio.Transport", connection.transport)  # uvloop's are none by inheritance
+        self._connection, self._transport, self._stall = connection, transport, stall
+        self._idle, self._loop = idle, loop
+        self._lost = False
+        #: Exchanges that ended well on it.
+        self.served = 0
+        #: When it became idle, on the loop's clock.
+        self.idle_since = 0.0
+        #: The server had closed it, as it may, just when another request was sent: worth another connection.
+        self.was_stale = False
+        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm_at = 0.0
+        self._reset()
+        transport.set_protocol(self)
+
+    def _reset(self) -> None:
+        self._busy = self._complete = self._head_done = False
+        self._parser: httptools.HttpResponseParser | None = None
+        self._headers: dict[str, str] = {}
+        #: Bytes received before the head was complete, and bytes of headers.
+        self._came = self._head_size = 0
+        self._left: int | None = None
+        self._until_close = False
+        self._keep = False
+        self._pieces: list[bytes] = []
+        self._held = 0
+        self._paused = False
+        self._failure: Exception | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._moved = self._deadline = 0.0
+
+    # The two sides of an exchange: whoever asks.
+
+    @property
+    def usable(self) -> bool:
+        """Whether a request may be sent on it."""
+        return not (self._lost or self._busy or self._transport.is_closing())
+
+    async def exchange(self, request: bytes, *, total: float | None) -> Response:
+        """Send a request and return its answer as soon as its head is there.
+
+        The whole exchange, the body included, may take ``total`` seconds, and no wait for a byte longer than ``stall``.
+        """
+        self._busy = True
+        self._parser = httptools.HttpResponseParser(self)
+        self._moved = now = self._loop.time()
+        self._deadline = now + total if total is not None else float("inf")
+        self._arm(min(now + self._stall, self._deadline))
+        self._transport.write(request)
+        try:
+            while not self._head_done:
+                if self._failure is not None:
+                    raise self._failure
+                await self._wait()
+        except BaseException:
+            self.was_stale = self.served > 0 and self._lost and self._came == 0
+            self.end()
+            raise
+        assert self._parser is not None
+        return Response(self, self._parser.get_status_code(), self._headers, self._length())
+
+    async def read(self) -> bytes:
+        while not self._pieces:
+            if self._complete:
+                return b""
+            if self._failure is not None:
+                raise self._failure
+            await self._wait()
+        pieces, self._pieces, self._held = self._pieces, [], 0
+        if self._paused:
+            self._paused = False
+            self._transport.resume_reading()
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    @property
+    def drained(self) -> bool:
+        return self._complete and not self._pieces
+
+    def end(self) -> None:
+        """The exchange is over; the connection is kept when nothing more can come of it."""
+        reusable = self._complete and self._keep and not (self._lost or self._paused or self._failure)
+        self._reset()
+        if reusable:
+            self.served += 1
+            self.idle_since = self._loop.time()
+            self._idle(self)
+        else:
+            self.close()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._lost = True
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        self._connection.close()
+
+    async def _wait(self) -> None:
+        self._moved = self._loop.time()
+        self._waiter = self._loop.create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _fail(self, error: Exception) -> None:
+        if self._failure is None and not self._complete:
+            self._failure = error
+        self._wake()
+
+    # The connection's own events.
+
+    def data_received(self, data: bytes) -> None:
+        if not self._busy or self._complete:
+            self._keep = False  # bytes that nobody asked for: whatever comes next would be somebody else's answer
+            if not self._busy:
+                self.close()
+            return
+        if self._failure is not None:
+            return
+        if self._left is not None and self._head_done:
+            self._take(data)
+        else:
+            self._parse(data)
+        if self._held > READ_BUFFER and not self._paused and not self._complete:
+            self._paused = True
+            self._transport.pause_reading()
+        self._wake()
+
+    def _parse(self, data: bytes) -> None:
+        assert self._parser is not None
+        if not self._head_done:
+            self._came += len(data)
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            if self._complete:  # something behind the answer
+                self._keep = False
+            else:
+                self._fail(NotHttp("head" if not self._head_done else "chunk", type(error).__name__))
+            return
+        if not self._head_done and self._came > MOST_HEAD:
+            self._fail(NotHttp("head", "too long"))
+
+    def _take(self, data: bytes) -> None:
+        """Bytes of a body whose length is known need no parser, and so are not copied."""
+        assert self._left is not None
+        if len(data) > self._left:
+            data, self._keep = data[: self._left], False
+        self._left -= len(data)
+        self._pieces.append(data)
+        self._held += len(data)
+        self._complete = self._left == 0
+
+    def eof_received(self) -> bool:
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._lost = True
+        if self._busy and not self._complete:
+            if exc is not None:
+                self._fail(exc if isinstance(exc, OSError) else aiohttp.ClientConnectionError(type(exc).__name__))
+            elif not self._head_done:
+                self._fail(aiohttp.ServerDisconnectedError())
+            elif self._until_close:
+                self._complete = True
+                self._wake()
+            else:
+                self._fail(aiohttp.ClientPayloadError())
+        if not self._busy:
+            self.close()
+
+    # The parser's events.
+
+    def on_message_begin(self) -> None:
+        if self._head_done:
+            raise ValueError("one answer too many")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._head_size += len(name) + len(value)
+        if self._head_size > MOST_HEAD:
+            raise ValueError("the head is too long")
+        if not self._head_done:  # else it stands behind the body (RFC 9110, 6.5)
+            self._headers.setdefault(name.decode("latin-1").lower(), value.decode("latin-1"))
+
+    def on_headers_complete(self) -> None:
+        assert self._parser is not None
+        status = self._parser.get_status_code()
+        if 100 <= status < 200:
+            return
+        self._head_done = True
+        self._keep = self._parser.should_keep_alive()
+        if status not in (204, 304):
+            self._left = self._length()
+            self._until_close = self._left is None and "transfer-encoding" not in self._headers
+
+    def on_body(self, data: bytes) -> None:
+        self._pieces.append(data)
+        self._held += len(data)
+        if self._left is not None:
+            self._left -= len(data)
+
+    def on_message_complete(self) -> None:
+        if self._head_done:
+            self._complete = True
+        else:
+            self._headers.clear()  # informational (RFC 9110, 15.2); the answer itself follows
+
+    def _length(self) -> int | None:
+        text = self._headers.get("content-length")
+        return None if text is None or "transfer-encoding" in self._headers else int(text)
+
+    # Time.
+
+    def _arm(self, at: float) -> None:
+        """One timer serves all exchanges: it is set anew when it goes off, and not for each of them."""
+        if self._alarm is None or at < self._alarm_at:
+            if self._alarm is not None:
+                self._alarm.cancel()
+            self._alarm_at = at
+            self._alarm = self._loop.call_at(at, self._ring)
+
+    def _ring(self) -> None:
+        self._alarm = None
+        if not self._busy or self._complete or self._failure is not None:
+            return
+        now = self._loop.time()
+        if now >= self._deadline:
+            self._fail(TimeoutError())
+        elif self._waiter is None:  # it is the reader who takes their time
+            self._arm(min(now + self._stall, self._deadline))
+        elif now >= self._moved + self._stall:
+            self._fail(aiohttp.SocketTimeoutError())
+        else:
+            self._arm(min(self._moved + self._stall, self._deadline))
