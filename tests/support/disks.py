@@ -53,8 +53,10 @@ class WatchedDisk:
                 self.after(step)
             return done is not False
 
-    def write(self, path: str, data: Buffer) -> None:
+    def write(self, path: str, data: Buffer, mtime_ns: int | None = None) -> None:
         self._do("write", path, data=data)
+        if mtime_ns is not None:
+            self.set_mtime(path, mtime_ns)
 
     def append(self, path: str) -> Appender:
         with self.lock:

@@ -31,7 +31,7 @@ from heliostat.store.room import Room
 from heliostat.store.staging import Stager
 from heliostat.store.threads import in_thread
 from heliostat.upstream.client import Upstream
-from heliostat.upstream.urls import redacted
+from heliostat.upstream.urls import Checked, redacted
 
 #: Up to here a file is taken in memory (bytes).
 SMALL = 1 << 20
@@ -44,9 +44,9 @@ _PROGRESS = 1 << 20
 
 
 class Fetched(msgspec.Struct, frozen=True):
-    """Verified bytes in a temporary."""
+    """Verified bytes: in a temporary when they are many, else in memory."""
 
-    staged: str
+    content: str | bytes
     digests: dict[str, str]
     size: int
 
@@ -77,11 +77,9 @@ class Downloader:
         """One distribution file; resumes what an earlier try, or an earlier process, left."""
         if self._max_file is not None and (want.size or 0) > self._max_file:
             raise Refused("file", want.file.filename, f"{want.size} bytes, more than [upstream] max-file allows")
-        self._upstream.check_url(want.file.url)
-        algorithms = _algorithms(want)
-        small = want.size is not None and want.size <= SMALL
-        if small:
-            return await self._with_retries(want, algorithms, None, transfer)
+        url, algorithms = self._upstream.check_url(want.file.url), _algorithms(want)
+        if want.size is not None and want.size <= SMALL:
+            return await self._with_retries(want, algorithms, url, transfer)
         path = want.partial or await self._stager.put(b"")
         alone = self._downloading.get(path)
         if alone is None:
@@ -105,6 +103,15 @@ class Downloader:
             self.room.release(reserved)
             await in_thread(None, incoming.close)
 
+    async def stage(self, body: bytes, mtime_ns: int | None) -> str:
+        """Small bytes that cannot wait in memory, in a temporary."""
+        return await self._stager.put(body, mtime_ns=mtime_ns)
+
+    async def drop(self, fetched: Fetched) -> None:
+        """What was fetched is not wanted after all."""
+        if isinstance(fetched.content, str):
+            await in_thread(None, self._disk.unlink, fetched.content)
+
     async def _there(self, path: str) -> int:
         found = await in_thread(None, self._disk.stat, path)
         return found.size if found else 0
@@ -114,36 +121,34 @@ class Downloader:
         declared = want.file.core_metadata
         expected = dict(declared) if isinstance(declared, dict) else {}
         address, mark, query = want.file.url.partition("#")[0].partition("?")
-        url = f"{address}{names.METADATA_SUFFIX}{mark}{query}"
+        url = self._upstream.check_url(f"{address}{names.METADATA_SUFFIX}{mark}{query}")
         algorithms = tuple({"sha256", *expected})
         for attempt in range(self._tries):
             body = await self._upstream.fetch(url, limit=self._max_sidecar)
             transfer.arrived(len(body))
             digests = digests_of(body, algorithms)
             try:
-                _check(self._shown(url), expected, digests)
+                _check(url, expected, digests)
             except IntegrityError as error:
                 if attempt + 1 == min(2, self._tries):
                     raise
                 await self._upstream.back_off(attempt, error)
                 continue
-            return Fetched(await self._stager.put(body, mtime_ns=want.mtime_ns), digests, len(body))
+            return Fetched(body, digests, len(body))
         raise AssertionError("unreachable")
 
-    def _shown(self, url: str) -> str:
-        """The URL as it is requested, fit for a message."""
-        return redacted(self._upstream.check_url(url))
-
     async def _with_retries(
-        self, want: Wanted, algorithms: tuple[str, ...], incoming: Incoming | None, transfer: Transfer
+        self, want: Wanted, algorithms: tuple[str, ...], through: Incoming | Checked, transfer: Transfer
     ) -> Fetched:
+        """A large file through ``incoming``, or a small one from its URL."""
+        incoming = through if isinstance(through, Incoming) else None
         attempt = wrong = 0
         while True:
             before = incoming.size if incoming else 0
             try:
-                if incoming is None:
-                    return await self._small(want, algorithms, transfer)
-                return await self._large(want, incoming, transfer)
+                if isinstance(through, Incoming):
+                    return await self._large(want, through, transfer)
+                return await self._small(want, algorithms, through, transfer)
             except Missing:
                 raise
             except (IntegrityError, Invalid) as error:
@@ -159,30 +164,21 @@ class Downloader:
                     raise
             await self._upstream.back_off(attempt, failure)
 
-    async def _small(self, want: Wanted, algorithms: tuple[str, ...], transfer: Transfer) -> Fetched:
-        url, size, shown = want.file.url, want.size, self._shown(want.file.url)
+    async def _small(self, want: Wanted, algorithms: tuple[str, ...], url: Checked, transfer: Transfer) -> Fetched:
+        size = want.size
         assert size is not None
         transfer.expect(size)
-        batches: list[bytes] = []
-        got = 0
-        async with self._upstream.stream(url, size=size) as stream:
-            async for batch in stream:
-                got += len(batch)
-                transfer.arrived(len(batch))
-                if got > size:
-                    raise IntegrityError(shown, "size", str(size), f"more than {size}")
-                batches.append(bytes(batch))
-        body = batches[0] if len(batches) == 1 else b"".join(batches)
-        if len(body) != size:
-            raise IntegrityError(shown, "size", str(size), str(len(body)))
-        digests = (
-            digests_of(body, algorithms) if size <= _INLINE else await in_thread(None, digests_of, body, algorithms)
-        )
-        _check(shown, want.digests, digests)
-        return Fetched(await self._stager.put(body, mtime_ns=want.mtime_ns), digests, size)
+        body = await self._upstream.whole(url, size)
+        transfer.arrived(size)
+        if size <= _INLINE:
+            digests = digests_of(body, algorithms)
+        else:
+            digests = await in_thread(None, digests_of, body, algorithms)
+        _check(url, want.digests, digests)
+        return Fetched(body, digests, size)
 
     async def _large(self, want: Wanted, incoming: Incoming, transfer: Transfer) -> Fetched:
-        size, shown = want.size, self._shown(want.file.url)
+        size, url = want.size, self._upstream.check_url(want.file.url)
         await in_thread(None, incoming.close)
         offset = await in_thread(None, incoming.open)
         limit = size if size is not None else (self._max_file or _UNDECLARED_MOST)
@@ -190,12 +186,12 @@ class Downloader:
             await in_thread(None, incoming.restart)
             offset = 0
         if size is None or offset < size or (size == 0 and offset == 0):
-            await self._receive(want, incoming, offset, limit, transfer)
+            await self._receive(url, want, incoming, offset, limit, transfer)
         digests = await in_thread(None, incoming.digests)
         try:
             if size is not None and incoming.size != size:
-                raise IntegrityError(shown, "size", str(size), str(incoming.size))
-            _check(shown, want.digests, digests)
+                raise IntegrityError(redacted(url), "size", str(size), str(incoming.size))
+            _check(url, want.digests, digests)
         except IntegrityError:
             await in_thread(None, incoming.restart)
             raise
@@ -207,8 +203,9 @@ class Downloader:
         await in_thread(None, self._disk.replace, incoming.path, staged)
         return Fetched(staged, digests, total)
 
-    async def _receive(self, want: Wanted, incoming: Incoming, offset: int, limit: int, transfer: Transfer) -> None:
-        url = want.file.url
+    async def _receive(
+        self, url: Checked, want: Wanted, incoming: Incoming, offset: int, limit: int, transfer: Transfer
+    ) -> None:
         validator = await self._validator(incoming) if offset else None
         writing: asyncio.Task[None] | None = None
         got = offset
@@ -224,7 +221,7 @@ class Downloader:
                     got += len(batch)
                     transfer.arrived(len(batch))
                     if got > limit:
-                        raise IntegrityError(self._shown(url), "size", str(limit), f"more than {limit}")
+                        raise IntegrityError(redacted(url), "size", str(limit), f"more than {limit}")
                     if writing is not None:
                         await writing
                     writing = asyncio.ensure_future(in_thread(None, incoming.write, batch))
@@ -270,4 +267,4 @@ def _algorithms(want: Wanted) -> tuple[str, ...]:
 def _check(url: str, expected: dict[str, str], computed: dict[str, str]) -> None:
     for algorithm, digest in expected.items():
         if algorithm in computed and computed[algorithm] != digest:
-            raise IntegrityError(url, algorithm, digest, computed[algorithm])
+            raise IntegrityError(redacted(url), algorithm, digest, computed[algorithm])

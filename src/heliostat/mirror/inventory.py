@@ -6,7 +6,6 @@ import logging
 
 import msgspec
 
-from heliostat import names
 from heliostat.errors import Invalid, Refused
 from heliostat.model import DistFile, Document, ProjectName, ProjectPage
 from heliostat.pages.document import parse_document
@@ -17,7 +16,7 @@ from heliostat.store.tree import Shown, Tree
 log = logging.getLogger(__name__)
 
 
-class Inventory(msgspec.Struct):
+class Inventory(msgspec.Struct, frozen=True):
     """Bytes and meaning of what is shown now; all None for a project of which nothing is."""
 
     shown: Shown | None
@@ -44,8 +43,7 @@ def take_inventory(tree: Tree, name: ProjectName, published: bool) -> Inventory:
     Also of a project that is not recorded as ``published`` something may lie there: a kill comes before the record.
     Raises Obstructed when something else lies where pages, document or link belong.
     """
-    tree.refuse_obstacles(name)
-    if not published and not any(map(tree.disk.stat, (names.page_directory(name), names.document_path(name)))):
+    if not tree.refuse_obstacles(name) and not published:
         return Inventory(None, None, None)
     shown = tree.shown(name)
     page = document = None

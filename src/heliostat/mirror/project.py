@@ -23,6 +23,7 @@ from heliostat.mirror.quarantine import Quarantine
 from heliostat.mirror.reachability import Reachability
 from heliostat.mirror.removals import Removals
 from heliostat.mirror.report import Counters
+from heliostat.mirror.survey import OpenPaths, Survey, survey
 from heliostat.mirror.tally import Tally
 from heliostat.mirror.wanted import Wanted, held_files, provenance_path, wanted_files
 from heliostat.model import DistFile, ProjectPage
@@ -37,6 +38,21 @@ log = logging.getLogger(__name__)
 
 #: Documents above this (bytes) are not held in memory while files are fetched.
 _LARGE_DOCUMENT = 256 << 10
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """What tree and ledger hold of a project before it is changed."""
+
+    inventory: Inventory = Inventory(None, None, None)
+    open_paths: OpenPaths = OpenPaths()
+
+    def before(self, row: Row) -> set[str]:
+        """The paths that its page, or document, puts in place."""
+        return held_paths(row.name, held_files(self.inventory.page, self.inventory.document))
+
+    def ours(self, row: Row) -> set[str]:
+        """All paths that it put in place, whether a page shows them or not."""
+        return self.before(row) | self.open_paths.incoming | self.open_paths.doomed
 
 
 class ProjectSync:
@@ -95,18 +111,11 @@ class ProjectSync:
         if answers is None:
             await self._unchanged(row)
             return
-        inventory = await in_thread(None, take_inventory, self._tree, row.name, row.published)
-        open_paths = await self._keeper(self._open_paths, row)
-        answers = await self._set_aside(row, answers, inventory)
-        held = held_files(inventory.page, inventory.document)
-        wanted = wanted_files(answers.page, answers.document, held, allow_unhashed=self._config.upstream.allow_unhashed)
-        keys = [want.key for want in wanted]
-        await self._claims.take(row.name, keys)
-        try:
-            item = await self._prepare(row, answers, inventory, open_paths, wanted)
-        except BaseException:
-            self._claims.release(row.name, keys)
-            raise
+        planned = await self._plan(row, answers, untouched=row.untouched)
+        if planned is None:
+            planned = await self._plan(row, answers, untouched=False)
+            assert planned is not None
+        item, keys = planned
 
         def done() -> None:
             self._counters.projects_done += 1
@@ -130,6 +139,42 @@ class ProjectSync:
         self._tally.unchanged += 1
         self._counters.projects_done += 1
 
+    async def _plan(self, row: Row, answers: Answers, *, untouched: bool) -> tuple[Item, list[str]] | None:
+        """What changes, its files fetched, and the claims that are held for it.
+
+        None when a project that should be ``untouched`` turns out to have something in the tree: a kill came between.
+        """
+        standing = Standing() if untouched else await self._standing(row)
+        answers = await self._set_aside(row, answers, standing.inventory)
+        held = held_files(standing.inventory.page, standing.inventory.document)
+        wanted = wanted_files(answers.page, answers.document, held, allow_unhashed=self._config.upstream.allow_unhashed)
+        keys = [want.key for want in wanted]
+        await self._claims.take(row.name, keys)
+        item = Item(name=row.name, publication=Publication(name=row.name))
+        try:
+            found = await in_thread(None, self._look, row, wanted, standing, untouched)
+            if found is not None:
+                await self._prepare(item, row, answers, standing, found, wanted)
+                return item, keys
+        except BaseException:
+            self._claims.release(row.name, keys)
+            self._publisher.memory.give(item.publication)
+            raise
+        self._claims.release(row.name, keys)
+        return None
+
+    async def _standing(self, row: Row) -> Standing:
+        inventory = await in_thread(None, take_inventory, self._tree, row.name, row.published)
+        return Standing(inventory, await self._keeper(self._open_paths, row))
+
+    def _look(self, row: Row, wanted: list[Wanted], standing: Standing, untouched: bool) -> Survey | None:
+        if untouched and take_inventory(self._tree, row.name, published=False).shown is not None:
+            return None
+        found = survey(self._tree, wanted, standing.inventory, standing.ours(row), standing.open_paths)
+        if found.complete < len(wanted):
+            self._files.check_room()
+        return found
+
     async def _set_aside(self, row: Row, answers: Answers, inventory: Inventory) -> Answers:
         """A large document waits on disk, not in memory, until the project's files are there."""
         body = answers.body
@@ -140,43 +185,36 @@ class ProjectSync:
         placement = await in_thread(None, self._tree.stage, body, names.document_path(row.name))
         return msgspec.structs.replace(answers, body=None, staged=placement)
 
-    def _open_paths(self, row: Row) -> dict[str, set[str]]:
-        """Paths with an open fate of this project, by kind."""
-        return {
-            "incoming": {r.path for r in self._ledger.paths.of_project(row.name, "incoming")},
-            "doomed": {r.path for r in self._ledger.paths.of_project(row.name, "doomed")},
-            "withheld": {r.path for r in self._withheld(row)},
-            "shared": {r.path for r in self._ledger.paths.of_project(row.name, "shared")},
-        }
+    def _open_paths(self, row: Row) -> OpenPaths:
+        found: dict[str, set[str]] = {}
+        for one in self._ledger.paths.all_of_project(row.name):
+            found.setdefault(one.kind, set()).add(one.path)
+        return OpenPaths(**{kind: frozenset(paths) for kind, paths in found.items()})
 
     def _withheld(self, row: Row) -> list[PathRow]:
         return self._ledger.paths.of_project(row.name, "withheld")
 
     async def _prepare(
-        self, row: Row, answers: Answers, inventory: Inventory, open_paths: dict[str, set[str]], wanted: list[Wanted]
-    ) -> Item:
-        item = Item(name=row.name, publication=Publication(name=row.name))
+        self, item: Item, row: Row, answers: Answers, standing: Standing, found: Survey, wanted: list[Wanted]
+    ) -> None:
         assert item.publication is not None
-        before = held_paths(row.name, held_files(inventory.page, inventory.document))
-        ours = before | open_paths["incoming"] | open_paths["doomed"]
-        ready = await self._files.collect(
-            row, item, wanted, inventory, ours, withheld=open_paths["withheld"], shared=open_paths["shared"]
-        )
+        inventory, before, ours = standing.inventory, standing.before(row), standing.ours(row)
+        ready = await self._files.collect(row, item, wanted, inventory, found)
         listed = [self._entry(one) for one in ready if one.want.listed]
         page = msgspec.structs.replace(answers.page, files=tuple(listed), serial=answers.serial)
         provenance = await self._fetch_provenance(row, item.publication, page)
         after = {one.path for one in ready} | {names.sidecar_path(o.path) for o in ready if o.sidecar} | provenance
-        quarantine = Quarantine(row, page, inventory, await self._keeper(self._withheld, row))
+        withheld = [] if row.untouched else await self._keeper(self._withheld, row)
+        quarantine = Quarantine(row, page, inventory, withheld)
         item.doomed = [quarantine.doom(path, answers.serial) for path in sorted(ours - after)]
         gone = [doomed.path for doomed in item.doomed if doomed.fate == "unlink" and doomed.path in before]
         item.tombstones = tombstones_for(row.name, gone, answers.serial, "no longer listed upstream")
         item.doomed += [
             PathRow(path, row.name, "doomed", "unlink", answers.serial) for path in sorted(quarantine.ended() - after)
         ]
-        item.restored = [PathRow(path, row.name, "withheld") for path in open_paths["withheld"] & after]
+        item.restored = [PathRow(path, row.name, "withheld") for path in standing.open_paths.withheld & after]
         self._fill(item.publication, page, answers, inventory)
         item.outcome = self._outcome(row, answers, page, ready)
-        return item
 
     def _fill(self, publication: Publication, page: ProjectPage, answers: Answers, inventory: Inventory) -> None:
         """Only what differs from what is shown is written."""

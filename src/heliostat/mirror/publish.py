@@ -3,7 +3,8 @@
 A batch is at most ``batch_projects`` projects or ``batch_seconds`` old.  For each batch:
 
 1. what will be placed (``incoming``) and what will be dropped (``doomed``) is recorded in the ledger;
-2. documents and pages are written under ``partial/`` beside the files that lie there already, and made durable;
+2. small files, documents and pages are written under ``partial/`` beside the large files that lie there already, and
+   made durable;
 3. files, documents and links are renamed into place, and made durable;
 4. pages are renamed into place, documents that went away are removed, and both are made durable;
 5. the ledger records the projects; 6. doomed bytes go, each after a last look whether any page claims it.
@@ -30,8 +31,29 @@ from heliostat.store.tree import Publication, Tree
 log = logging.getLogger(__name__)
 
 
-#: Bytes of pages and documents that wait to be written: a batch ends at half of it, and submitting waits beyond it.
+#: Bytes of pages, documents and files that wait to be written: a batch ends at half of it, submitting waits beyond it.
 _MOST_HELD = 32 << 20
+#: Bytes of small files held in memory until their batch is written, those of projects in flight included.
+_MOST_IN_MEMORY = 24 << 20
+
+
+class Memory:
+    """How many bytes of files wait in memory."""
+
+    def __init__(self, most: int) -> None:
+        self._left = most
+
+    def take(self, count: int) -> bool:
+        """So many more, if they fit; otherwise they must wait on the disk."""
+        if count > self._left:
+            return False
+        self._left -= count
+        return True
+
+    def give(self, publication: Publication | None) -> None:
+        """The bytes of ``publication`` are written, or not wanted any more."""
+        if publication is not None:
+            self._left += sum(len(body.data) for body in publication.bodies)
 
 
 class Item(msgspec.Struct, kw_only=True):
@@ -60,6 +82,7 @@ class Publisher:
         self._tree, self._ledger, self._keeper = tree, ledger, keeper
         self._projects, self._seconds, self._disk_room = projects, seconds, room
         self._reaper = Reaper(tree, ledger)
+        self.memory = Memory(_MOST_IN_MEMORY)
         self._queue: asyncio.Queue[Item | None] = asyncio.Queue(maxsize=2 * projects)
         self._room = asyncio.Event()
         self._room.set()
@@ -88,6 +111,7 @@ class Publisher:
                 self._held -= sum(_weight(item) for item in batch)
                 self._room.set()
                 for item in batch:
+                    self.memory.give(item.publication)
                     if item.done:
                         item.done()
 
@@ -121,13 +145,14 @@ class Publisher:
         self._announce(batch)
         if publications:
             log.debug("batch %d: writing documents and pages", number)
+            files = self._tree.stage_bodies(publications)
             documents = self._tree.stage_documents(publications)
             pages = self._tree.stage_pages(publications)
             disk.sync()
             log.debug("batch %d: placing files", number)
-            self._tree.place(publications)
+            self._tree.place(files, publications)
             self._tree.place_documents(documents, publications)
-            if documents or any(p.placements or p.link_missing for p in publications):
+            if files or documents or any(p.placements or p.link_missing for p in publications):
                 disk.sync()
             log.debug("batch %d: showing pages", number)
             self._tree.show(pages)
@@ -144,6 +169,7 @@ class Publisher:
         for item in batch:
             if item.publication:
                 rows += [PathRow(p.target, item.name, "incoming") for p in item.publication.placements]
+                rows += [PathRow(b.target, item.name, "incoming") for b in item.publication.bodies]
         if rows:
             with self._ledger.transaction():
                 self._ledger.paths.add(rows)
@@ -167,7 +193,8 @@ def _weight(item: Item) -> int:
     if publication is None:
         return 0
     parts = (publication.document, publication.json_page, publication.html_page)
-    return sum(len(part) for part in parts if part is not None)
+    weight = sum(len(part) for part in parts if part is not None)
+    return weight + sum(len(body.data) for body in publication.bodies)
 
 
 def _restored(item: Item) -> list[PathRow]:

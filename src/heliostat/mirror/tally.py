@@ -37,6 +37,7 @@ class Tally(msgspec.Struct):
             or publication.staged_document is not None
             or publication.drop_document
             or publication.placements
+            or publication.bodies
         )
         if not row.published:
             self.added += 1

@@ -32,6 +32,9 @@ class Paths:
     def of_project(self, project: str, kind: Kind) -> list[PathRow]:
         return self._select("project = ? AND kind = ?", (project, kind))
 
+    def all_of_project(self, project: str) -> list[PathRow]:
+        return self._select("project = ?", (project,))
+
     def of_kind(self, kind: Kind, limit: int = 10_000) -> list[PathRow]:
         return self._select("kind = ?", (kind,), limit)
 

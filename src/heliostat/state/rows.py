@@ -42,6 +42,13 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     named: bool
     extra: bool
     quarantined_releases: str | None = None
+    #: Paths of it have an open fate.
+    open_paths: bool = True
+
+    @property
+    def untouched(self) -> bool:
+        """The ledger knows of nothing that this project has, or had, in the tree."""
+        return not self.published and not self.open_paths
 
     @property
     def releases_in_quarantine(self) -> frozenset[str]:
@@ -49,7 +56,9 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
         return frozenset(json.loads(self.quarantined_releases or "[]"))
 
 
-ROW_COLUMNS = ", ".join(Row.__struct_fields__)
+_OPEN_PATHS = "EXISTS (SELECT 1 FROM paths WHERE paths.project = projects.name)"
+#: What to select of ``projects`` for a :class:`Row`.
+ROW_COLUMNS = ", ".join(_OPEN_PATHS if field == "open_paths" else field for field in Row.__struct_fields__)
 
 
 class Published(msgspec.Struct, frozen=True, kw_only=True):

@@ -40,7 +40,7 @@ class Operations(Protocol):
 
     root: str
 
-    def write(self, path: str, data: Buffer) -> None: ...
+    def write(self, path: str, data: Buffer, mtime_ns: int | None = None) -> None: ...
     def append(self, path: str) -> Appender: ...
     def replace(self, source: str, target: str) -> None: ...
     def link(self, source: str, target: str) -> None: ...
@@ -82,12 +82,14 @@ class Disk:
         """In UTF-8 whatever the locale says: URLs of file names mean that."""
         return b"%b/%b" % (self._root, _encoded(path))
 
-    def write(self, path: str, data: Buffer) -> None:
-        """Create ``path``, which must not exist, with ``data``."""
+    def write(self, path: str, data: Buffer, mtime_ns: int | None = None) -> None:
+        """Create ``path``, which must not exist, with ``data``, and if it is given with that time."""
         with _refusals("write", path):
             handle = self._open_new(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
             try:
                 _write_all(handle, data)
+                if mtime_ns is not None:
+                    os.utime(handle, ns=(mtime_ns, mtime_ns))
             finally:
                 os.close(handle)
 

@@ -66,9 +66,7 @@ class Stager:
         outcomes: list[Exception | None] = []
         for item in group:
             try:
-                self._disk.write(item.path, item.data)
-                if item.mtime_ns is not None:
-                    self._disk.set_mtime(item.path, item.mtime_ns)
+                self._disk.write(item.path, item.data, item.mtime_ns)
                 outcomes.append(None)
             except Exception as error:
                 outcomes.append(error)

@@ -25,7 +25,7 @@ HTML_PAGES = ("index.html", "index.v1_html")
 _SECOND = 1_000_000_000
 
 #: A page's bytes, whole or in pieces.
-Body = bytes | Iterable[bytes]
+Content = bytes | Iterable[bytes]
 
 
 class Placement(msgspec.Struct, frozen=True):
@@ -35,11 +35,20 @@ class Placement(msgspec.Struct, frozen=True):
     target: str
 
 
+class Body(msgspec.Struct, frozen=True):
+    """Verified bytes of a small file, in memory until their batch is written, and where they belong."""
+
+    data: bytes
+    target: str
+    mtime_ns: int | None = None
+
+
 class Publication(msgspec.Struct, kw_only=True):
     """What changes in the tree for one project; ``None`` leaves a thing as it is."""
 
     name: ProjectName
     placements: list[Placement] = []
+    bodies: list[Body] = []
     document: bytes | None = None
     #: A document that lies under ``partial/`` already.
     staged_document: Placement | None = None
@@ -84,24 +93,46 @@ class Tree:
             self.disk.read_link(names.document_link(name)) == names.document_link_target(name),
         )
 
-    def refuse_obstacles(self, name: ProjectName) -> None:
-        """Raises Obstructed when something of another kind lies where the project's pages, document or link belong."""
-        document, link = names.document_path(name), names.document_link(name)
-        for path in (names.page_directory(name), link.rpartition("/")[0]):
-            found = self.disk.stat(path)
-            if found is not None and not found.is_directory:
-                raise Obstructed(self.disk.root + "/" + path, "a file")
-        pages = [f"{names.page_directory(name)}/{page}" for page in (JSON_PAGE, *HTML_PAGES)]
-        for path in (document, link, *pages):
-            found = self.disk.stat(path)
-            if found is not None and found.is_directory:
-                raise Obstructed(self.disk.root + "/" + path, "a directory")
+    def refuse_obstacles(self, name: ProjectName) -> bool:
+        """Whether anything lies where the project's pages, document and link belong.
 
-    def place(self, publications: Iterable[Publication]) -> None:
-        """Files, then documents, then links; all bytes under ``partial/`` must be durable already."""
+        Raises Obstructed when it is something of another kind.
+        """
+        document, link = names.document_path(name), names.document_link(name)
+        pages = names.page_directory(name)
+        inside: list[str] = []
+        for directory, content in ((pages, (JSON_PAGE, *HTML_PAGES)), (link.rpartition("/")[0], ("json",))):
+            found = self.disk.stat(directory)
+            if found is not None:
+                if not found.is_directory:
+                    raise Obstructed(self.disk.root + "/" + directory, "a file")
+                inside += [f"{directory}/{one}" for one in content]
+        described = False
+        for path in (document, *inside):
+            found = self.disk.stat(path)
+            if found is not None:
+                if found.is_directory:
+                    raise Obstructed(self.disk.root + "/" + path, "a directory")
+                described |= path == document
+        return described or bool(inside)
+
+    def stage_bodies(self, publications: Iterable[Publication]) -> list[Placement]:
+        """Write small files under ``partial/``, beside the large ones that lie there already."""
+        staged: list[Placement] = []
+        for publication in publications:
+            for body in publication.bodies:
+                placement = Placement(self._temporary(), body.target)
+                self.disk.write(placement.staged, body.data, body.mtime_ns)
+                staged.append(placement)
+        return staged
+
+    def place(self, staged: Iterable[Placement], publications: Iterable[Publication]) -> None:
+        """Rename files into place; all bytes under ``partial/`` must be durable already."""
         for publication in publications:
             for placement in publication.placements:
                 self.disk.replace(placement.staged, placement.target)
+        for placement in staged:  # second: a large file's sidecar is a small one
+            self.disk.replace(placement.staged, placement.target)
 
     def stage_documents(self, publications: Iterable[Publication]) -> list[Placement]:
         """Write documents under ``partial/``, beside those that lie there already."""
@@ -131,14 +162,14 @@ class Tree:
                 staged.append(self.stage(publication.json_page, f"{directory}/{JSON_PAGE}"))
         return staged
 
-    def stage_html(self, body: Body, directory: str) -> list[Placement]:
+    def stage_html(self, body: Content, directory: str) -> list[Placement]:
         """One HTML page under both of its names."""
         first = self.stage(body, f"{directory}/{HTML_PAGES[0]}")
         second = Placement(self._temporary(), f"{directory}/{HTML_PAGES[1]}")
         self.disk.link(first.staged, second.staged)
         return [first, second]
 
-    def stage(self, body: Body, target: str) -> Placement:
+    def stage(self, body: Content, target: str) -> Placement:
         """Write one page under ``partial/``, whole or in pieces, to be renamed to ``target``."""
         staged = self._temporary()
         previous = self.disk.stat(target)

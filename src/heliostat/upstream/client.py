@@ -13,11 +13,11 @@ from heliostat.errors import Invalid, Unavailable, UpstreamError
 from heliostat.model import Event, Listed, ProjectName
 from heliostat.upstream import retry
 from heliostat.upstream.feed import Feed
-from heliostat.upstream.files import FileStream
+from heliostat.upstream.files import FileStream, fetch_whole
 from heliostat.upstream.metadata import DocumentAnswer, Metadata, PageAnswer, RootAnswer
 from heliostat.upstream.pace import Clock, Pace, PaceFigures, SystemClock
 from heliostat.upstream.session import OwnTally, Session, Tally
-from heliostat.upstream.urls import UrlPolicy, source
+from heliostat.upstream.urls import Checked, UrlPolicy, source
 
 __all__ = ["DocumentAnswer", "FileStream", "PageAnswer", "RootAnswer", "Upstream"]
 
@@ -81,7 +81,7 @@ class Upstream:
         """Limits, requests in flight, and waits as they are now."""
         return self._pace.figures()
 
-    def check_url(self, url: str) -> str:
+    def check_url(self, url: str) -> Checked:
         """``url`` as it may be requested; raises Refused (see UrlPolicy.check)."""
         return self._policy.check(url)
 
@@ -148,6 +148,10 @@ class Upstream:
         if accept is not None:
             return await self._retried(lambda: self._metadata.object(checked, accept, limit))
         return await self._retried(lambda: self._beside_files.object(checked, "*/*", limit))
+
+    async def whole(self, url: Checked, size: int) -> bytes:
+        """One try to fetch a small file of exactly ``size`` bytes; raises as a FileStream does."""
+        return await fetch_whole(self._session, self._pace.files, url, size)
 
     def stream(self, url: str, *, offset: int = 0, validator: str | None = None, size: int | None = None) -> FileStream:
         """One try to fetch a file from ``offset`` on: ``async with`` it (see FileStream).  Raises Refused.

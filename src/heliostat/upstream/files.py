@@ -23,6 +23,65 @@ _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)
 _HEADERS = {"Accept": "*/*", "Accept-Encoding": "identity"}
 
 
+class _Rate:
+    """Notices a body that drips: it never stalls for long, and never ends either."""
+
+    def __init__(self, shown: str, stall: float) -> None:
+        self._shown, self._stall = shown, stall
+        #: Seconds waited for bytes, and bytes that came, since the rate was looked at last.
+        self._waited, self._since = 0.0, 0
+
+    def watch(self, waited: float, came: int) -> None:
+        """So many seconds brought so many bytes; raises TimedOut."""
+        self._waited += waited
+        self._since += came
+        if self._waited >= self._stall:
+            if self._since < SLOWEST * self._waited:
+                reason = f"stalled: only {self._since} bytes in {self._waited:.0f} s"
+                raise faults.TimedOut(self._shown, reason)
+            self._waited, self._since = 0.0, 0
+
+
+async def fetch_whole(session: Session, gate: Gate, url: str, size: int) -> bytes:
+    """A file of exactly ``size`` bytes in one piece, in one try; holds a file permit meanwhile.
+
+    Raises as FileStream does; the bytes that came before a fault are lost, so it is for what is small.
+    """
+    async with gate.permit() as permit:
+        response = await session.send(permit, url, _HEADERS, accept=(200,), total=None)
+        try:
+            declared = response.content_length
+            if declared is not None and declared != size:
+                raise IntegrityError(redacted(url), "size", str(size), str(declared))
+            body = await response.read()
+            if len(body) < size or declared is None:
+                body = await _rest(session, response, url, size, body)
+            permit.received = len(body)
+        except faults.FAULTS as error:
+            raise session.fault(url, error, None) from None
+        finally:
+            response.close()
+    if len(body) > size:
+        raise IntegrityError(redacted(url), "size", str(size), f"more than {size}")
+    return body
+
+
+async def _rest(session: Session, response: Response, url: str, size: int, first: bytes) -> bytes:
+    """All of a body that did not come at once, as far as it may be of use."""
+    rate, parts, got = _Rate(redacted(url), session.stall_timeout), [first], len(first)
+    while got <= size:
+        begun = session.clock.now()
+        chunk = await response.read()
+        if not chunk:
+            break
+        parts.append(chunk)
+        got += len(chunk)
+        rate.watch(session.clock.now() - begun, len(chunk))
+    if got < size:
+        raise Unavailable(redacted(url), f"the body was cut short after {got} of {size} bytes")
+    return b"".join(parts)
+
+
 class FileStream:
     """One try to fetch a file, or the rest of it: ``async with`` sends the request, iterating gives the bytes.
 
@@ -59,8 +118,7 @@ class FileStream:
         self._received = 0
         self._failure: Exception | None = None
         self._ended = False
-        #: Seconds waited for bytes, and bytes that came, since the rate was looked at last.
-        self._waited, self._since = 0.0, 0
+        self._rate = _Rate(self._shown, session.stall_timeout)
 
     async def __aenter__(self) -> Self:
         await self._permit.__aenter__()
@@ -174,14 +232,5 @@ class FileStream:
                 raise Refused("file", self._shown, "larger than [upstream] max-file allows")
             raise IntegrityError(self._shown, "size", str(self._size), f"more than {self._size}")
         else:
-            self._watch_rate(clock.now() - begun, len(chunk))
+            self._rate.watch(clock.now() - begun, len(chunk))
         return chunk
-
-    def _watch_rate(self, waited: float, came: int) -> None:
-        self._waited += waited
-        self._since += came
-        if self._waited >= self._session.stall_timeout:
-            if self._since < SLOWEST * self._waited:
-                reason = f"stalled: only {self._since} bytes in {self._waited:.0f} s"
-                raise faults.TimedOut(self._shown, reason)
-            self._waited, self._since = 0.0, 0

@@ -34,6 +34,12 @@ _HOSTILE_PATH = re.compile(
 _USERINFO = re.compile(r"(?<=//)[^/?#]*@")
 
 
+class Checked(str):
+    """A URL as :meth:`UrlPolicy.check` returned it: it need not be checked again."""
+
+    __slots__ = ()
+
+
 class Origin(NamedTuple):
     """Scheme, host in lower case, and port of a URL (RFC 6454)."""
 
@@ -115,13 +121,13 @@ class UrlPolicy:
         for scheme in self._schemes:
             self._allowed.add(Origin(scheme, host, port or _DEFAULT_PORTS[scheme]))
 
-    def check(self, url: str) -> str:
-        """``url`` as it may be requested: absolute, quoted, without fragment.
+    def check(self, url: str) -> Checked:
+        """``url`` as it may be requested: absolute, quoted, without fragment; one that was checked before is itself.
 
         Raises Refused for another scheme or host than those configured, for credentials, and for dot segments,
         backslashes and control characters in whatever spelling.
         """
-        return self._checked(url)[0]
+        return url if isinstance(url, Checked) else Checked(self._checked(url)[0])
 
     def _checked(self, url: str) -> tuple[str, Origin]:
         if _FORBIDDEN.search(url):
