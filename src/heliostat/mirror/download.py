@@ -93,7 +93,7 @@ class Downloader:
         there = await self._there(path)
         # A file for which there is no room is not begun.
         reserved = await in_thread(
-            None, self.room.reserve, want.file.filename, lambda: (want.size or 0) - max(there, incoming.size)
+            self.room.reserve, want.file.filename, lambda: (want.size or 0) - max(there, incoming.size)
         )
         try:
             fetched = await self._with_retries(want, algorithms, incoming, transfer)
@@ -101,7 +101,7 @@ class Downloader:
             return fetched
         finally:
             self.room.release(reserved)
-            await in_thread(None, incoming.close)
+            await in_thread(incoming.close)
 
     async def stage(self, body: bytes, mtime_ns: int | None) -> str:
         """Small bytes that cannot wait in memory, in a temporary."""
@@ -110,10 +110,10 @@ class Downloader:
     async def drop(self, fetched: Fetched) -> None:
         """What was fetched is not wanted after all."""
         if isinstance(fetched.content, str):
-            await in_thread(None, self._disk.unlink, fetched.content)
+            await in_thread(self._disk.unlink, fetched.content)
 
     async def _there(self, path: str) -> int:
-        found = await in_thread(None, self._disk.stat, path)
+        found = await in_thread(self._disk.stat, path)
         return found.size if found else 0
 
     async def sidecar(self, want: Wanted, transfer: Transfer) -> Fetched:
@@ -173,34 +173,34 @@ class Downloader:
         if size <= _INLINE:
             digests = digests_of(body, algorithms)
         else:
-            digests = await in_thread(None, digests_of, body, algorithms)
+            digests = await in_thread(digests_of, body, algorithms)
         _check(url, want.digests, digests)
         return Fetched(body, digests, size)
 
     async def _large(self, want: Wanted, incoming: Incoming, transfer: Transfer) -> Fetched:
         size, url = want.size, self._upstream.check_url(want.file.url)
-        await in_thread(None, incoming.close)
-        offset = await in_thread(None, incoming.open)
+        await in_thread(incoming.close)
+        offset = await in_thread(incoming.open)
         limit = size if size is not None else (self._max_file or _UNDECLARED_MOST)
         if offset > limit:
-            await in_thread(None, incoming.restart)
+            await in_thread(incoming.restart)
             offset = 0
         if size is None or offset < size or (size == 0 and offset == 0):
             await self._receive(url, want, incoming, offset, limit, transfer)
-        digests = await in_thread(None, incoming.digests)
+        digests = await in_thread(incoming.digests)
         try:
             if size is not None and incoming.size != size:
                 raise IntegrityError(redacted(url), "size", str(size), str(incoming.size))
             _check(url, want.digests, digests)
         except IntegrityError:
-            await in_thread(None, incoming.restart)
+            await in_thread(incoming.restart)
             raise
         total = incoming.size
-        await in_thread(None, incoming.finish, want.mtime_ns)
-        await in_thread(None, self._disk.unlink, _etag_path(incoming.path))
+        await in_thread(incoming.finish, want.mtime_ns)
+        await in_thread(self._disk.unlink, _etag_path(incoming.path))
         # Its own name from here on: another file with the same bytes may be downloaded before this one is placed.
         staged = names.finished_path(incoming.path, next(self._numbers))
-        await in_thread(None, self._disk.replace, incoming.path, staged)
+        await in_thread(self._disk.replace, incoming.path, staged)
         return Fetched(staged, digests, total)
 
     async def _receive(
@@ -211,11 +211,11 @@ class Downloader:
         got = offset
         async with self._upstream.stream(url, offset=offset, validator=validator, size=want.size) as stream:
             if stream.offset != offset:
-                await in_thread(None, incoming.restart)
+                await in_thread(incoming.restart)
                 got = 0
             transfer.expect(max(0, (want.size or 0) - got))
             if stream.etag and (got == 0 or validator is None):
-                await in_thread(None, self._remember_validator, incoming, stream.etag)
+                await in_thread(self._remember_validator, incoming, stream.etag)
             try:
                 async for batch in stream:
                     got += len(batch)
@@ -224,11 +224,11 @@ class Downloader:
                         raise IntegrityError(redacted(url), "size", str(limit), f"more than {limit}")
                     if writing is not None:
                         await writing
-                    writing = asyncio.ensure_future(in_thread(None, incoming.write, batch))
+                    writing = asyncio.ensure_future(in_thread(incoming.write, batch))
             except IntegrityError:  # more than there can be: what came before is not to be built upon
                 if writing is not None:
                     await writing
-                await in_thread(None, incoming.restart)
+                await in_thread(incoming.restart)
                 raise
             finally:
                 if writing is not None:
@@ -238,7 +238,7 @@ class Downloader:
                 await writing
 
     async def _validator(self, incoming: Incoming) -> str | None:
-        saved = await in_thread(None, self._disk.read, _etag_path(incoming.path))
+        saved = await in_thread(self._disk.read, _etag_path(incoming.path))
         return saved.decode("latin-1") if saved else None
 
     def _remember_validator(self, incoming: Incoming, etag: str) -> None:

@@ -130,7 +130,7 @@ class FileCollector:
             fetched = await self._downloader.file(want, transfer)
             path, sha256 = want.path_for(fetched.digests), fetched.digests["sha256"]
             # Where it belongs was perhaps not known before: what lies there is another project's, and stays.
-            if want.path is None and await in_thread(None, places.hold, path, fetched.digests["sha256"]):
+            if want.path is None and await in_thread(places.hold, path, fetched.digests["sha256"]):
                 await self._downloader.drop(fetched)
                 if path not in places.ours:
                     await self._share(path, batch)
@@ -163,14 +163,14 @@ class FileCollector:
         known = dict(declared) if isinstance(declared, dict) else ours
         if present is not None and present.sidecar and known:
             kept = names.withheld_path(target) if present.sidecar_withheld else None
-            if (ours is not None and _agree(known, ours)) or await in_thread(None, places.tell, kept or target, known):
+            if (ours is not None and _agree(known, ours)) or await in_thread(places.tell, kept or target, known):
                 if kept:
                     await batch.add(Placement(kept, target), 0)
                 return known
         transfer = transfers.sidecar(want)
         fetched = await self._downloader.sidecar(want, transfer)
         looked = want.path is not None and not (present is not None and present.sidecar_place_taken)
-        if looked or not await in_thread(None, places.hold, target, fetched.digests["sha256"]):
+        if looked or not await in_thread(places.hold, target, fetched.digests["sha256"]):
             await batch.take(fetched, target, want.mtime_ns)
         self._count(fetched, transfer)
         return {"sha256": fetched.digests["sha256"]} if not isinstance(declared, dict) or not declared else declared

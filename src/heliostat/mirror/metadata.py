@@ -186,11 +186,13 @@ class _DocumentMissing(UpstreamError):
 
 
 async def _together(first: Coroutine[Any, Any, A], second: Coroutine[Any, Any, B]) -> tuple[A, B]:
-    """Both at once; the first failure cancels the other, and comes out as itself."""
-    tasks = asyncio.create_task(first), asyncio.create_task(second)
+    """Both at once; a failure of the first cancels the other, and comes out as itself."""
+    other = asyncio.create_task(second)
     try:
-        return await tasks[0], await tasks[1]
+        return await first, await other
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        if not other.done():
+            other.cancel()
+            await asyncio.gather(other, return_exceptions=True)
+        elif not other.cancelled():
+            other.exception()  # seen, so that the loop does not report it as never retrieved

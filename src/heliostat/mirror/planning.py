@@ -228,15 +228,15 @@ class _Planner:
             reachability.answered()
             if answers is None:
                 return
-            inventory = await in_thread(None, take_inventory, self._tree, row.name, row.published)
+            inventory = await in_thread(take_inventory, self._tree, row.name, row.published)
             held = held_files(inventory.page, inventory.document)
             wanted = wanted_files(
                 answers.page, answers.document, held, allow_unhashed=self._config.upstream.allow_unhashed
             )
             for want in wanted:
                 self._upstream.check_url(want.file.url)
-            count, size = await in_thread(None, self._missing, wanted)
-            count += await in_thread(None, self._missing_provenance, answers.page)
+            count, size = await in_thread(self._missing, wanted)
+            count += await in_thread(self._missing_provenance, answers.page)
         except Missing as error:
             if not error.url.endswith(f"/simple/{row.name}/"):
                 self._problem(row, "failing", str(error))

@@ -130,7 +130,7 @@ class ProjectSync:
         """Page and document are as they were; provenance objects may have changed all the same (PEP 740)."""
         publication = Publication(name=row.name)
         if row.why == "sweep" and self._provenance is not None:
-            inventory = await in_thread(None, take_inventory, self._tree, row.name, row.published)
+            inventory = await in_thread(take_inventory, self._tree, row.name, row.published)
             if inventory.page is not None:
                 await self._fetch_provenance(row, publication, inventory.page)
         if publication.placements:
@@ -152,7 +152,7 @@ class ProjectSync:
         await self._claims.take(row.name, keys)
         item = Item(name=row.name, publication=Publication(name=row.name))
         try:
-            found = await in_thread(None, self._look, row, wanted, standing, untouched)
+            found = await in_thread(self._look, row, wanted, standing, untouched)
             if found is not None:
                 await self._prepare(item, row, answers, standing, found, wanted)
                 return item, keys
@@ -164,7 +164,7 @@ class ProjectSync:
         return None
 
     async def _standing(self, row: Row) -> Standing:
-        inventory = await in_thread(None, take_inventory, self._tree, row.name, row.published)
+        inventory = await in_thread(take_inventory, self._tree, row.name, row.published)
         return Standing(inventory, await self._keeper(self._open_paths, row))
 
     def _look(self, row: Row, wanted: list[Wanted], standing: Standing, untouched: bool) -> Survey | None:
@@ -182,13 +182,14 @@ class ProjectSync:
             return answers
         if inventory.shown is not None and inventory.shown.document == body:
             return msgspec.structs.replace(answers, body=None, unchanged=True)
-        placement = await in_thread(None, self._tree.stage, body, names.document_path(row.name))
+        placement = await in_thread(self._tree.stage, body, names.document_path(row.name))
         return msgspec.structs.replace(answers, body=None, staged=placement)
 
     def _open_paths(self, row: Row) -> OpenPaths:
         found: dict[str, set[str]] = {}
         for one in self._ledger.paths.all_of_project(row.name):
             found.setdefault(one.kind, set()).add(one.path)
+        found["incoming"] = self._ledger.paths.incoming(row.name)
         return OpenPaths(**{kind: frozenset(paths) for kind, paths in found.items()})
 
     def _withheld(self, row: Row) -> list[PathRow]:

@@ -75,7 +75,7 @@ class ProvenanceFetcher:
         paths = {
             file.filename: provenance_path(name, file.provenance, file.filename) for file in files if file.provenance
         }
-        missing = set(paths.values()) if refresh else await in_thread(None, self._missing, set(paths.values()))
+        missing = set(paths.values()) if refresh else await in_thread(self._missing, set(paths.values()))
         asked = [file for file in files if file.provenance and paths[file.filename] in missing]
         transfers = [Transfer(self._counters, None) for _ in asked]
         todo = iter(zip(asked, transfers, strict=True))
@@ -103,7 +103,7 @@ class ProvenanceFetcher:
         return {path for path, entry in found.items() if entry is None or entry.is_directory}
 
     async def _one(self, name: ProjectName, file: DistFile, path: str, transfer: Transfer) -> Placement | None:
-        there = await in_thread(None, self._disk.read, path)
+        there = await in_thread(self._disk.read, path)
         assert file.provenance is not None
         url = self._source(name, file.provenance, path, file.filename)
         body = await self._checked(url, file, transfer)

@@ -166,13 +166,12 @@ class Publisher:
 
     def _announce(self, batch: list[Item]) -> None:
         rows = [row for item in batch for row in (*item.doomed, *item.shared)]
-        for item in batch:
-            if item.publication:
-                rows += [PathRow(p.target, item.name, "incoming") for p in item.publication.placements]
-                rows += [PathRow(b.target, item.name, "incoming") for b in item.publication.bodies]
-        if rows:
+        coming = [(item.name, targets) for item in batch if (targets := _targets(item.publication))]
+        if rows or coming:
             with self._ledger.transaction():
                 self._ledger.paths.add(rows)
+                for name, targets in coming:
+                    self._ledger.paths.announce(name, targets)
 
     def _record(self, batch: list[Item]) -> None:
         with self._ledger.transaction():
@@ -180,11 +179,16 @@ class Publisher:
                 [item.outcome for item in batch if item.outcome],
                 [tombstone for item in batch for tombstone in item.tombstones],
             )
+            self._ledger.paths.arrived(item.name for item in batch if isinstance(item.outcome, Published))
             for item in batch:
-                if isinstance(item.outcome, Published):
-                    self._ledger.paths.clear_project(item.name, "incoming")
                 self._ledger.paths.clear(item.restored)
                 self._ledger.paths.add(_restored(item))
+
+
+def _targets(publication: Publication | None) -> list[str]:
+    if publication is None:
+        return []
+    return [one.target for one in publication.placements] + [one.target for one in publication.bodies]
 
 
 def _weight(item: Item) -> int:

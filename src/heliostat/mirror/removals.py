@@ -135,7 +135,7 @@ def begun(tree: Tree, ledger: Ledger, name: str) -> bool:
     if name.startswith("!"):  # refused, and never a path
         return False
     shown = (names.page_directory(ProjectName(name)), names.document_path(ProjectName(name)))
-    return bool(ledger.paths.of_project(name, "incoming")) or any(tree.disk.stat(path) for path in shown)
+    return bool(ledger.paths.incoming(name)) or any(tree.disk.stat(path) for path in shown)
 
 
 def hold(removals: list[Removal]) -> list[Failed]:
@@ -168,9 +168,8 @@ def _carry_out_some(tree: Tree, ledger: Ledger, reaper: Reaper, removals: list[R
     doomed: list[PathRow] = []
     for removal in removals:
         name = removal.row.name
-        paths = claimed_paths(tree, name).by_any | {
-            row.path for kind in ("incoming", "withheld", "doomed") for row in ledger.paths.of_project(name, kind)
-        }
+        open_ones = {row.path for row in ledger.paths.all_of_project(name) if row.kind != "shared"}
+        paths = claimed_paths(tree, name).by_any | ledger.paths.incoming(name) | open_ones
         doomed += [PathRow(path, name, "doomed", "unlink", removal.row.wanted_serial) for path in sorted(paths)]
     with ledger.transaction():
         ledger.paths.add(doomed)
@@ -184,7 +183,7 @@ def _carry_out_some(tree: Tree, ledger: Ledger, reaper: Reaper, removals: list[R
             serial = max(row.wanted_serial, row.absent_serial or 0)
             stone = Tombstone(time.time(), row.name, None, serial, removal.reason, approved)
             ledger.forget(row.name, state=removal.state, serial=serial, tombstones=[stone] if row.published else [])
-            ledger.paths.clear_project(row.name, "incoming")
+            ledger.paths.arrived([row.name])
             ledger.paths.clear_project(row.name, "withheld")
             log.info("%s: removed: %s", row.name, removal.reason)
     log.debug("removal: removing bytes")

@@ -88,6 +88,8 @@ class Held(msgspec.Struct, frozen=True):
 
 def strongest(digests: Mapping[str, str]) -> str | None:
     """The strongest algorithm among ``digests``."""
+    if "sha256" in digests:  # nearly always
+        return "sha256"
     return next((algorithm for algorithm in _STRENGTH if algorithm in digests), None)
 
 

@@ -92,6 +92,11 @@ def _check_version(connection: sqlite3.Connection, path: str, *, create: bool) -
             f"{path}: written by a newer heliostat (schema {version}, this one knows {schema.VERSION}); "
             "upgrade heliostat, or move the file away and run 'heliostat rebuild'"
         )
+    if version > 0:
+        raise StateError(
+            f"{path}: written by an older heliostat (schema {version}, this one needs {schema.VERSION}); "
+            "move the file away and run 'heliostat rebuild'"
+        )
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if not create or tables:
         raise StateError(f"{path}: not a heliostat ledger; move it away and run 'heliostat rebuild'")

@@ -29,6 +29,22 @@ class Paths:
     def clear_project(self, project: str, kind: Kind) -> None:
         self._connection.execute("DELETE FROM paths WHERE project = ? AND kind = ?", (project, kind))
 
+    def announce(self, project: str, paths: Iterable[str]) -> None:
+        """These are about to be placed for ``project``."""
+        self._connection.execute(
+            "INSERT INTO incoming SELECT ?1, 1 + coalesce(max(number), 0), ?2 FROM incoming WHERE project = ?1",
+            (project, "\n".join(paths)),
+        )
+
+    def incoming(self, project: str) -> set[str]:
+        """What was announced for it since its page was recorded last."""
+        found = self._connection.execute("SELECT paths FROM incoming WHERE project = ?", (project,))
+        return {path for (paths,) in found for path in paths.split("\n")}
+
+    def arrived(self, projects: Iterable[str]) -> None:
+        """What was announced for them is on their pages, or gone."""
+        self._connection.executemany("DELETE FROM incoming WHERE project = ?", [(project,) for project in projects])
+
     def of_project(self, project: str, kind: Kind) -> list[PathRow]:
         return self._select("project = ? AND kind = ?", (project, kind))
 

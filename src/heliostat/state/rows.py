@@ -10,7 +10,7 @@ import msgspec
 from heliostat.model import ProjectName
 
 State = Literal["current", "pending", "failing", "blocked", "held", "excluded", "quarantined", "gone"]
-Kind = Literal["incoming", "doomed", "shared", "withheld"]
+Kind = Literal["doomed", "shared", "withheld"]
 #: What becomes of a doomed path; ``restored``: its bytes are offered again, only a copy out of reach goes.
 Fate = Literal["unlink", "withhold", "restored"]
 
@@ -56,7 +56,10 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
         return frozenset(json.loads(self.quarantined_releases or "[]"))
 
 
-_OPEN_PATHS = "EXISTS (SELECT 1 FROM paths WHERE paths.project = projects.name)"
+_OPEN_PATHS = (
+    "(EXISTS (SELECT 1 FROM paths WHERE paths.project = projects.name)"
+    " OR EXISTS (SELECT 1 FROM incoming WHERE incoming.project = projects.name))"
+)
 #: What to select of ``projects`` for a :class:`Row`.
 ROW_COLUMNS = ", ".join(_OPEN_PATHS if field == "open_paths" else field for field in Row.__struct_fields__)
 

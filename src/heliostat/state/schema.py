@@ -1,13 +1,14 @@
 """The ledger's tables, and the version of them.
 
 One row a project.  The todo list is the rows with a ``due_at``; it is never stored twice.  ``paths`` holds the few
-paths whose fate is open: ``incoming`` (placed, not yet on a page), ``doomed`` (to be unlinked or withheld once no
-page claims them), ``shared`` (claimed by more than one project), ``withheld`` (kept out of reach).
+paths whose fate is open: ``doomed`` (to be unlinked or withheld once no page claims them), ``shared`` (claimed by more
+than one project), ``withheld`` (kept out of reach).  ``incoming`` holds those that are placed, or about to be, and not
+yet on a page: many for a short time, so the paths of a project make one row.
 """
 
 from __future__ import annotations
 
-VERSION = 1
+VERSION = 2
 
 TABLES = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -66,6 +67,15 @@ CREATE TABLE paths (
 ) WITHOUT ROWID;
 CREATE INDEX paths_by_project ON paths (project, kind);
 CREATE INDEX paths_by_kind ON paths (kind);
+
+CREATE TABLE incoming (
+  project TEXT NOT NULL,
+  -- a project can announce several times
+  number INTEGER NOT NULL,
+  -- one to a line; no path holds a line break
+  paths TEXT NOT NULL,
+  PRIMARY KEY (project, number)
+) WITHOUT ROWID;
 
 CREATE TABLE tombstones (
   id INTEGER PRIMARY KEY,

@@ -22,6 +22,8 @@ Buffer = bytes | bytearray | memoryview
 
 _FILE_MODE = 0o644
 _DIRECTORY_MODE = 0o755
+#: Directories here hold one file and its sidecar: making them first is cheaper than finding that they are missing.
+_MOSTLY_NEW = "web/packages/"
 
 
 class Entry(NamedTuple):
@@ -73,40 +75,95 @@ class Disk:
 
     def __init__(self, root: str) -> None:
         self.root = os.path.abspath(root)
-        self._root = os.fsencode(self.root)
+        self._root = os.fsencode(self.root) + b"/"
         # Directories known to exist: the two upper levels of the content-addressed store, and the fixed ones.
         # Bounded by construction: paths deeper than that are never remembered.
         self._known: set[str] = set()
+        #: Where the last file went: its sidecar goes there too.
+        self._last = ""
 
     def full(self, path: str) -> bytes:
         """In UTF-8 whatever the locale says: URLs of file names mean that."""
-        return b"%b/%b" % (self._root, _encoded(path))
+        return self._root + path.encode("utf-8", "surrogateescape")
+
+    # What every file and every page costs is written without a helper around it: the helper would cost as much.
 
     def write(self, path: str, data: Buffer, mtime_ns: int | None = None) -> None:
         """Create ``path``, which must not exist, with ``data``, and if it is given with that time."""
-        with _refusals("write", path):
+        try:
             handle = self._open_new(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
             try:
-                _write_all(handle, data)
+                if os.write(handle, data) != len(data):
+                    _write_all(handle, memoryview(data)[os.fstat(handle).st_size :])
                 if mtime_ns is not None:
                     os.utime(handle, ns=(mtime_ns, mtime_ns))
             finally:
                 os.close(handle)
+        except OSError as error:
+            raise _refused("write", path, error) from error
+
+    def replace(self, source: str, target: str) -> None:
+        """Rename over ``target``; makes the directories above it."""
+        try:
+            directory, _, _ = target.rpartition("/")
+            if directory != self._last and directory.startswith(_MOSTLY_NEW):
+                self.make_directory(directory)
+                self._last = directory
+            try:
+                os.rename(self.full(source), self.full(target))
+            except FileNotFoundError:
+                self._last = ""
+                self.make_directory(directory)
+                os.rename(self.full(source), self.full(target))
+        except OSError as error:
+            raise _refused("rename to", target, error) from error
+
+    def stat(self, path: str) -> Entry | None:
+        """What is at ``path`` itself, or None."""
+        try:
+            found = os.lstat(self.full(path))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise _refused("look at", path, error) from error
+        mode = found.st_mode
+        return Entry(
+            found.st_size, found.st_mtime_ns, found.st_ino, found.st_nlink, stat.S_ISDIR(mode), stat.S_ISLNK(mode)
+        )
+
+    def make_directory(self, path: str) -> None:
+        """Make ``path`` and what is missing above it."""
+        if path in self._known:
+            return
+        try:
+            self._make_directory(path)
+        except OSError as error:
+            raise _refused("make directory", path, error) from error
+        if path.count("/") <= 3 and not path.startswith(("web/simple/", "web/pypi/", "web/integrity/")):
+            self._known.add(path)
+
+    def _make_directory(self, path: str) -> None:
+        parent, _, _ = path.rpartition("/")
+        if parent.startswith(_MOSTLY_NEW):
+            self.make_directory(parent)
+        try:
+            os.mkdir(self.full(path), _DIRECTORY_MODE)
+        except FileExistsError:
+            if not os.path.isdir(self.full(path)):
+                raise
+        except FileNotFoundError:
+            self._known.discard(parent)
+            if parent:
+                self.make_directory(parent)
+            else:
+                os.makedirs(self.root, _DIRECTORY_MODE, exist_ok=True)
+            os.mkdir(self.full(path), _DIRECTORY_MODE)
 
     def append(self, path: str) -> Appender:
         """Open ``path``, created if need be, for writing at its end."""
         with _refusals("open", path):
             handle = self._open_new(path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
             return _DiskAppender(path, handle)
-
-    def replace(self, source: str, target: str) -> None:
-        """Rename over ``target``; makes the directories above it."""
-        with _refusals("rename to", target):
-            try:
-                os.replace(self.full(source), self.full(target))
-            except FileNotFoundError:
-                self.make_directory(os.path.dirname(target))
-                os.replace(self.full(source), self.full(target))
 
     def link(self, source: str, target: str) -> None:
         with _refusals("link", target):
@@ -130,27 +187,6 @@ class Disk:
                 return False
             return True
 
-    def make_directory(self, path: str) -> None:
-        """Make ``path`` and what is missing above it."""
-        if path in self._known:
-            return
-        with _refusals("make directory", path):
-            try:
-                os.mkdir(self.full(path), _DIRECTORY_MODE)
-            except FileExistsError:
-                if not os.path.isdir(self.full(path)):
-                    raise
-            except FileNotFoundError:
-                parent = os.path.dirname(path)
-                self._known.discard(parent)
-                if parent:
-                    self.make_directory(parent)
-                else:
-                    os.makedirs(self.root, _DIRECTORY_MODE, exist_ok=True)
-                os.mkdir(self.full(path), _DIRECTORY_MODE)
-        if path.count("/") <= 3 and not path.startswith(("web/simple/", "web/pypi/", "web/integrity/")):
-            self._known.add(path)
-
     def remove_directory(self, path: str) -> bool:
         """Remove an empty directory; False when it is not there or not empty."""
         with _refusals("remove directory", path):
@@ -161,23 +197,13 @@ class Disk:
                     return False
                 raise
             self._known.discard(path)
+            if path == self._last:
+                self._last = ""
             return True
 
     def set_mtime(self, path: str, mtime_ns: int) -> None:
         with _refusals("set the time of", path):
             os.utime(self.full(path), ns=(mtime_ns, mtime_ns), follow_symlinks=False)
-
-    def stat(self, path: str) -> Entry | None:
-        """What is at ``path`` itself, or None."""
-        with _refusals("look at", path):
-            try:
-                found = os.lstat(self.full(path))
-            except (FileNotFoundError, NotADirectoryError):
-                return None
-        mode = found.st_mode
-        return Entry(
-            found.st_size, found.st_mtime_ns, found.st_ino, found.st_nlink, stat.S_ISDIR(mode), stat.S_ISLNK(mode)
-        )
 
     def read(self, path: str) -> bytes | None:
         """The whole of a small file, or None when it is not there."""
@@ -279,7 +305,11 @@ def _refusals(action: str, path: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StoreError(action, path, _reason(error)) from error
+        raise _refused(action, path, error) from error
+
+
+def _refused(action: str, path: str, error: OSError) -> StoreError:
+    return StoreError(action, path, _reason(error))
 
 
 def _reason(error: OSError) -> str:

@@ -1,44 +1,124 @@
-"""Blocking work off the event loop, without ever leaving a thread behind that nobody waits for."""
+"""Blocking work off the event loop, without ever leaving a thread behind that nobody waits for.
+
+Not the executors of the standard library: a hop to one of them and back costs as much as what a small project has to do
+there, since each makes two futures, a lock and a shield.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import threading
 from collections.abc import Callable
-from concurrent.futures import Executor, ThreadPoolExecutor
-from typing import ParamSpec, TypeVar
+from queue import SimpleQueue
+from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-async def in_thread(executor: Executor | None, func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-    """Run ``func`` in a thread of ``executor``.
+class _Job:
+    """One call, on its way to a thread and back."""
+
+    __slots__ = ("arguments", "call", "done", "error", "keywords", "loop", "result", "waiter")
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, call: Callable[..., Any], arguments: Any, keywords: dict[str, Any]
+    ) -> None:
+        self.loop, self.call, self.arguments, self.keywords = loop, call, arguments, keywords
+        self.waiter: asyncio.Future[None] = loop.create_future()
+        self.done = False
+        self.result: Any = None
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            self.result = self.call(*self.arguments, **self.keywords)
+        except BaseException as error:
+            self.error = error
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self.loop.call_soon_threadsafe(self._back)
+
+    def _back(self) -> None:
+        self.done = True
+        if not self.waiter.done():
+            self.waiter.set_result(None)
+
+
+class Workers:
+    """At most ``most`` threads, begun when they are needed, that end with the process or with :meth:`close`."""
+
+    def __init__(self, name: str, most: int) -> None:
+        self._name, self._most = name, most
+        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._pending = 0
+
+    async def run(self, func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """``func``'s result from one of the threads; see :func:`in_thread`."""
+        job = _Job(asyncio.get_running_loop(), func, args, kwargs)
+        self._pending += 1
+        if self._pending > len(self._threads) < self._most:
+            self._begin()
+        self._jobs.put(job)
+        try:
+            await job.waiter
+        except asyncio.CancelledError:
+            while not job.done:  # holds against a second cancellation too
+                job.waiter = job.loop.create_future()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await job.waiter
+            raise
+        finally:
+            self._pending -= 1
+        if job.error is not None:
+            try:
+                raise job.error
+            finally:
+                job.error = None  # its frames hold it, and it would hold them
+        result: T = job.result
+        return result
+
+    def _begin(self) -> None:
+        thread = threading.Thread(target=self._work, name=f"{self._name}-{len(self._threads)}", daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            job.run()
+            del job  # what it returned is not to be kept until the next one comes
+
+    def close(self) -> None:
+        """Nothing more comes; returns when the threads are gone."""
+        for _ in self._threads:
+            self._jobs.put(None)
+        for thread in self._threads:
+            thread.join()
+        self._threads.clear()
+
+
+_SHARED = Workers("heliostat", min(8, 4 + (os.cpu_count() or 1)))
+
+
+async def in_thread(func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run ``func`` in a thread.
 
     A thread cannot be cancelled: on cancellation this waits for the work to end, then raises CancelledError, so
     that whoever cleans up next never races with it.
     """
-    loop = asyncio.get_running_loop()
-    work = loop.run_in_executor(executor, lambda: func(*args, **kwargs))
-    try:
-        return await asyncio.shield(work)
-    except asyncio.CancelledError:
-        while not work.done():  # holds against a second cancellation too
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.wait([work])
-        if not work.cancelled():
-            work.exception()  # seen, so that the loop does not report it as never retrieved
-        raise
+    return await _SHARED.run(func, *args, **kwargs)
 
 
 class Keeper:
     """One thread that alone touches what it keeps (the ledger's connection, the order of renames)."""
 
     def __init__(self, name: str) -> None:
-        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
+        self._workers = Workers(name, 1)
 
     async def __call__(self, func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return await in_thread(self._executor, func, *args, **kwargs)
+        return await self._workers.run(func, *args, **kwargs)
 
     def close(self) -> None:
-        self._executor.shutdown(wait=True)
+        self._workers.close()

@@ -144,7 +144,11 @@ class _Get:
             self._headers["If-None-Match"] = etag
         self._permit: Permit = gate.permit()
         self._response: Response | None = None
-        self.shown = redacted(url)
+
+    @property
+    def shown(self) -> str:
+        """The URL, fit for a message."""
+        return redacted(self._url)
 
     async def __aenter__(self) -> Self:
         await self._permit.__aenter__()
@@ -201,8 +205,7 @@ class _Get:
         return self._session.read(self.response, self._permit, self._url, limit)
 
     async def body(self, limit: int) -> bytes:
-        parts = [piece async for piece in self.pieces(limit)]
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        return await self._session.whole(self.response, self._permit, self._url, limit)
 
     async def json_body(self, limit: int) -> bytes:
         self.check_type()

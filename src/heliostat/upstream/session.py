@@ -261,6 +261,22 @@ class Session:
         except faults.FAULTS as error:
             raise self.fault(url, error, self.metadata_timeout) from None
 
+    async def whole(self, response: Response, permit: Permit, url: str, limit: int) -> bytes:
+        """The same in one piece."""
+        length = response.content_length
+        if length is None or length > limit or "content-encoding" in response.headers:
+            parts = [piece async for piece in self.read(response, permit, url, limit)]
+            return parts[0] if len(parts) == 1 else b"".join(parts)
+        try:
+            parts = [await response.read()]
+            while not response.at_end:
+                parts.append(await response.read())
+        except faults.FAULTS as error:
+            raise self.fault(url, error, self.metadata_timeout) from None
+        content = parts[0] if len(parts) == 1 else b"".join(parts)
+        permit.received += len(content)
+        return content
+
     def fault(self, url: str, error: Exception, total: float | None) -> Exception:
         """Our error for what a request or a body raised (see faults.FAULTS)."""
         return faults.from_exception(url, error, connect=self.connect_timeout, stall=self.stall_timeout, total=total)

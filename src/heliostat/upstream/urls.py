@@ -19,6 +19,8 @@ from heliostat.errors import Invalid, Refused
 #: The longest URL that is requested; common servers refuse longer ones.
 MAX_URL = 8000
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+#: Nearly every URL: nothing in it that could be read in two ways.
+_SIMPLE = re.compile(r"(?:/(?!\.)[A-Za-z0-9._+~-]*)+")
 _PLAIN = re.compile(r"[!#-;=?-\[\]_a-z~]*")
 _SAFE = "!#$%&'()*+,-./:;=?@[]_~"
 _FORBIDDEN = re.compile(r"[\x00-\x1f\x7f\\]")
@@ -105,6 +107,8 @@ class UrlPolicy:
     def __init__(self, sources: Iterable[Source], file_hosts: Iterable[str], *, allow_http: bool) -> None:
         self._schemes = ("https", "http") if allow_http else ("https",)
         self._allowed: set[Origin] = set()
+        #: Scheme, host and port of URLs that were found to be allowed, as they are written in the normal form.
+        self._known: set[str] = set()
         self._authorization: dict[Origin, str] = {}
         for one in sources:
             self._allow(one.origin.host, one.origin.port)
@@ -127,7 +131,15 @@ class UrlPolicy:
         Raises Refused for another scheme or host than those configured, for credentials, and for dot segments,
         backslashes and control characters in whatever spelling.
         """
-        return url if isinstance(url, Checked) else Checked(self._checked(url)[0])
+        if isinstance(url, Checked):
+            return url
+        path = url.find("/", 8)
+        if url[:path] in self._known and len(url) <= MAX_URL and _SIMPLE.fullmatch(url, path):
+            return Checked(url)
+        checked, origin = self._checked(url)
+        if len(self._known) <= len(self._allowed):
+            self._known.add(_start(origin))
+        return Checked(checked)
 
     def _checked(self, url: str) -> tuple[str, Origin]:
         if _FORBIDDEN.search(url):
@@ -141,8 +153,7 @@ class UrlPolicy:
             raise Refused("URL", redacted(url), "not encrypted, and [upstream] allow-http is off")
         if origin not in self._allowed:
             raise Refused("URL", redacted(url), "on a host that is neither upstream's own nor in [upstream] file-hosts")
-        port = "" if origin.port == _DEFAULT_PORTS[origin.scheme] else f":{origin.port}"
-        return f"{origin.scheme}://{origin.host}{port}{path}{query}", origin
+        return f"{_start(origin)}{path}{query}", origin
 
     def authorization(self, url: str) -> str | None:
         """The Authorization header for ``url``: that of its own origin, if credentials are configured for it."""
@@ -162,6 +173,11 @@ class UrlPolicy:
         if url.startswith("https:") and origin.scheme != "https":
             raise Invalid(redacted(url), f"redirected from https to http: {redacted(target)}")
         return target
+
+
+def _start(origin: Origin) -> str:
+    port = "" if origin.port == _DEFAULT_PORTS[origin.scheme] else f":{origin.port}"
+    return f"{origin.scheme}://{origin.host}{port}"
 
 
 def _quoted(url: str) -> str:
