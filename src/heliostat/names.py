@@ -23,6 +23,7 @@ _VALID_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
 _NORMAL_NAME = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 _SEPARATORS = re.compile(r"[-_.]+")
 _HEX64 = re.compile(r"[0-9a-f]{64}")
+_NEEDS_NO_QUOTES = re.compile(r"[A-Za-z0-9._+~!-]*")
 _CONTENT_URL = re.compile(r"/packages/([0-9a-f]{2})/([0-9a-f]{2})/([0-9a-f]{60})/[^/]+\Z")
 #: Control characters (C0, DEL, C1), bidirectional controls, line and paragraph separators, the byte order mark.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
@@ -142,10 +143,10 @@ def withheld_path(package: str) -> str:
 def content_digits(url: str) -> str | None:
     """The 64 hex digits of a content-addressed URL (``.../packages/aa/bb/REST/FILENAME``), or None for another form."""
     try:
-        found = _CONTENT_URL.search(urlsplit(url).path)
+        found = _CONTENT_URL.search(urlsplit(url).path if "?" in url or "#" in url else url)
     except ValueError:
         return None
-    return "".join(found.groups()) if found else None
+    return found[1] + found[2] + found[3] if found else None
 
 
 def url_filename(url: str) -> str:
@@ -161,6 +162,8 @@ def url_filename(url: str) -> str:
 
 def quote_filename(filename: str) -> str:
     """A file name as the last part of a URL, quoted once, as the public index quotes it; raises Refused."""
+    if _NEEDS_NO_QUOTES.fullmatch(filename):
+        return filename
     try:
         return quote(filename, safe=URL_SAFE)
     except UnicodeEncodeError:

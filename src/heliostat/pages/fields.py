@@ -58,6 +58,8 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 _DECIMAL = re.compile(r"[0-9]{1,19}")
 _VERSION = re.compile(r"([0-9]{1,9})(?:\.[0-9]{1,9})*+")
 _STATUS = re.compile(r"[a-z][a-z0-9_-]{0,63}")
+#: Nearly every URL: nothing in it that a parser could stumble over.
+_USUAL_URL = re.compile(r"https?://[A-Za-z0-9.-]+(?::[0-9]{1,5})?/[A-Za-z0-9._~/+%!-]*")
 _TIME = re.compile(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d(?:\.\d{1,9})?)(?:Z|\+00:?00)?", re.ASCII)
 
 T = TypeVar("T")
@@ -185,6 +187,8 @@ def absolute(given: str, base: str, where: str, url: str) -> tuple[str, str]:
 
     Whether that URL may be fetched is for others to decide; here it only has to be one.
     """
+    if _USUAL_URL.fullmatch(given):
+        return given, ""
     target, _, fragment = given.partition("#")
     if not target:
         raise Invalid(url, f"{where}: empty")

@@ -6,6 +6,7 @@ name they do not know; so a page offers one hash of a file, the best, and leaves
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TypeVar
 
@@ -22,6 +23,8 @@ _JSON_HASHES = ("sha256", "sha512", "sha384", "blake2b", "sha224", "sha1", "md5"
 _HTML_HASHES = ("sha256", "sha512", "sha384", "blake2b", "md5")
 #: Entries of the root list to one chunk: some 100 KB.
 _BATCH = 2048
+
+_SPECIAL = re.compile("[&<>\"']")
 
 T = TypeVar("T")
 
@@ -145,6 +148,8 @@ def root_html(entries: Iterable[tuple[str, str, int | None]]) -> Iterator[bytes]
 
 def escape(text: str) -> str:
     """``text`` for HTML, in attributes and between tags, as Jinja escapes it."""
+    if not _SPECIAL.search(text):
+        return text
     return (
         text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace('"', "&#34;").replace("'", "&#39;")
     )

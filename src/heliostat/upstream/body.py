@@ -88,7 +88,7 @@ async def pieces(response: Response, url: str, limit: int) -> AsyncIterator[byte
 
 
 def _unpacker(response: Response, url: str) -> Gunzip | None:
-    encoding = response.headers.get("content-encoding", "").strip().lower()
+    encoding = (response.headers.get("content-encoding") or "").strip().lower()
     if encoding in ("", "identity"):
         return None
     if encoding in ("gzip", "x-gzip"):

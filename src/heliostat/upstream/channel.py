@@ -23,15 +23,35 @@ READ_BUFFER: Final = 256 << 10
 MOST_HEAD: Final = 64 << 10
 
 
+class Headers:
+    """The header lines of one answer, looked up when they are asked for: most of them nobody ever asks for."""
+
+    __slots__ = ("_lower", "_raw")
+
+    def __init__(self, raw: bytes) -> None:
+        """``raw`` is a head that llhttp found good, its status line included."""
+        self._raw, self._lower = raw, raw.lower()
+
+    def get(self, name: str) -> str | None:
+        """The value of the first header of this ``name`` (in lower case); None when there is none."""
+        found = self._lower.find(b"\r\n%b:" % name.encode("ascii"))
+        if found < 0:
+            return None
+        start = found + len(name) + 3
+        return self._raw[start : self._raw.find(b"\r\n", start)].strip().decode("latin-1")
+
+
+_NONE = Headers(b"")
+
+
 class Response:
     """The answer to one request.  Whoever got it reads it to its end or closes it; both are the end of the exchange."""
 
     __slots__ = ("_channel", "content_length", "headers", "status")
 
-    def __init__(self, channel: Channel, status: int, headers: dict[str, str], length: int | None) -> None:
+    def __init__(self, channel: Channel, status: int, headers: Headers, length: int | None) -> None:
         self._channel: Channel | None = channel
         self.status = status
-        #: Names in lower case; of several headers of one name the first.
         self.headers = headers
         #: Bytes of the body, as declared; None when it ends with a last chunk or with the connection.
         self.content_length = length
@@ -39,7 +59,7 @@ class Response:
     @property
     def content_type(self) -> str:
         """The media type without parameters, in lower case; RFC 9110's default where the header is missing."""
-        return self.headers.get("content-type", "application/octet-stream").partition(";")[0].strip().lower()
+        return (self.headers.get("content-type") or "application/octet-stream").partition(";")[0].strip().lower()
 
     async def read(self) -> bytes:
         """What has come of the body, at least one byte; nothing at its end.  Raises what faults.FAULTS names."""
@@ -86,10 +106,11 @@ class Channel(asyncio.Protocol):
     def _reset(self) -> None:
         self._busy = self._complete = self._head_done = False
         self._parser: httptools.HttpResponseParser | None = None
-        self._headers: dict[str, str] = {}
-        #: Bytes received before the head was complete, and bytes of headers.
-        self._came = self._head_size = 0
+        self._headers = _NONE
+        #: What came before the head was complete, and what came with its end.
+        self._head = b""
         self._left: int | None = None
+        self._length: int | None = None
         self._until_close = False
         self._keep = False
         self._pieces: list[bytes] = []
@@ -123,11 +144,11 @@ class Channel(asyncio.Protocol):
                     raise self._failure
                 await self._wait()
         except BaseException:
-            self.was_stale = self.served > 0 and self._lost and self._came == 0
+            self.was_stale = self.served > 0 and self._lost and not self._head
             self.end()
             raise
         assert self._parser is not None
-        return Response(self, self._parser.get_status_code(), self._headers, self._length())
+        return Response(self, self._parser.get_status_code(), self._headers, self._length)
 
     async def read(self) -> bytes:
         while not self._pieces:
@@ -204,7 +225,7 @@ class Channel(asyncio.Protocol):
     def _parse(self, data: bytes) -> None:
         assert self._parser is not None
         if not self._head_done:
-            self._came += len(data)
+            self._head = self._head + data if self._head else data
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
@@ -213,7 +234,7 @@ class Channel(asyncio.Protocol):
             else:
                 self._fail(NotHttp("head" if not self._head_done else "chunk", type(error).__name__))
             return
-        if not self._head_done and self._came > MOST_HEAD:
+        if not self._head_done and len(self._head) > MOST_HEAD:
             self._fail(NotHttp("head", "too long"))
 
     def _take(self, data: bytes) -> None:
@@ -250,23 +271,22 @@ class Channel(asyncio.Protocol):
         if self._head_done:
             raise ValueError("one answer too many")
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._head_size += len(name) + len(value)
-        if self._head_size > MOST_HEAD:
-            raise ValueError("the head is too long")
-        if not self._head_done:  # else it stands behind the body (RFC 9110, 6.5)
-            self._headers.setdefault(name.decode("latin-1").lower(), value.decode("latin-1"))
-
     def on_headers_complete(self) -> None:
         assert self._parser is not None
         status = self._parser.get_status_code()
         if 100 <= status < 200:
             return
+        end = self._head.find(b"\r\n\r\n") + 2
+        if end > MOST_HEAD:
+            raise ValueError("the head is too long")
+        self._headers = headers = Headers(self._head[:end])
         self._head_done = True
         self._keep = self._parser.should_keep_alive()
+        chunked, text = headers.get("transfer-encoding"), headers.get("content-length")
+        self._length = None if text is None or chunked is not None else int(text)
         if status not in (204, 304):
-            self._left = self._length()
-            self._until_close = self._left is None and "transfer-encoding" not in self._headers
+            self._left = self._length
+            self._until_close = self._left is None and chunked is None
 
     def on_body(self, data: bytes) -> None:
         self._pieces.append(data)
@@ -278,11 +298,9 @@ class Channel(asyncio.Protocol):
         if self._head_done:
             self._complete = True
         else:
-            self._headers.clear()  # informational (RFC 9110, 15.2); the answer itself follows
-
-    def _length(self) -> int | None:
-        text = self._headers.get("content-length")
-        return None if text is None or "transfer-encoding" in self._headers else int(text)
+            self._head = self._head[
+                self._head.find(b"\r\n\r\n") + 4 :
+            ]  # informational (RFC 9110, 15.2); the answer itself follows
 
     # Time.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import Mapping
+from typing import Protocol
 
 import aiohttp
 
@@ -22,6 +22,12 @@ class NotHttp(aiohttp.ClientError):
     def __init__(self, part: str, reason: str) -> None:
         super().__init__(part, reason)
         self.part, self.reason = part, reason
+
+
+class Lookup(Protocol):
+    """The headers of an answer, by their names in lower case."""
+
+    def get(self, name: str) -> str | None: ...
 
 
 class TimedOut(Unavailable):
@@ -85,7 +91,7 @@ def _os_reason(error: BaseException) -> str:
     return os.strerror(number) if isinstance(number, int) and number > 0 else "no reason given"
 
 
-def from_status(status: int, headers: Mapping[str, str], url: str, now: float) -> UpstreamError:
+def from_status(status: int, headers: Lookup, url: str, now: float) -> UpstreamError:
     """Our error for an answer whose status is not one that was asked for; ``now`` is the time of day in seconds."""
     url = redacted(url)
     if status in (404, 410):

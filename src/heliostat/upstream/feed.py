@@ -10,10 +10,10 @@ from heliostat.model import Event, Listed
 from heliostat.upstream import xmlrpc
 from heliostat.upstream.channel import Response
 from heliostat.upstream.pace import Gate, Permit
-from heliostat.upstream.session import Session
+from heliostat.upstream.session import Session, header_lines
 from heliostat.upstream.urls import redacted
 
-_HEADERS = {"Content-Type": "text/xml", "Accept": "text/xml", "Accept-Encoding": "gzip"}
+_HEADERS = header_lines({"Content-Type": "text/xml", "Accept": "text/xml", "Accept-Encoding": "gzip"})
 #: The body of a call without rows.
 _MOST_SCALAR = 1 << 20
 #: What servers without XML-RPC say to a POST, beside 404; and 200.

@@ -10,7 +10,7 @@ from heliostat.errors import IntegrityError, Invalid, Refused, Unavailable
 from heliostat.upstream import faults
 from heliostat.upstream.channel import Response
 from heliostat.upstream.pace import LARGE, Gate, Permit
-from heliostat.upstream.session import Session
+from heliostat.upstream.session import Session, header_lines
 from heliostat.upstream.urls import redacted
 
 #: Batches of a longer body hold at least so many bytes, except the last one.
@@ -20,7 +20,7 @@ WHOLE = 1 << 20
 #: Below this rate (bytes a second), over as long as a stall may last, a body counts as stalled, though it still drips.
 SLOWEST = 1024
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)", re.ASCII)
-_HEADERS = {"Accept": "*/*", "Accept-Encoding": "identity"}
+_HEADERS = header_lines({"Accept": "*/*", "Accept-Encoding": "identity"})
 
 
 class _Rate:
@@ -157,16 +157,17 @@ class FileStream:
         headers = _HEADERS
         accept: tuple[int, ...] = (200,)
         if offset:
-            headers = {**_HEADERS, "Range": f"bytes={offset}-"}
+            more = {"Range": f"bytes={offset}-"}
             if self._validator and self._validator.startswith('"'):
-                headers["If-Range"] = self._validator
+                more["If-Range"] = self._validator
+            headers = _HEADERS + header_lines(more)
             accept = (200, 206, 416)
         self.offset = offset
         return await self._session.send(self._permit, self._url, headers, accept=accept, total=None)
 
     def _range_start(self, response: Response) -> int:
         """Where a 206 begins; raises Invalid unless it is exactly the rest that was asked for."""
-        given = response.headers.get("content-range", "")
+        given = response.headers.get("content-range") or ""
         found = _CONTENT_RANGE.fullmatch(given.strip())
         if not found or int(found[1]) != self.offset:
             raise Invalid(self._shown, f"wrong range: asked for bytes {self.offset}-, got {given[:60]!a}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import re
 from collections.abc import AsyncIterator, Callable
 from types import TracebackType
@@ -18,7 +19,7 @@ from heliostat.pages.parse_json import parse_project
 from heliostat.pages.root_list import RootListParser
 from heliostat.upstream.channel import Response
 from heliostat.upstream.pace import Gate, Permit
-from heliostat.upstream.session import Session
+from heliostat.upstream.session import Session, header_lines
 from heliostat.upstream.urls import redacted
 
 T = TypeVar("T")
@@ -121,6 +122,11 @@ class Metadata:
         return url + self._index
 
 
+@functools.cache
+def _accepting(accept: str, packing: str) -> str:
+    return header_lines({"Accept": accept, "Accept-Encoding": packing})
+
+
 class _HtmlOnly(Invalid):
     """HTML, where JSON was asked for."""
 
@@ -139,9 +145,9 @@ class _Get:
         self, session: Session, gate: Gate, url: str, accept: str, etag: str | None, *, packing: str = "gzip"
     ) -> None:
         self._session, self._url, self._sent_etag = session, url, etag
-        self._headers = {"Accept": accept, "Accept-Encoding": packing}
+        self._headers = _accepting(accept, packing)
         if etag:
-            self._headers["If-None-Match"] = etag
+            self._headers += header_lines({"If-None-Match": etag})
         self._permit: Permit = gate.permit()
         self._response: Response | None = None
 
@@ -187,7 +193,7 @@ class _Get:
     @property
     def serial(self) -> int | None:
         """What the header says; 0 and nonsense count as nothing."""
-        text = self.response.headers.get("x-pypi-last-serial", "").strip()
+        text = (self.response.headers.get("x-pypi-last-serial") or "").strip()
         return int(text) or None if _SERIAL.fullmatch(text) else None
 
     def check_type(self) -> None:

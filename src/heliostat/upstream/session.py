@@ -154,7 +154,7 @@ class Session:
         self,
         permit: Permit,
         url: str,
-        headers: Mapping[str, str],
+        headers: str,
         *,
         accept: Collection[int],
         total: float | None,
@@ -162,7 +162,8 @@ class Session:
     ) -> Response:
         """The answer to a request for ``url`` (checked before), after at most five redirects, each checked.
 
-        With a ``call`` it is a POST.  Its status is one of ``accept``; the caller closes it.  Each exchange may take
+        ``headers`` are from :func:`header_lines`; with a ``call`` it is a POST.  Its status is one of ``accept``; the
+        caller closes it.  Each exchange may take
         ``total`` seconds, its body included.
         """
         for _ in range(MOST_REDIRECTS + 1):
@@ -181,7 +182,7 @@ class Session:
                 await self._drain(response)
         raise Invalid(redacted(url), f"more than {MOST_REDIRECTS} redirects")
 
-    async def _one(self, url: str, headers: Mapping[str, str], total: float | None, call: bytes | None) -> Response:
+    async def _one(self, url: str, headers: str, total: float | None, call: bytes | None) -> Response:
         """One exchange; once more when it turns out that the server closed an idle connection meanwhile."""
         assert self._http is not None, "used outside of async with"
         self._tally.requests += 1
@@ -211,15 +212,15 @@ class Session:
 
     def _new_endpoint(self, start: str) -> _Endpoint:
         origin = origin_of(start)
-        lines = [f"Host: {start.partition('://')[2]}", f"User-Agent: {self._agent}"]
+        headers = {"Host": start.partition("://")[2], "User-Agent": self._agent}
         if authorization := self.policy.authorization(start + "/"):
-            lines.append(f"Authorization: {authorization}")
+            headers["Authorization"] = authorization
         proxy = self._proxies.choose(origin) if self._proxies.any else None
         prefix = start if proxy is not None and origin.scheme == "http" else ""
         if prefix and proxy is not None and proxy.authorization:
             # Over TLS it goes with the CONNECT; here with the request itself, which the proxy reads.
-            lines.append(f"Proxy-Authorization: {proxy.authorization}")
-        return _Endpoint(URL(start, encoded=True), prefix, "".join(f"{line}\r\n" for line in lines), proxy, [])
+            headers["Proxy-Authorization"] = proxy.authorization
+        return _Endpoint(URL(start, encoded=True), prefix, header_lines(headers), proxy, [])
 
     def _idle(self, endpoint: _Endpoint) -> Channel | None:
         """A connection that is still good, the one used last; older ones are left to die."""
@@ -264,7 +265,7 @@ class Session:
     async def whole(self, response: Response, permit: Permit, url: str, limit: int) -> bytes:
         """The same in one piece."""
         length = response.content_length
-        if length is None or length > limit or "content-encoding" in response.headers:
+        if length is None or length > limit or response.headers.get("content-encoding"):
             parts = [piece async for piece in self.read(response, permit, url, limit)]
             return parts[0] if len(parts) == 1 else b"".join(parts)
         try:
@@ -294,11 +295,17 @@ class Session:
             response.close()
 
 
-def _request(endpoint: _Endpoint, target: str, headers: Mapping[str, str], call: bytes | None) -> bytes:
-    """A request, byte for byte (RFC 9112, 3); raises ValueError for a header that would become two."""
-    lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
-    if _UNFIT.search(lines.replace("\r\n", "")) or lines.count("\n") != len(headers):
-        raise ValueError("a header with control characters")
-    verb, length = ("GET", "") if call is None else ("POST", f"Content-Length: {len(call)}\r\n")
-    text = f"{verb} {endpoint.prefix}{target} HTTP/1.1\r\n{endpoint.headers}{lines}{length}\r\n"
-    return text.encode("utf-8") + (call or b"")
+def header_lines(headers: Mapping[str, str]) -> str:
+    """Headers as they are sent; raises Invalid for one with control characters, which could become two."""
+    for name, value in headers.items():
+        if _UNFIT.search(value):
+            raise Invalid(name, "not a header that can be sent: it holds control characters")
+    return "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+
+
+def _request(endpoint: _Endpoint, target: str, headers: str, call: bytes | None) -> bytes:
+    """A request, byte for byte (RFC 9112, 3)."""
+    if call is None:
+        return f"GET {endpoint.prefix}{target} HTTP/1.1\r\n{endpoint.headers}{headers}\r\n".encode()
+    lines = f"{endpoint.headers}{headers}Content-Length: {len(call)}\r\n"
+    return f"POST {endpoint.prefix}{target} HTTP/1.1\r\n{lines}\r\n".encode() + call
