@@ -220,6 +220,7 @@ class ProjectSync:
     def _fill(self, publication: Publication, page: ProjectPage, answers: Answers, inventory: Inventory) -> None:
         """Only what differs from what is shown is written."""
         shown = inventory.shown
+        publication.fresh = shown is None
         json_page, html_page = project_json(page), project_html(page)
         if shown is None or shown.json_page != json_page:
             publication.json_page = json_page

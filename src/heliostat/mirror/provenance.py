@@ -75,6 +75,8 @@ class ProvenanceFetcher:
         paths = {
             file.filename: provenance_path(name, file.provenance, file.filename) for file in files if file.provenance
         }
+        if not paths:
+            return placements, set()
         missing = set(paths.values()) if refresh else await in_thread(self._missing, set(paths.values()))
         asked = [file for file in files if file.provenance and paths[file.filename] in missing]
         transfers = [Transfer(self._counters, None) for _ in asked]

@@ -155,7 +155,7 @@ class Publisher:
             if files or documents or any(p.placements or p.link_missing for p in publications):
                 disk.sync()
             log.debug("batch %d: showing pages", number)
-            self._tree.show(pages)
+            self._tree.show(pages, publications)
             self._tree.drop_documents(publications)
             if pages or any(p.drop_document for p in publications):
                 disk.sync()

@@ -47,6 +47,8 @@ class Publication(msgspec.Struct, kw_only=True):
     """What changes in the tree for one project; ``None`` leaves a thing as it is."""
 
     name: ProjectName
+    #: Nothing of it is shown yet, so that nothing has to be looked at before it is written.
+    fresh: bool = False
     placements: list[Placement] = []
     bodies: list[Body] = []
     document: bytes | None = None
@@ -138,7 +140,7 @@ class Tree:
         """Write documents under ``partial/``, beside those that lie there already."""
         publications = list(publications)
         return [publication.staged_document for publication in publications if publication.staged_document] + [
-            self.stage(publication.document, names.document_path(publication.name))
+            self.stage(publication.document, names.document_path(publication.name), fresh=publication.fresh)
             for publication in publications
             if publication.document is not None
         ]
@@ -149,7 +151,7 @@ class Tree:
             self.disk.replace(placement.staged, placement.target)
         for publication in publications:
             if publication.link_missing:
-                self._link(publication.name)
+                self._link(publication.name, fresh=publication.fresh)
 
     def stage_pages(self, publications: Iterable[Publication]) -> list[Placement]:
         """Write index pages under ``partial/``; the HTML page once, with two names."""
@@ -157,22 +159,25 @@ class Tree:
         for publication in publications:
             directory = names.page_directory(publication.name)
             if publication.html_page is not None:
-                staged += self.stage_html(publication.html_page, directory)
+                staged += self.stage_html(publication.html_page, directory, fresh=publication.fresh)
             if publication.json_page is not None:
-                staged.append(self.stage(publication.json_page, f"{directory}/{JSON_PAGE}"))
+                staged.append(self.stage(publication.json_page, f"{directory}/{JSON_PAGE}", fresh=publication.fresh))
         return staged
 
-    def stage_html(self, body: Content, directory: str) -> list[Placement]:
+    def stage_html(self, body: Content, directory: str, *, fresh: bool = False) -> list[Placement]:
         """One HTML page under both of its names."""
-        first = self.stage(body, f"{directory}/{HTML_PAGES[0]}")
+        first = self.stage(body, f"{directory}/{HTML_PAGES[0]}", fresh=fresh)
         second = Placement(self._temporary(), f"{directory}/{HTML_PAGES[1]}")
         self.disk.link(first.staged, second.staged)
         return [first, second]
 
-    def stage(self, body: Content, target: str) -> Placement:
-        """Write one page under ``partial/``, whole or in pieces, to be renamed to ``target``."""
+    def stage(self, body: Content, target: str, *, fresh: bool = False) -> Placement:
+        """Write one page under ``partial/``, whole or in pieces, to be renamed to ``target``.
+
+        With ``fresh`` nothing is there yet.
+        """
         staged = self._temporary()
-        previous = self.disk.stat(target)
+        previous = None if fresh else self.disk.stat(target)
         if isinstance(body, bytes):
             self.disk.write(staged, body)
         else:
@@ -186,8 +191,11 @@ class Tree:
             self._make_newer(staged, previous)
         return Placement(staged, target)
 
-    def show(self, staged: Iterable[Placement]) -> None:
+    def show(self, staged: Iterable[Placement], publications: Iterable[Publication] = ()) -> None:
         """Rename pages into place."""
+        for publication in publications:
+            if publication.fresh:
+                self.disk.make_directory(names.page_directory(publication.name))
         for placement in staged:
             self.disk.replace(placement.staged, placement.target)
 
@@ -281,7 +289,11 @@ class Tree:
         if written.mtime_ns // _SECOND <= previous.mtime_ns // _SECOND:
             self.disk.set_mtime(staged, (previous.mtime_ns // _SECOND + 1) * _SECOND)
 
-    def _link(self, name: ProjectName) -> None:
-        staged = self._temporary()
+    def _link(self, name: ProjectName, *, fresh: bool) -> None:
+        link = names.document_link(name)
+        staged = link if fresh else self._temporary()
+        if fresh:
+            self.disk.make_directory(link.rpartition("/")[0])
         self.disk.symlink(names.document_link_target(name), staged)
-        self.disk.replace(staged, names.document_link(name))
+        if not fresh:
+            self.disk.replace(staged, link)
