@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import json
+import os
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -36,6 +36,8 @@ class Turn:
     requests: int
     #: Of bodies.
     bytes: int
+    #: Distribution files that it kept, as far as their names tell.
+    files: int
 
 
 Results = dict[str, list[Turn]]
@@ -56,23 +58,33 @@ def take_turns(contestants: Sequence[Contestant], url: str, *, turns: int, paren
                 before = control.state()
                 run = timed(command, env=one.env)
                 after = control.state()
+                files = kept_files(place)
             if not one.may_fail:
                 successful(run, one.title)
-            results[one.title].append(
-                Turn(run, after["requests"] - before["requests"], after["bytes"] - before["bytes"])
-            )
+            seen = {key: after[key] - before[key] for key in ("requests", "bytes")}
+            results[one.title].append(Turn(run, seen["requests"], seen["bytes"], files))
     if ordinary:
         control.options(**ordinary)
     return results
 
 
+def kept_files(directory: str) -> int:
+    """How many distribution files lie below a ``packages`` folder of ``directory``, sidecars not counted."""
+    found = 0
+    for folder, _, names in os.walk(directory):
+        if f"{os.sep}packages{os.sep}" in f"{folder}{os.sep}":
+            found += sum(not name.endswith(".metadata") for name in names)
+    return found
+
+
 def figures(results: Results, megabytes: float | None = None) -> str:
     """A row for each contestant; with ``megabytes``, which everybody had to fetch, also the rate."""
-    rows = [["what", "wall s", "CPU s", "kernel s", "peak MiB", "requests"]]
+    rows = [["what", "wall s", "CPU s", "kernel s", "peak MiB", "requests", "files"]]
     if megabytes is not None:
         rows[0].append("MB/s")
     for title, turns in results.items():
         runs = [turn.run for turn in turns]
+        counts = [turn.files for turn in turns]
         codes = sorted({run.code for run in runs} - {0})
         row = [
             title + (f" (ended with {', '.join(map(str, codes))})" if codes else ""),
@@ -81,6 +93,7 @@ def figures(results: Results, megabytes: float | None = None) -> str:
             f"{statistics.median(run.system for run in runs):.2f}",
             spread([run.memory for run in runs], 0),
             str(int(statistics.median(turn.requests for turn in turns))),
+            "-".join(str(count) for count in sorted({min(counts), max(counts)})),
         ]
         rows.append(row + ([] if megabytes is None else [spread([megabytes / run.wall for run in runs], 0)]))
     return table(rows)
@@ -112,9 +125,3 @@ def contest_options(description: str | None, names: Sequence[str]) -> argparse.A
     parser.add_argument("--shadowmire", metavar="CHECKOUT", help="measure shadowmire too, installed from this folder")
     parser.add_argument("--without", nargs="+", default=[], choices=names, help="contestants that stay away")
     return parser
-
-
-def last_summary(turns: Sequence[Turn]) -> dict[str, object]:
-    """What heliostat printed at the end of its last run."""
-    summary: dict[str, object] = json.loads(turns[-1].run.output)
-    return summary
