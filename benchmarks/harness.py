@@ -13,6 +13,8 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+_LAUNCHER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "launcher.py")
+
 
 @dataclass(frozen=True)
 class Run:
@@ -33,28 +35,33 @@ class Run:
 
 
 def timed(command: Sequence[str], *, env: Mapping[str, str] | None = None, sample_every: float | None = None) -> Run:
-    """Run ``command`` to its end; standard output is kept, and what it says on the other one too unless it fails.
+    """Run ``command`` to its end; its standard output is kept, the end of the other one is shown if it fails.
 
-    ``sample_every`` seconds its resident size is noted.
+    Every ``sample_every`` seconds its resident size is noted.
     """
     samples: list[tuple[float, float]] = []
-    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+", errors="replace") as errors:
-        started = time.perf_counter()
-        process = subprocess.Popen(command, stdout=output, stderr=errors, env={**os.environ, **(env or {})})
-        with _sampling(process.pid, sample_every, samples):
-            _, status, usage = os.wait4(process.pid, 0)
-        wall = time.perf_counter() - started
-        process.returncode = os.waitstatus_to_exitcode(status)
+    with (
+        tempfile.TemporaryFile("w+") as output,
+        tempfile.TemporaryFile("w+", errors="replace") as errors,
+        tempfile.NamedTemporaryFile("r", encoding="ascii") as report,
+    ):
+        launcher = [sys.executable, "-I", "-S", _LAUNCHER, report.name, *command]
+        process = subprocess.Popen(launcher, stdout=output, stderr=errors, env={**os.environ, **(env or {})})
+        with _sampling(report.name, sample_every, samples):
+            process.wait()
         for stream in (output, errors):
             stream.seek(0)
-        text = output.read()
-        if process.returncode:
+        text, told = output.read(), report.read().split()
+        if len(told) != 6:
+            raise SystemExit(f"{command[0]} could not be run: {errors.read()[-4000:]}")
+        wall, user, system, memory, code = float(told[1]), float(told[2]), float(told[3]), int(told[4]), int(told[5])
+        if code:
             sys.stderr.write(errors.read()[-4000:])
-    return Run(wall, usage.ru_utime, usage.ru_stime, usage.ru_maxrss / 1024, process.returncode, text, samples)
+    return Run(wall, user, system, memory / 1024, code, text, samples)
 
 
 @contextlib.contextmanager
-def _sampling(pid: int, every: float | None, samples: list[tuple[float, float]]) -> Iterator[None]:
+def _sampling(report: str, every: float | None, samples: list[tuple[float, float]]) -> Iterator[None]:
     if every is None:
         yield
         return
@@ -62,7 +69,9 @@ def _sampling(pid: int, every: float | None, samples: list[tuple[float, float]])
 
     def sample() -> None:
         while not done.wait(every):
-            if size := resident(pid):
+            with open(report, encoding="ascii") as file:
+                pid = file.readline().strip()
+            if pid and (size := resident(pid)):
                 samples.append((time.perf_counter() - started, size))
 
     thread = threading.Thread(target=sample)

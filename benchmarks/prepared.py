@@ -110,3 +110,15 @@ def _batches(projects: Sequence[tuple[str, int]]) -> Iterator[list[tuple[str, in
     rest = iter(projects)
     while batch := list(itertools.islice(rest, _BATCH)):
         yield batch
+
+
+def first_names(url: str, count: int) -> list[str]:
+    """The first names of the root list, the ones that a start looks for in the tree."""
+    return sorted(name for name, _ in listed(url)[1])[:count]
+
+
+def follow(directory: str, url: str) -> None:
+    """The same index has another URL from now on: no reason to compare everything anew."""
+    ledger = Ledger(os.path.join(directory, DATABASE), create=False)
+    ledger.put(upstream=url)
+    ledger.close()
