@@ -1,9 +1,10 @@
 """A process that holds a mirror open as the daemon does, and runs a pass when it is told to.
 
-    python benchmarks/held_open.py CONFIG
+    python benchmarks/held_open.py CONFIG [PASSES]
 
 For each line of its standard input (``pass``, or ``final`` for one that also writes the root index) it runs one pass
-and prints the figures of it as a line of JSON.  :class:`HeldOpen` is the other end.
+and prints the figures of it as a line of JSON.  :class:`HeldOpen` is the other end.  With a number of passes it runs
+so many, one after the other, and asks nobody.
 """
 
 from __future__ import annotations
@@ -84,10 +85,12 @@ def main() -> None:
     with open(path, encoding="utf-8") as file:
         config = load_config(file.read(), source=path, environ=os.environ)
 
-    async def serve(_: Stop) -> None:
+    async def serve(stop: Stop) -> None:
         loop = asyncio.get_running_loop()
-        async with Mirror.open(config) as mirror:
-            while word := await loop.run_in_executor(None, sys.stdin.readline):
+        async with Mirror.open(config, stop=stop.event) as mirror:
+            for _ in range(int(sys.argv[2]) if len(sys.argv) > 2 else 0):
+                await _one_pass(mirror, patient=True)
+            while len(sys.argv) == 2 and (word := await loop.run_in_executor(None, sys.stdin.readline)):
                 found = await _one_pass(mirror, patient=word.strip() != "final")
                 sys.stdout.write(json.dumps(found) + "\n")
                 sys.stdout.flush()
