@@ -22,6 +22,7 @@ from environments import installed
 from harness import mirror_directory, successful, timed, upstream
 from large_files import AT_ONCE, publish
 from prepared import first_names, prepared_heliostat
+from rehearsal import metadata_only
 from tables import machine, table
 
 from heliostat.fakeindex.control import Control
@@ -68,7 +69,7 @@ def _idle_poll(options: argparse.Namespace, url: str, place: str) -> Sequence[st
 
 def _rehearsal(options: argparse.Namespace, url: str, place: str) -> Sequence[str]:
     del options
-    return heliostat(heliostat_config(url, place, TUNED, {"files": False}))
+    return heliostat(heliostat_config(url, place, TUNED, metadata_only()))
 
 
 def _projects(options: argparse.Namespace) -> list[str]:

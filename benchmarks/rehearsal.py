@@ -3,7 +3,9 @@
     python benchmarks/rehearsal.py [--projects 700000] [--directory /srv/room] [--file-rate N --byte-rate MB/S]
 
 Upstream is synthetic, its documents have the sizes that real ones have (log-normal, a long tail, below 30 KB on
-average).  The mirror takes no files (``[mirror] files = false``); ``--with-files`` fetches them after all, small ones.
+average).  The mirror takes no files (``[mirror] files = false``); ``--with-files`` fetches them after all, small ones,
+and works without that setting.
+
 Needs some seven inodes a project and half an hour or more; nothing is repeated, so it is one figure, not a median.
 With rates of files and bytes, which other benchmarks here measure, :mod:`estimate` says what they would mean.
 """
@@ -28,9 +30,7 @@ from heliostat.fakeindex.control import Control
 
 def main() -> None:
     options = _options()
-    mirror: dict[str, object] = {} if options.with_files else {"files": False}
-    if unknown := mirror.keys() - keys("mirror").keys():
-        raise SystemExit(f"this heliostat has no [mirror] {', '.join(unknown)}; --with-files does without")
+    mirror = {} if options.with_files else metadata_only()
     found = {"projects": options.projects, "files": options.files, "size": options.size}
     index = [word for key, value in found.items() for word in (f"--{key}", str(value))]
     index += ["--description", str(options.description), "--long-tail"]
@@ -69,6 +69,13 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--directory", help="where the mirror is written (default: the temporary folder)")
     estimate.add_options(parser)
     return parser.parse_args()
+
+
+def metadata_only() -> dict[str, object]:
+    """Keys of ``[mirror]`` that leave the files out."""
+    if "files" not in keys("mirror"):
+        raise SystemExit("this heliostat has no setting that leaves the files out: [mirror] files")
+    return {"files": False}
 
 
 def _document_size(url: str, projects: int) -> float:
