@@ -102,7 +102,7 @@ def successful(run: Run, name: str) -> Run:
 @contextlib.contextmanager
 def upstream(*arguments: str, warm: bool = True) -> Iterator[str]:
     """A synthetic index in a process of its own; its URL.  ``warm``: everything is rendered before it starts."""
-    command = [sys.executable, "-m", "heliostat.fakeindex", "--no-log", "--uvloop", "--with-stdin", *arguments]
+    command = [sys.executable, "-m", "heliostat.fakeindex", "--no-log", "--with-stdin", *arguments]
     command += ["--warm"] if warm else []
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
