@@ -1,124 +1,137 @@
-"""First sync of many small files, then a poll that finds nothing new; beside bandersnatch and curl.
+"""First sync of many small files; beside bandersnatch, shadowmire and curl.
 
-    python benchmarks/first_sync.py [--projects 2000] [--runs 7] [--directory /dev/shm] [--peers]
+    python benchmarks/first_sync.py [--projects 2000] [--turns 7] [--directory /dev/shm] [--shadowmire CHECKOUT]
+    python benchmarks/first_sync.py --latency 0.1 | --error-rate 0.01 | --slow-disk 1
 
 Upstream is the fake index on loopback, a process of its own.  Figures are of whole processes; the contestants take
 turns, and the ratios are medians over the turns, with their range.  "default" is the polite default configuration,
 "tuned" sets bounds for an upstream of one's own.  curl fetches the same URLs, 50 at a time, and keeps them as files.
+
+With a slow upstream or a slow disk the tuned heliostat runs once without and once with it; so do bandersnatch and
+curl with a slow upstream (a disk can be slowed down for heliostat only, through its own interface to it).
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import statistics
-from collections.abc import Callable
+import sys
 
-from harness import (
-    Run,
-    curl_parallel,
-    heliostat,
-    machine,
-    mirror_directory,
-    spread,
-    table,
-    timed,
-    upstream,
-    urls_of_everything,
-)
-from peers import bandersnatch, bandersnatch_mirror
+from contest import Contestant, contest_options, figures, ratio_table, take_turns
+from contestants import TUNED, TUNED_FOR_LATENCY, curl_parallel, heliostat, heliostat_config, urls_of_everything
+from harness import upstream
+from peers import SHADOWMIRE_ENV, WORKERS, bandersnatch, bandersnatch_run, shadowmire, shadowmire_run
+from tables import machine
 
-TUNED = {"metadata_at_once": 32, "files_at_once": 64}
-TITLES = {
-    "default": "heliostat, default bounds",
-    "tuned": "heliostat, tuned bounds",
-    "bandersnatch": "bandersnatch, 10 workers",
-    "curl": "curl, 50 at once",
-    "poll": "heliostat, poll: nothing new",
-    "bandersnatch poll": "bandersnatch, run: nothing new",
-}
+DEFAULT, OWN = "heliostat default", "heliostat tuned"
+BANDERSNATCH, SHADOWMIRE, CURL = f"bandersnatch {WORKERS} workers", f"shadowmire {WORKERS} workers", "curl 50 at once"
 
 
 def main() -> None:
     options = _options()
-    runs: dict[str, list[Run]] = {name: [] for name in TITLES}
-    peer, version = bandersnatch() if options.peers else ("", "")
-    with upstream("--projects", str(options.projects)) as url:
+    bounds = {"metadata-at-once": options.metadata_at_once, "files-at-once": options.files_at_once}
+    arguments = ("--projects", str(options.projects), "--files", str(options.files), "--size", str(options.size))
+    versions: list[str] = []
+    with upstream(*arguments) as url:
         urls = urls_of_everything(url)
-        for _ in range(options.runs):
-            _turn(runs, "default", options.directory, lambda place: heliostat(url, place))
-            _turn(runs, "tuned", options.directory, lambda place: heliostat(url, place, **TUNED), again="poll")
-            _turn(runs, "curl", options.directory, lambda place: curl_parallel(urls, place))
-            if peer:
-                _turn(
-                    runs,
-                    "bandersnatch",
-                    options.directory,
-                    lambda place: bandersnatch_mirror(peer, url, place),
-                    again="bandersnatch poll",
-                )
-    print(f"{options.projects} projects, {len(urls)} URLs, {options.runs} turns, in {options.directory or 'tmp'}")
-    print(f"{machine()}{f', bandersnatch {version}' if peer else ''}\n")
-    print(_report(runs, len(urls)))
+        conditions = {"latency": options.latency, "error_rate": options.error_rate}
+        conditions = {key: value for key, value in conditions.items() if value}
+        if conditions or options.slow_disk:
+            contestants, pairs = _hindered(options, url, urls, bounds, conditions, versions)
+        else:
+            contestants, pairs = _ordinary(options, url, urls, bounds, versions)
+        results = take_turns(contestants, url, turns=options.turns, parent=options.directory)
+    where = options.directory or "the temporary folder"
+    print(f"{options.projects} projects, {len(urls)} URLs, {options.turns} turns, in {where}; tuned: {bounds}")
+    print(", ".join([machine(), *versions]) + "\n")
+    print(figures(results) + "\n")
+    print(ratio_table(results, pairs))
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--projects", type=int, default=2000)
-    parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--directory", help="where the mirrors are written (default: the temporary folder)")
-    parser.add_argument("--peers", action="store_true", help="install and measure bandersnatch as well")
+    parser = contest_options(__doc__, ["default", "bandersnatch", "curl"])
+    parser.add_argument("--projects", type=int, default=2000, help="(%(default)s)")
+    parser.add_argument("--files", type=int, default=5, help="of each project, up to 3 with a sidecar (%(default)s)")
+    parser.add_argument("--size", type=int, default=20_000, help="average bytes of a file (%(default)s)")
+    parser.add_argument("--metadata-at-once", type=int, default=TUNED["metadata-at-once"], help="tuned (%(default)s)")
+    parser.add_argument("--files-at-once", type=int, default=TUNED["files-at-once"], help="tuned (%(default)s)")
+    parser.add_argument("--latency", type=float, default=0.0, metavar="SECONDS", help="before each answer of upstream")
+    parser.add_argument("--error-rate", type=float, default=0.0, metavar="SHARE", help="of requests that get a 503")
+    parser.add_argument("--slow-disk", type=float, metavar="MS", help="milliseconds added to each disk operation")
     return parser.parse_args()
 
 
-def _turn(
-    runs: dict[str, list[Run]],
-    name: str,
-    parent: str | None,
-    command: Callable[[str], list[str]],
-    *,
-    again: str | None = None,
-) -> None:
-    """One contestant from an empty directory; with ``again`` a second run over what the first left."""
-    with mirror_directory(parent) as place:
-        words = command(place)
-        runs[name].append(_complete(words))
-        if again:
-            runs[again].append(_complete(words))
-        for suffix in (".toml", ".conf", ".curl"):
-            if os.path.exists(place + suffix):
-                os.unlink(place + suffix)
+def _ordinary(
+    options: argparse.Namespace, url: str, urls: list[str], bounds: dict[str, int], versions: list[str]
+) -> tuple[list[Contestant], list[tuple[str, str]]]:
+    contestants = [Contestant(OWN, lambda place: heliostat(heliostat_config(url, place, bounds)))]
+    if "default" not in options.without:
+        contestants.insert(0, Contestant(DEFAULT, lambda place: heliostat(heliostat_config(url, place))))
+    contestants += _peers(options, url, urls, versions, {})
+    pairs = [(BANDERSNATCH, OWN), (BANDERSNATCH, DEFAULT), (SHADOWMIRE, OWN), (OWN, CURL), (DEFAULT, CURL)]
+    return contestants, pairs
 
 
-def _complete(command: list[str]) -> Run:
-    run = timed(command)
-    if run.code:
-        raise SystemExit(f"{command[0]} ended with {run.code}: {run.output[-2000:]}")
-    return run
-
-
-def _report(runs: dict[str, list[Run]], urls: int) -> str:
-    rows = [["what", "wall s", "CPU s", "kernel s", "peak MiB", "requests", "wall / tuned", "CPU / tuned"]]
-    tuned = runs["tuned"]
-    for name, title in TITLES.items():
-        done = runs[name]
-        if not done:
-            continue
-        requests = str(json.loads(done[-1].output)["requests"]) if title.startswith("heliostat") else ""
-        rows.append(
-            [
-                title,
-                spread([run.wall for run in done]),
-                spread([run.cpu for run in done]),
-                f"{statistics.median(run.system for run in done):.2f}",
-                f"{statistics.median(run.memory for run in done):.0f}",
-                str(urls) if name == "curl" else requests,
-                spread([run.wall / base.wall for run, base in zip(done, tuned, strict=True)]),
-                spread([run.cpu / base.cpu for run, base in zip(done, tuned, strict=True)]),
-            ]
+def _peers(
+    options: argparse.Namespace, url: str, urls: list[str], versions: list[str], conditions: dict[str, float]
+) -> list[Contestant]:
+    found = []
+    if "bandersnatch" not in options.without:
+        command, version = bandersnatch()
+        versions.append(f"bandersnatch {version}")
+        found.append(
+            Contestant(
+                BANDERSNATCH,
+                lambda place: bandersnatch_run(command, url, place),
+                conditions=conditions,
+                may_fail=bool(conditions),
+            )
         )
-    return table(rows)
+    if options.shadowmire:
+        python, version = shadowmire(options.shadowmire)
+        versions.append(f"shadowmire {version}")
+        found.append(
+            Contestant(
+                SHADOWMIRE,
+                lambda place: shadowmire_run(python, url, place),
+                env=SHADOWMIRE_ENV,
+                conditions=conditions,
+                may_fail=bool(conditions),
+            )
+        )
+    if "curl" not in options.without:
+        found.append(Contestant(CURL, lambda place: curl_parallel(urls, place), conditions=conditions))
+    return found
+
+
+def _hindered(
+    options: argparse.Namespace,
+    url: str,
+    urls: list[str],
+    bounds: dict[str, int],
+    conditions: dict[str, float],
+    versions: list[str],
+) -> tuple[list[Contestant], list[tuple[str, str]]]:
+    """The tuned heliostat as it is, and with a slow or failing upstream, or a slow disk."""
+    slowed = {**bounds, **TUNED_FOR_LATENCY} if options.latency else bounds
+    words = [f"{key} {value:g}".replace("_", " ") for key, value in conditions.items()]
+    words += [f"{options.slow_disk:g} ms disk"] if options.slow_disk else []
+    title = f"heliostat, {', '.join(words)}"
+
+    def command(place: str, delay: float, bounds: dict[str, int]) -> list[str]:
+        config = heliostat_config(url, place, bounds)
+        if options.slow_disk is None:
+            return heliostat(config)
+        script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "slow_disk.py")
+        return [sys.executable, script, config, str(delay)]
+
+    contestants = [
+        Contestant(OWN, lambda place: command(place, 0, bounds)),
+        Contestant(title, lambda place: command(place, options.slow_disk or 0, slowed), conditions=conditions),
+    ]
+    if not options.slow_disk:
+        contestants += _peers(options, url, urls, versions, conditions)
+    return contestants, [(title, OWN), (BANDERSNATCH, title), (SHADOWMIRE, title), (title, CURL)]
 
 
 if __name__ == "__main__":

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import platform
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-import urllib.request
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+_LAUNCHER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "launcher.py")
 
 
 @dataclass(frozen=True)
 class Run:
-    """One finished process: seconds, CPU seconds, and the largest resident size in MiB."""
+    """One finished process: seconds, CPU seconds, the largest resident size in MiB, exit code and output."""
 
     wall: float
     user: float
@@ -28,111 +26,113 @@ class Run:
     memory: float
     code: int
     output: str
+    #: (seconds since the start, resident MiB), where it was asked for.
+    samples: list[tuple[float, float]] = field(default_factory=list)
 
     @property
     def cpu(self) -> float:
         return self.user + self.system
 
 
-def timed(command: Sequence[str], *, env: dict[str, str] | None = None) -> Run:
-    """Run ``command`` to its end; its output is kept, its errors are shown."""
-    with tempfile.TemporaryFile("w+") as output:
-        started = time.perf_counter()
-        process = subprocess.Popen(command, stdout=output, env={**os.environ, **(env or {})})
-        _, status, usage = os.wait4(process.pid, 0)
-        wall = time.perf_counter() - started
-        process.returncode = os.waitstatus_to_exitcode(status)
-        output.seek(0)
-        text = output.read()
-    return Run(wall, usage.ru_utime, usage.ru_stime, usage.ru_maxrss / 1024, process.returncode, text)
+def timed(command: Sequence[str], *, env: Mapping[str, str] | None = None, sample_every: float | None = None) -> Run:
+    """Run ``command`` to its end; its standard output is kept, the end of the other one is shown if it fails.
+
+    Every ``sample_every`` seconds its resident size is noted.
+    """
+    samples: list[tuple[float, float]] = []
+    with (
+        tempfile.TemporaryFile("w+") as output,
+        tempfile.TemporaryFile("w+", errors="replace") as errors,
+        tempfile.NamedTemporaryFile("r", encoding="ascii") as report,
+    ):
+        launcher = [sys.executable, "-I", "-S", _LAUNCHER, report.name, *command]
+        process = subprocess.Popen(launcher, stdout=output, stderr=errors, env={**os.environ, **(env or {})})
+        with _sampling(report.name, sample_every, samples):
+            process.wait()
+        for stream in (output, errors):
+            stream.seek(0)
+        text, told = output.read(), report.read().split()
+        if len(told) != 6:
+            raise SystemExit(f"{command[0]} could not be run: {errors.read()[-4000:]}")
+        wall, user, system, memory, code = float(told[1]), float(told[2]), float(told[3]), int(told[4]), int(told[5])
+        if code:
+            sys.stderr.write(errors.read()[-4000:])
+    return Run(wall, user, system, memory / 1024, code, text, samples)
 
 
 @contextlib.contextmanager
-def upstream(*arguments: str) -> Iterator[str]:
-    """A synthetic index in a process of its own; its URL."""
-    command = [sys.executable, "-m", "heliostat.fakeindex", "--no-log", "--warm", *arguments]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+def _sampling(report: str, every: float | None, samples: list[tuple[float, float]]) -> Iterator[None]:
+    if every is None:
+        yield
+        return
+    done, started = threading.Event(), time.perf_counter()
+
+    def sample() -> None:
+        while not done.wait(every):
+            with open(report, encoding="ascii") as file:
+                pid = file.readline().strip()
+            if pid and (size := resident(pid)):
+                samples.append((time.perf_counter() - started, size))
+
+    thread = threading.Thread(target=sample)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def resident(pid: int | str) -> float:
+    """The resident size of a process in MiB; 0 when it is gone."""
+    try:
+        with open(f"/proc/{pid}/status", encoding="ascii") as file:
+            return next((int(line.split()[1]) / 1024 for line in file if line.startswith("VmRSS:")), 0.0)
+    except (OSError, ValueError):
+        return 0.0
+
+
+def successful(run: Run, name: str) -> Run:
+    """``run``, which must have ended with 0."""
+    if run.code:
+        raise SystemExit(f"{name} ended with {run.code}: {run.output[-2000:]}")
+    return run
+
+
+@contextlib.contextmanager
+def upstream(*arguments: str, warm: bool = True) -> Iterator[str]:
+    """A synthetic index in a process of its own; its URL.  ``warm``: everything is rendered before it starts."""
+    command = [sys.executable, "-m", "heliostat.fakeindex", "--no-log", "--with-stdin", *arguments]
+    command += ["--warm"] if warm else []
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
+    assert process.stdin is not None
     try:
         url = process.stdout.readline().strip()
         if not url.startswith("http"):
             raise SystemExit(f"the fake index did not start: {url!r}")
         yield url
     finally:
-        process.terminate()
+        process.stdin.close()
         process.wait()
 
 
 @contextlib.contextmanager
 def mirror_directory(parent: str | None) -> Iterator[str]:
-    """A fresh directory below ``parent`` (the system's temporary folder by default), removed at the end."""
-    directory = tempfile.mkdtemp(prefix="heliostat-bench-", dir=parent)
+    """A fresh directory below ``parent`` (the system's temporary folder by default).
+
+    At the end it goes, with the files beside it whose names begin like its own.
+    """
+    outer = tempfile.mkdtemp(prefix="heliostat-bench-", dir=parent)
+    directory = os.path.join(outer, "mirror")
+    os.mkdir(directory)
     try:
         yield directory
     finally:
-        shutil.rmtree(directory, ignore_errors=True)
+        shutil.rmtree(outer, ignore_errors=True)
 
 
-def heliostat(url: str, directory: str, **settings: object) -> list[str]:
-    """The command of one pass over everything at ``url``; writes its configuration beside ``directory``'s tree."""
-    lines = ["[mirror]", f'directory = "{directory}"', "everything = true", 'min-free = "0%"']
-    lines += ["[upstream]", f'url = "{url}"', "allow-http = true"]
-    lines += [f"{key.replace('_', '-')} = {json.dumps(value)}" for key, value in settings.items()]
-    path = f"{directory}.toml"
-    with open(path, "w", encoding="utf-8") as file:
-        file.write("\n".join(lines) + "\n")
-    return [sys.executable, "-m", "heliostat", "--json", "mirror", "--once", "--config", path]
-
-
-def simple_json(url: str) -> Any:
-    """A Simple API answer, decoded."""
-    request = urllib.request.Request(url, headers={"Accept": "application/vnd.pypi.simple.v1+json"})
-    with urllib.request.urlopen(request) as answer:
-        return json.load(answer)
-
-
-def urls_of_everything(url: str) -> list[str]:
-    """Every page, document, file and sidecar of the index: what a mirror must fetch."""
-    found = []
-    for entry in simple_json(f"{url}/simple/")["projects"]:
-        page = f"{url}/simple/{entry['name'].lower()}/"
-        found += [page, f"{url}/pypi/{entry['name'].lower()}/json"]
-        for file in simple_json(page)["files"]:
-            found.append(file["url"])
-            if file.get("core-metadata"):
-                found.append(file["url"] + ".metadata")
-    return found
-
-
-def curl_parallel(urls: Sequence[str], directory: str, at_once: int = 50) -> list[str]:
-    """curl fetching ``urls`` side by side into ``directory``, each under its URL's path."""
-    listing = f"{directory}.curl"
-    with open(listing, "w", encoding="utf-8") as file:
-        for url in urls:
-            path = url.split("/", 3)[3].rstrip("/")
-            leaf = "/body" if url.endswith(("/json", "/")) else ""
-            target = f"{directory}/{path}{leaf}"
-            file.write(f'url = "{url}"\noutput = "{target}"\n')
-    return [
-        "curl", "--silent", "--no-progress-meter", "--show-error",
-        "--fail", "--parallel", "--parallel-max", str(at_once), "--create-dirs",
-        "--header", "Accept: application/vnd.pypi.simple.v1+json, */*;q=0.1", "--config", listing,
-    ]  # fmt: skip
-
-
-def table(rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table; the first row is its head."""
-    head, *body = rows
-    lines = ["| " + " | ".join(head) + " |", "|" + "|".join("---" for _ in head) + "|"]
-    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in body)])
-
-
-def spread(values: Sequence[float], digits: int = 2) -> str:
-    """Median, and the range in brackets."""
-    return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f}-{max(values):.{digits}f})"
-
-
-def machine() -> str:
-    """Where the figures come from."""
-    versions = f"CPython {platform.python_version()}, Linux {platform.release()} {platform.machine()}"
-    return f"{os.cpu_count()} cores, {versions}, {time.strftime('%Y-%m-%d')}"
+def settle() -> None:
+    """Let nothing that was written before be paid by what is measured next."""
+    os.sync()
+    time.sleep(0.2)

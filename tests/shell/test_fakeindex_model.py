@@ -315,6 +315,17 @@ def test_virtual_contents_differ_by_seed_and_a_huge_one_needs_no_memory() -> Non
 # -- bulks ---------------------------------------------------------------------------------------------------------
 
 
+def test_long_tailed_descriptions_are_mostly_short_and_as_long_on_average() -> None:
+    lengths = []
+    for long_tail in (False, True):
+        index = many_projects(2000, 1, 0, 100, description=10_000, long_tail=long_tail)
+        lengths.append(sorted(len(index.document_bytes(name) or b"") for name in index.projects()))
+    even, tailed = lengths
+    assert abs(sum(tailed) / sum(even) - 1) < 0.1
+    assert tailed[1000] < even[1000] * 0.7
+    assert tailed[-1] > even[-1] * 4
+
+
 @pytest.mark.parametrize(("files", "sidecars"), [(5, 3), (2, None), (0, None), (1, 0), (1, 1), (4, 1)])
 def test_a_bulk_behaves_like_published_projects(files: int, sidecars: int | None) -> None:
     index = many_projects(30, files, sidecars, 100, description=10)

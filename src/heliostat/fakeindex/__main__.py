@@ -42,6 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     what.add_argument("--size", type=int, default=20_000, metavar="BYTES", help="average size of a file (%(default)s)")
     what.add_argument("--description", type=int, default=0, metavar="BYTES", help="average length in a document")
+    what.add_argument("--long-tail", action="store_true", help="most of them much shorter, a few much longer")
     what.add_argument("--recorded", metavar="FOLDER", help="recorded answers of a real index")
     how = parser.add_argument_group("how it behaves")
     how.add_argument("--host", default="127.0.0.1")
@@ -70,7 +71,13 @@ def _index(asked: argparse.Namespace, parser: argparse.ArgumentParser) -> Index:
     if asked.projects is not None:
         try:
             return many_projects(
-                asked.projects, asked.files, asked.sidecars, asked.size, seed=asked.seed, description=asked.description
+                asked.projects,
+                asked.files,
+                asked.sidecars,
+                asked.size,
+                seed=asked.seed,
+                description=asked.description,
+                long_tail=asked.long_tail,
             )
         except ValueError as error:
             parser.error(str(error))

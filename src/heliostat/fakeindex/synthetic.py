@@ -7,6 +7,8 @@ import random
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from math import exp
+from statistics import NormalDist
 from typing import Any
 
 import msgspec
@@ -59,16 +61,18 @@ def many_projects(
     *,
     seed: int = 0,
     description: int = 0,
+    long_tail: bool = False,
 ) -> Index:
     """``count`` projects ``project-0000000`` and so on, made up when they are asked for.
 
     ``sidecars`` of each project's files are wheels with a ``.metadata`` (by default three, if there are so many), the
     others sdists; they have ``size`` bytes on average, and the documents a description of ``description`` bytes on
-    average.  Raises ValueError for more sidecars than files, and for numbers below 0.
+    average: with ``long_tail`` most much shorter and a few much longer, else evenly from a tenth to twice of it.
+    Raises ValueError for more sidecars than files, and for numbers below 0.
     """
     sidecars = min(3, files_per_project) if sidecars is None else sidecars
     index = Index()
-    index.add_bulk(Synthetic(count, files_per_project, sidecars, size, seed, description))
+    index.add_bulk(Synthetic(count, files_per_project, sidecars, size, seed, description, long_tail))
     return index
 
 
@@ -82,6 +86,7 @@ class Synthetic:
     size: int = 20_000
     seed: int = 0
     description: int = 0
+    long_tail: bool = False
 
     def __post_init__(self) -> None:
         if min(self.count, self.files, self.sidecars, self.size, self.description) < 0:
@@ -118,7 +123,8 @@ class Synthetic:
         for position, (version, filename) in enumerate(self._names(number)):
             releases[version].files.append(self._file(number, position, version, filename))
         if self.description and releases:
-            length = int(self._share(number, 99) * self.description * 4 / 9)
+            share = self._share(number, 99)
+            length = int((_long_tail(share) if self.long_tail else share) * self.description * 4 / 9)
             text = random.Random(self.seed * 7 + number).randbytes(length).hex(" ", 4)
             releases[self._version_names()[-1]].info["description"] = text
         return Project(display=name, name=name, releases=releases)
@@ -164,6 +170,13 @@ class Synthetic:
         mixed = (number * 2_654_435_761 + position * 40_503 + self.seed * 97) & 0xFFFFFFFF
         mixed = (mixed ^ (mixed >> 15)) * 2_246_822_519 & 0xFFFFFFFF
         return 0.1 + 1.8 * (mixed / 0x100000000)
+
+
+def _long_tail(share: float) -> float:
+    """Log-normal where ``share`` is even between 0.1 and 1.9; 1 on average too, at most 50."""
+    place = min(max((share - 0.1) / 1.8, 1e-9), 1 - 1e-9)
+    deviation = 1.25
+    return min(50.0, exp(deviation * NormalDist().inv_cdf(place) - deviation**2 / 2))
 
 
 def uploaded(built: Built, **more: Any) -> UploadedFile:
