@@ -29,7 +29,7 @@ from heliostat.store.disk import Operations
 from heliostat.store.incoming import Incoming, digests_of
 from heliostat.store.room import Room
 from heliostat.store.staging import Stager
-from heliostat.store.threads import in_thread
+from heliostat.store.threads import in_computing_thread, in_thread
 from heliostat.upstream.client import Upstream
 from heliostat.upstream.urls import Checked, redacted
 
@@ -173,7 +173,7 @@ class Downloader:
         if size <= _INLINE:
             digests = digests_of(body, algorithms)
         else:
-            digests = await in_thread(digests_of, body, algorithms)
+            digests = await in_computing_thread(digests_of, body, algorithms)
         _check(url, want.digests, digests)
         return Fetched(body, digests, size)
 
@@ -224,7 +224,7 @@ class Downloader:
                         raise IntegrityError(redacted(url), "size", str(limit), f"more than {limit}")
                     if writing is not None:
                         await writing
-                    writing = asyncio.ensure_future(in_thread(incoming.write, batch))
+                    writing = asyncio.ensure_future(in_computing_thread(incoming.write, batch))
             except IntegrityError:  # more than there can be: what came before is not to be built upon
                 if writing is not None:
                     await writing

@@ -99,7 +99,10 @@ class Workers:
         self._threads.clear()
 
 
-_SHARED = Workers("heliostat", min(8, 4 + (os.cpu_count() or 1)))
+#: For what waits for the disk.
+_WAITING = Workers("heliostat-disk", 8)
+#: For what computes: more threads than cores only get in each other's way, and in that of the event loop.
+_COMPUTING = Workers("heliostat-hash", max(2, os.cpu_count() or 1))
 
 
 async def in_thread(func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -108,7 +111,12 @@ async def in_thread(func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) 
     A thread cannot be cancelled: on cancellation this waits for the work to end, then raises CancelledError, so
     that whoever cleans up next never races with it.
     """
-    return await _SHARED.run(func, *args, **kwargs)
+    return await _WAITING.run(func, *args, **kwargs)
+
+
+async def in_computing_thread(func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """The same for work that keeps a core busy, such as hashing."""
+    return await _COMPUTING.run(func, *args, **kwargs)
 
 
 class Keeper:

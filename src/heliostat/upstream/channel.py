@@ -61,9 +61,12 @@ class Response:
         """The media type without parameters, in lower case; RFC 9110's default where the header is missing."""
         return (self.headers.get("content-type") or "application/octet-stream").partition(";")[0].strip().lower()
 
-    async def read(self) -> bytes:
-        """What has come of the body, at least one byte; nothing at its end.  Raises what faults.FAULTS names."""
-        return b"" if self._channel is None else await self._channel.read()
+    async def read(self, least: int = 1) -> bytes:
+        """What has come of the body, at least one byte; nothing at its end.  Raises what faults.FAULTS names.
+
+        Waits for ``least`` bytes, but not longer than a stall may last once there are some.
+        """
+        return b"" if self._channel is None else await self._channel.read(least)
 
     @property
     def at_end(self) -> bool:
@@ -115,6 +118,8 @@ class Channel(asyncio.Protocol):
         self._keep = False
         self._pieces: list[bytes] = []
         self._held = 0
+        #: Bytes that whoever reads waits for.
+        self._least = 1
         self._paused = False
         self._failure: Exception | None = None
         self._waiter: asyncio.Future[None] | None = None
@@ -150,7 +155,11 @@ class Channel(asyncio.Protocol):
         assert self._parser is not None
         return Response(self, self._parser.get_status_code(), self._headers, self._length)
 
-    async def read(self) -> bytes:
+    async def read(self, least: int) -> bytes:
+        if self._held < least and not self._complete and self._failure is None:
+            self._least = least
+            await self._wait()
+            self._least = 1
         while not self._pieces:
             if self._complete:
                 return b""
@@ -220,7 +229,10 @@ class Channel(asyncio.Protocol):
         if self._held > READ_BUFFER and not self._paused and not self._complete:
             self._paused = True
             self._transport.pause_reading()
-        self._wake()
+        if self._held >= self._least or not self._held or self._complete or self._failure is not None:
+            self._wake()
+        else:
+            self._moved = self._loop.time()
 
     def _parse(self, data: bytes) -> None:
         assert self._parser is not None
@@ -323,5 +335,8 @@ class Channel(asyncio.Protocol):
             self._arm(min(now + self._stall, self._deadline))
         elif now >= self._moved + self._stall:
             self._fail(aiohttp.SocketTimeoutError())
+        elif self._held:  # there is some, if less than was waited for: time to look how fast it comes
+            self._wake()
+            self._arm(min(now + self._stall, self._deadline))
         else:
             self._arm(min(self._moved + self._stall, self._deadline))

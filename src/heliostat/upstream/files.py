@@ -13,8 +13,8 @@ from heliostat.upstream.pace import LARGE, Gate, Permit
 from heliostat.upstream.session import Session, header_lines
 from heliostat.upstream.urls import redacted
 
-#: Batches of a longer body hold at least so many bytes, except the last one.
-BATCH = 256 << 10
+#: Batches of a longer body hold at least so many bytes, except the last one; a loop reads somewhat more at a time.
+BATCH = 192 << 10
 #: A body up to this size comes as one batch.
 WHOLE = 1 << 20
 #: Below this rate (bytes a second), over as long as a stall may last, a body counts as stalled, though it still drips.
@@ -201,7 +201,7 @@ class FileStream:
         held = 0
         try:
             while held < self._batch:
-                chunk = await self._read()
+                chunk = await self._read(self._batch - held)
                 if not chunk:
                     self._ended = True
                     break
@@ -215,13 +215,13 @@ class FileStream:
             raise StopAsyncIteration
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    async def _read(self) -> bytes:
-        """What has come, at least one byte; nothing at the end."""
+    async def _read(self, least: int) -> bytes:
+        """What has come, at least one byte; nothing at the end.  Waits a while for ``least`` bytes."""
         assert self._response is not None
         clock = self._session.clock
         begun = clock.now()
         try:
-            chunk = await self._response.read()
+            chunk = await self._response.read(min(least, BATCH))
         except faults.FAULTS as error:
             raise self._session.fault(self._url, error, None) from None
         self._received += len(chunk)
