@@ -149,3 +149,22 @@ def test_it_never_leaves_its_bounds_and_recovers(
             break
         server.serve(50 * most)
     assert limit.value == most
+
+
+def test_one_error_in_a_hundred_does_not_slow_down() -> None:
+    limit = Limit(64)
+    server = Server(limit, capacity=1000)
+    server.serve(400)
+    for _ in range(50):
+        assert not limit.stumbled(server.now - 0.1, server.now)
+        assert min(server.serve(99)) == 64
+
+
+def test_one_error_in_five_does() -> None:
+    limit = Limit(64)
+    server = Server(limit, capacity=1000)
+    server.serve(400)
+    for _ in range(20):
+        limit.stumbled(server.now - 0.1, server.now)
+        server.serve(4)
+    assert limit.value <= 48

@@ -272,8 +272,7 @@ async def test_a_hostile_retry_after_does_not_stop_the_mirror_for_good() -> None
     ("error", "limit"),
     [
         (RateLimited(URL, "status 429"), 2),
-        (Unavailable(URL, "status 503", status=503), 2),
-        (Unavailable(URL, "status 502", status=502), 2),
+        (Unavailable(URL, "status 503", status=503), 4),
         (TimedOut(URL, "stalled"), 2),
         (Unavailable(URL, "status 500", status=500), 4),
         (Unavailable(URL, "reset"), 4),
@@ -289,6 +288,16 @@ async def test_what_makes_the_limit_fall(error: BaseException, limit: int) -> No
     assert pace.metadata.limit.value == limit
     assert pace.files.limit.value == 4
     assert pace.metadata.in_flight == 0
+
+
+@pytest.mark.parametrize("status", [502, 503, 504])
+async def test_a_server_that_has_too_much_to_do_says_so_more_than_once(status: int) -> None:
+    clock = HandClock()
+    clock.move(1.0)
+    pace = Pace(8, 8, clock=clock)
+    for expected in (4, 2):
+        await fail(pace.metadata, Unavailable(URL, f"status {status}", status=status))
+        assert pace.metadata.limit.value == expected
 
 
 async def test_a_404_is_an_answer_and_a_lost_connection_is_none() -> None:

@@ -48,6 +48,7 @@ class Limit:
         self._skip = skip
         self._started: float | None = None
         self._count, self._saturated, self._work, self._latency = 0, 0, 0.0, 0.0
+        self._stumbles = 0
 
     @property
     def successes(self) -> int:
@@ -83,6 +84,14 @@ class Limit:
         self._mode, self._before = "recovering", None
         self._begin(skip=0)
         return True
+
+    def stumbled(self, started: float, at: float) -> bool:
+        """A server, or what stands before it, had too much to do for one request.
+
+        As :meth:`overloaded` when it happens to a share of them; one now and then is no reason to slow all down.
+        """
+        self._stumbles += 1
+        return self._stumbles >= max(2, self.value // 8) and self.overloaded(started, at)
 
     def timed_out(self, started: float, at: float, successes: int) -> bool:
         """As :meth:`overloaded`, unless a full round of others ended well meanwhile: then it is that one's fault."""

@@ -206,7 +206,7 @@ class Permit:
         elif isinstance(error, TimedOut):
             limit.timed_out(self._started, now, self._successes)
         elif isinstance(error, Unavailable) and error.status in _BUSY:
-            limit.overloaded(self._started, now)
+            limit.stumbled(self._started, now)
         elif self._first_byte is not None and (error is None or _answered(error)):
             work = 1 + self.received / _BYTES_PER_REQUEST
             saturated = gate.in_flight >= limit.value
