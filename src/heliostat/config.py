@@ -62,6 +62,8 @@ class MirrorConfig:
     reconcile_hours: float = field(default=24.0, metadata=_by(read.number(0.01, 24 * 365, "hours")))
     sweep_days: float = field(default=30.0, metadata=_by(read.number(0.01, 3650, "days")))
     heartbeat: float = field(default=600.0, metadata=_by(_SECONDS))
+    #: False: only what indexes say; links to files lead to upstream.
+    files: bool = field(default=True, metadata=_by(read.yes_no))
     provenance: bool = field(default=True, metadata=_by(read.yes_no))
     batch_projects: int = field(default=64, metadata=_by(read.count(1, 10_000)))
     batch_seconds: float = field(default=2.0, metadata=_by(read.number(0, 3600, "seconds")))

@@ -72,6 +72,10 @@ class MetadataReader:
         """Where upstream has the project's page."""
         return f"{self._upstream.base}/simple/{name}/"
 
+    def checked_url(self, url: str) -> str:
+        """``url`` if it may be requested from upstream; raises Refused."""
+        return str(self._upstream.check_url(url))
+
     async def read(self, row: Row) -> Answers | None:
         """The project's page and document with at least the serial that is wanted; None if both are unchanged.
 

@@ -235,8 +235,10 @@ class _Planner:
             )
             for want in wanted:
                 self._upstream.check_url(want.file.url)
-            count, size = await in_thread(self._missing, wanted)
-            count += await in_thread(self._missing_provenance, answers.page)
+            count = size = 0
+            if self._config.mirror.files:
+                count, size = await in_thread(self._missing, wanted)
+                count += await in_thread(self._missing_provenance, answers.page)
         except Missing as error:
             if not error.url.endswith(f"/simple/{row.name}/"):
                 self._problem(row, "failing", str(error))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -25,7 +25,7 @@ from heliostat.mirror.removals import Removals
 from heliostat.mirror.report import Counters
 from heliostat.mirror.survey import OpenPaths, Survey, survey
 from heliostat.mirror.tally import Tally
-from heliostat.mirror.wanted import Wanted, held_files, provenance_path, wanted_files
+from heliostat.mirror.wanted import Held, Wanted, held_files, provenance_path, wanted_files
 from heliostat.model import DistFile, ProjectPage
 from heliostat.pages.links import file_link
 from heliostat.pages.render import project_html, project_json
@@ -148,6 +148,8 @@ class ProjectSync:
         answers = await self._set_aside(row, answers, standing.inventory)
         held = held_files(standing.inventory.page, standing.inventory.document)
         wanted = wanted_files(answers.page, answers.document, held, allow_unhashed=self._config.upstream.allow_unhashed)
+        if not self._config.mirror.files:
+            wanted = [want for want in wanted if _is_held(want, held)]
         keys = [want.key for want in wanted]
         await self._claims.take(row.name, keys)
         item = Item(name=row.name, publication=Publication(name=row.name))
@@ -201,7 +203,8 @@ class ProjectSync:
         assert item.publication is not None
         inventory, before, ours = standing.inventory, standing.before(row), standing.ours(row)
         ready = await self._files.collect(row, item, wanted, inventory, found)
-        listed = [self._entry(one) for one in ready if one.want.listed]
+        own = {one.want.file.filename: self._entry(one) for one in ready if one.want.listed}
+        listed = [own.get(file.filename) or self._elsewhere(file) for file in answers.page.files]
         page = msgspec.structs.replace(answers.page, files=tuple(listed), serial=answers.serial)
         provenance = await self._fetch_provenance(row, item.publication, page)
         after = {one.path for one in ready} | {names.sidecar_path(o.path) for o in ready if o.sidecar} | provenance
@@ -243,7 +246,7 @@ class ProjectSync:
             accepted_serial=max(row.wanted_serial, self._believed(answers.serial)),
             page_serial=answers.serial,
             state="quarantined" if page.quarantined else "current",
-            files=len(ready),
+            files=max(len(ready), len(page.files)),
             bytes=sum(one.want.size or 0 for one in ready),
             policy="",
             page_etag=answers.page_etag,
@@ -272,6 +275,10 @@ class ProjectSync:
             hashes=hashes,
             core_metadata=one.sidecar or file.core_metadata,
         )
+
+    def _elsewhere(self, file: DistFile) -> DistFile:
+        """A file that this mirror does not keep: its link leads to upstream.  Raises Refused as fetching it would."""
+        return msgspec.structs.replace(file, url=self._reader.checked_url(file.url))
 
     async def _fetch_provenance(self, row: Row, publication: Publication, page: ProjectPage) -> set[str]:
         if page.quarantined:
@@ -323,6 +330,12 @@ class ProjectSync:
         mirror = self._config.mirror
         pause = min(mirror.retry_most, mirror.retry_first * 2 ** min(row.attempts, 30))
         return time.time() + float(pause) * random.uniform(0.75, 1.25)
+
+
+def _is_held(want: Wanted, held: Mapping[str, Held]) -> bool:
+    """Whether our own page has these very bytes already."""
+    ours = held.get(want.file.filename)
+    return ours is not None and want.path == ours.path
 
 
 def _same_project(display: str, name: str) -> bool:

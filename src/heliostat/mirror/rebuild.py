@@ -196,10 +196,13 @@ def _paths(file: DistFile) -> list[str]:
 
 def _publication(name: ProjectName, page: ProjectPage, inventory: Inventory) -> Publication:
     """What differs from what the page's model gives."""
-    relative = tuple(
-        msgspec.structs.replace(file, url=file_link(path)) for file in page.files if (path := package_of(file.url))
-    )
-    page = msgspec.structs.replace(page, files=relative)
+    relative = []
+    for file in page.files:
+        if path := package_of(file.url):
+            relative.append(msgspec.structs.replace(file, url=file_link(path)))
+        elif file.url.startswith(("https://", "http://")):  # a mirror without files links to upstream's
+            relative.append(file)
+    page = msgspec.structs.replace(page, files=tuple(relative))
     shown = inventory.shown
     assert shown is not None
     json_page, html_page = project_json(page), project_html(page)

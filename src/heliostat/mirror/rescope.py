@@ -30,6 +30,17 @@ def take_scope(ledger: Ledger, scope: Scope, now: float, tree: Tree) -> None:
         ledger.put(scope=scope.fingerprint)
 
 
+def take_files(ledger: Ledger, files: bool, now: float) -> None:
+    """A mirror that left files out and keeps them from now on owes them all; belongs to the keeper's thread."""
+    without = bool(ledger.get("without_files"))
+    if without != files:
+        return
+    with ledger.transaction():
+        if without:
+            ledger.owe_again(now)
+        ledger.put(without_files=None if files else 1)
+
+
 def held_by_scope(ledger: Ledger, scope: Scope) -> int:
     """How many of the removals that wait for approval are the configuration's, not upstream's."""
     return sum(removal.row.state == "held" for removal in leaving(ledger, scope))

@@ -147,6 +147,13 @@ class Ledger(Queries):
                 "UPDATE projects SET due_at = ?, why = 'removal' WHERE state = 'held'", (now,)
             ).rowcount
 
+    def owe_again(self, now: float) -> None:
+        """Make everything that is published due, to be published under another policy."""
+        with self.transaction() as connection:
+            connection.execute(
+                "UPDATE projects SET due_at = ?, why = 'policy' WHERE published = 1 AND due_at IS NULL", (now,)
+            )
+
     def unblock(self, now: float) -> int:
         """Make blocked projects whose names can be paths due once more; how many."""
         with self.transaction() as connection:
