@@ -119,7 +119,7 @@ class Pass:
         if not self._stop.is_set():
             if self._root_is_due(facts, now):
                 self._counters.phase = "writing the root index"
-                await self._keeper(write_root, self._tree, self._ledger)
+                await self._keeper(write_root, self._tree, self._ledger, packed=self._config.mirror.gzip_root)
             if not self._only:
                 await self._finish_poll(facts, started, seen)
                 await self._forget_abandoned()
@@ -261,7 +261,7 @@ class Pass:
             self._allowed -= sum(1 for removal in go if removal.row.published)
         if held:
             await self._keeper(self._ledger.record, hold(held))
-            waiting = (await self._keeper(self._ledger.states)).get("held", len(held))
+            waiting = (await self._keeper(self._ledger.owed_by_state)).get("held", len(held))
             log.error(
                 "%d removals of %d projects are implausible and wait: look at 'heliostat status', then approve with "
                 "'heliostat mirror --once --allow-removals %d'",
@@ -272,7 +272,7 @@ class Pass:
 
     async def _forget_abandoned(self) -> None:
         """Downloads that nobody went on with are wanted no more; while projects fail, only after a week."""
-        states = await self._keeper(self._ledger.states)
+        states = await self._keeper(self._ledger.owed_by_state)
         failing = states.get("pending", 0) + states.get("failing", 0)
         age = _ABANDONED if failing else 0.0
         await self._keeper(self._tree.clean_partial, self._unfinished, downloads=True, age=age)

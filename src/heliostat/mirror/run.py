@@ -152,7 +152,8 @@ class Mirror:
     async def _rebuild(self, counters: Counters, stop: asyncio.Event) -> None:
         await self._keeper(rebuild_tree, self._tree, self._ledger, counters, stop.is_set)
         if not stop.is_set():
-            await self._keeper(write_root, self._tree, self._ledger, force=True)
+            packed = self._config.mirror.gzip_root
+            await self._keeper(write_root, self._tree, self._ledger, force=True, packed=packed)
 
     async def _rebuild_if_populated(self, stop: asyncio.Event) -> None:
         """A new ledger, or one whose rebuild was cut short, over a tree that is not empty."""
@@ -165,7 +166,7 @@ class Mirror:
     async def _close_books(self, summary: Summary, counters: Counters, tally: Tally, *, checkpoint: bool) -> None:
         """Fill the summary from the ledger and the counts."""
         try:
-            states = await self._keeper(self._ledger.states)
+            states = await self._keeper(self._ledger.owed_by_state)
             owed = await self._keeper(self._ledger.owed, _LISTED)
             summary.cursor = await self._keeper(lambda: self._ledger.cursor)
             summary.checkpoint = await self._keeper(self._ledger.checkpoint)
@@ -174,9 +175,7 @@ class Mirror:
             summary.store_error = summary.store_error or str(error)
             return
         summary.owed = [owed_of(row) for row in owed]
-        summary.owed_by_state = {
-            state: states[state] for state in ("pending", "failing", "blocked", "held") if states.get(state)
-        }
+        summary.owed_by_state = states
         summary.held = states.get("held", 0)
         if summary.held:
             summary.held_by_scope = await self._keeper(held_by_scope, self._ledger, scope_of(self._config))
