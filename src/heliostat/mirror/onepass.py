@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -18,13 +18,7 @@ from heliostat.config import Config
 from heliostat.errors import StoreError
 from heliostat.mirror.changes import ChangeReader, Seen
 from heliostat.mirror.crew import Slots, run_crew, unless_stopped
-from heliostat.mirror.download import Downloader
-from heliostat.mirror.files import FileCollector
-from heliostat.mirror.metadata import Documents, MetadataReader
 from heliostat.mirror.places import scope_of
-from heliostat.mirror.project import ProjectSync
-from heliostat.mirror.provenance import ProvenanceFetcher
-from heliostat.mirror.publish import Publisher
 from heliostat.mirror.reachability import Reachability
 from heliostat.mirror.removals import Removal, Removals, begun, carry_out, hold, split_by_guard
 from heliostat.mirror.report import Counters
@@ -35,11 +29,12 @@ from heliostat.model import ProjectName
 from heliostat.names import normalise
 from heliostat.state.ledger import Ledger
 from heliostat.state.rows import Row
-from heliostat.store.room import Room
-from heliostat.store.staging import Stager
 from heliostat.store.threads import Keeper
 from heliostat.store.tree import Tree
 from heliostat.upstream.client import Upstream
+
+if TYPE_CHECKING:
+    from heliostat.mirror.metadata import Documents
 
 log = logging.getLogger(__name__)
 
@@ -187,6 +182,8 @@ class Pass:
         self._counters.projects_total = len(self._only) or await self._keeper(self._ledger.count_due, now)
         if not self._counters.projects_total or self._stop.is_set():
             return
+        from heliostat.mirror.metadata import Documents
+
         known = None if self._asked.full else facts.get("documents")
         documents = Documents(None if known is None else bool(known))
         await self._keeper(self._ledger.put, **{"pass": removals.pass_number})
@@ -201,6 +198,16 @@ class Pass:
     async def _crew(
         self, documents: Documents, removals: Removals, now: float, *, heard: bool, head: int | None
     ) -> None:
+        # All that only a pass with something to do needs; most polls have nothing to do.
+        from heliostat.mirror.download import Downloader
+        from heliostat.mirror.files import FileCollector
+        from heliostat.mirror.metadata import MetadataReader
+        from heliostat.mirror.project import ProjectSync
+        from heliostat.mirror.provenance import ProvenanceFetcher
+        from heliostat.mirror.publish import Publisher
+        from heliostat.store.room import Room
+        from heliostat.store.staging import Stager
+
         mirror, limits = self._config.mirror, self._config.upstream
         tree, ledger, keeper, counters, tally = self._tree, self._ledger, self._keeper, self._counters, self._tally
         room = Room(tree.disk, mirror.min_free)

@@ -12,14 +12,11 @@ from collections.abc import AsyncIterator, Sequence
 from heliostat import __version__
 from heliostat.config import Config, without_credentials
 from heliostat.errors import StateError, StoreError, UpstreamChanged, UpstreamError
-from heliostat.mirror.doomed import Reaper
 from heliostat.mirror.lock import hold_lock
 from heliostat.mirror.onepass import Asked, Pass
 from heliostat.mirror.places import DATABASE, LOCK, scope_of, state_directory
-from heliostat.mirror.rebuild import rebuild_tree
 from heliostat.mirror.report import Counters, Summary
 from heliostat.mirror.rescope import held_by_scope
-from heliostat.mirror.root import write_root
 from heliostat.mirror.rows import owed_of
 from heliostat.mirror.tally import Tally
 from heliostat.model import ProjectName
@@ -80,7 +77,7 @@ class Mirror:
                         await keeper(tree.clean_partial, downloads=False)
                         if await keeper(ledger.get, "rebuilding"):
                             await mirror._rebuild_if_populated(stop or asyncio.Event())
-                        await keeper(Reaper(tree, ledger).reap_leftovers)
+                        await keeper(_reap_leftovers, tree, ledger)
                         yield mirror
                 finally:
                     await keeper(ledger.close)
@@ -150,6 +147,9 @@ class Mirror:
         return summary
 
     async def _rebuild(self, counters: Counters, stop: asyncio.Event) -> None:
+        from heliostat.mirror.rebuild import rebuild_tree
+        from heliostat.mirror.root import write_root
+
         await self._keeper(rebuild_tree, self._tree, self._ledger, counters, stop.is_set)
         if not stop.is_set():
             packed = self._config.mirror.gzip_root
@@ -199,6 +199,14 @@ def _refuse_missing_tree(tree: Tree, ledger: Ledger) -> None:
             f"the ledger knows {ledger.published_count()} projects, but not one page is there; is the disk mounted? "
             "If they are lost, 'heliostat rebuild' starts over from what is there",
         )
+
+
+def _reap_leftovers(tree: Tree, ledger: Ledger) -> None:
+    """Carry out what an earlier process had still to remove."""
+    if ledger.paths.of_kind("doomed", limit=1):
+        from heliostat.mirror.doomed import Reaper
+
+        Reaper(tree, ledger).reap_leftovers()
 
 
 def _open_ledger(path: str, *, salvage: bool) -> Ledger:
