@@ -166,7 +166,8 @@ def _gzipped(body: Iterable[bytes]) -> Iterator[bytes]:
 def _unpack(tree: Tree) -> None:
     """Copies that are not wanted any more would soon be older than their pages."""
     for name in (*HTML_PAGES, JSON_PAGE):
-        tree.disk.unlink(f"{_ROOT}/{name}.gz")
+        if tree.disk.stat(f"{_ROOT}/{name}.gz"):
+            tree.disk.unlink(f"{_ROOT}/{name}.gz")
 
 
 def write_small(tree: Tree, path: str, text: str) -> bool:
