@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 
 import msgspec
 
@@ -18,6 +19,12 @@ _ABOUT_RELEASES = ("release quarantined", "release quarantine cleared", "remove 
 
 InScope = Callable[[str], bool]
 
+#: Entries of a root list in one statement, which takes half the time of so many statements.
+_AT_ONCE = 100
+_TAKE = (
+    "INSERT INTO temp.listed VALUES (?, ?, ?){} ON CONFLICT (name) DO UPDATE SET"
+    " display = excluded.display, serial = max(coalesce(serial, 0), excluded.serial)"
+)
 #: Names of one root list that are refused, and said so one by one.
 _MOST_REFUSED = 1000
 
@@ -106,11 +113,9 @@ class Intake:
             if in_scope(name)
         ]
         with self._transaction():
-            self._connection.executemany(
-                "INSERT INTO temp.listed VALUES (?, ?, ?) ON CONFLICT (name) DO UPDATE SET"
-                " display = excluded.display, serial = max(coalesce(serial, 0), excluded.serial)",
-                rows,
-            )
+            for at in range(0, len(rows), _AT_ONCE):
+                some = rows[at : at + _AT_ONCE]
+                self._connection.execute(_TAKE.format(", (?, ?, ?)" * (len(some) - 1)), [*chain.from_iterable(some)])
 
     def _acceptable(self, batch: list[Listed]) -> Iterator[tuple[ProjectName, Listed]]:
         """The entries with their normal names; those whose names are refused are kept aside."""
