@@ -59,6 +59,8 @@ class MirrorConfig:
     #: Pause between two polls of the daemon.
     interval: float = field(default=60.0, metadata=_by(read.number(1, 30 * _DAY, "seconds")))
     root_interval: float = field(default=600.0, metadata=_by(_SECONDS))
+    #: Keep gzipped copies of the root pages beside them, for web servers that send such.
+    gzip_root: bool = field(default=False, metadata=_by(read.yes_no))
     reconcile_hours: float = field(default=24.0, metadata=_by(read.number(0.01, 24 * 365, "hours")))
     sweep_days: float = field(default=30.0, metadata=_by(read.number(0.01, 3650, "days")))
     heartbeat: float = field(default=600.0, metadata=_by(_SECONDS))

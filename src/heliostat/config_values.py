@@ -5,7 +5,6 @@ A reader returns the value in the form its field has, or raises :class:`Problem`
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -43,6 +42,8 @@ def shown(word: str) -> str:
 
 def suggest(word: object, known: Iterable[str]) -> str:
     """``; did you mean X?`` for a known word close to ``word``, else nothing."""
+    import difflib
+
     close = difflib.get_close_matches(str(word)[:60].lower().replace("_", "-"), list(known), n=1, cutoff=0.6)
     return f"; did you mean {close[0]}?" if close else ""
 

@@ -78,7 +78,7 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     versions: tuple[str, ...] = ()
 
 
-class Listed(msgspec.Struct, frozen=True):
+class Listed(msgspec.Struct, frozen=True, gc=False):
     """One entry of a root list: the name as displayed, and its serial where the index gives one."""
 
     display: str

@@ -221,3 +221,19 @@ def test_quoting_a_file_name_comes_back(filename: str) -> None:
 def test_only_paths_of_the_tree_are_withheld(path: Any) -> None:
     with pytest.raises(Refused):
         names.withheld_path(path)
+
+
+@given(st.lists(st.from_regex(r"[A-Za-z0-9._\n-]{0,12}", fullmatch=True) | st.text(max_size=6), max_size=8))
+def test_many_names_at_once_are_what_each_is(texts: list[str]) -> None:
+    try:
+        each = [names.normalise(text) for text in texts] or None
+    except Refused:
+        each = None
+    assert names.normalise_all(texts) == each
+
+
+def test_a_long_name_among_many_is_left_to_the_one_by_one_form() -> None:
+    assert names.normalise_all(["a", "b" * 255]) == ["a", "b" * 255]
+    assert names.normalise_all(["a", "b" * 256]) is None
+    assert names.normalise_all(["a", "b" + "-" * 254 + "c"]) is None
+    assert names.normalise("b" + "-" * 254 + "c") == "b-c"

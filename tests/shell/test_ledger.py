@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
+import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from heliostat.errors import StateError
 from heliostat.model import Event, Listed, ProjectName
 from heliostat.state.database import open_readonly, refuse_network_file_system
+from heliostat.state.intake import Difference
 from heliostat.state.ledger import Ledger
 from heliostat.state.rows import Failed, PathRow, Published, Tombstone
 
@@ -188,12 +194,18 @@ def test_a_list_without_serials_makes_everything_owed(ledger: Ledger) -> None:
 def test_the_root_is_marked_only_for_what_it_shows(ledger: Ledger) -> None:
     ledger.intake.fold_events([event("a", 3)], 3, 1.0, everything)
     ledger.record([published("a", 3)])
-    assert ledger.get("root_html_dirty") == 1
-    ledger.put(root_html_dirty=None, root_json_dirty=None)
+    assert (ledger.get("root_html_dirty"), ledger.root_changed(9)) == (1, [])
+    ledger.root_written(3, 1.0, {"json": "this one"})
+    assert (ledger.get("root_html_dirty"), ledger.get("root_json_file")) == (None, "this one")
     ledger.record([published("a", 3)])
-    assert ledger.get("root_json_dirty") is None
+    assert ledger.root_changed(9) == []
     ledger.record([published("a", 4)])
-    assert (ledger.get("root_html_dirty"), ledger.get("root_json_dirty")) == (None, 1)
+    assert ledger.root_changed(9) == [("a", False)]
+    ledger.intake.fold_events([event("b", 5)], 5, 1.0, everything)
+    ledger.record([published("b", 5)])
+    ledger.forget("a", state="gone", serial=6, tombstones=[])
+    assert ledger.root_changed(9) == [("a", True), ("b", True)]
+    assert ledger.root_entries(["a", "b"]) == {"b": ("b", "b", 5)}
 
 
 def test_a_transaction_that_fails_leaves_nothing(ledger: Ledger) -> None:
@@ -265,3 +277,131 @@ def test_mounts_with_any_name(tmp_path: Path) -> None:
     with pytest.raises(StateError, match="nfs4"):
         refuse_network_file_system(f"{tmp_path}/ü b\\/state", str(mounts))
     refuse_network_file_system(f"{tmp_path}/ü", str(mounts))
+
+
+def counted(ledger: Ledger) -> tuple[int, int, int]:
+    """What :meth:`Ledger.totals` must say, by looking at every row."""
+    found: tuple[int, int, int] = ledger.connection.execute(
+        "SELECT count(*), coalesce(sum(files), 0), coalesce(sum(bytes), 0) FROM projects WHERE published = 1"
+    ).fetchone()
+    return found
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from("abcd"), st.sampled_from(("publish", "quarantine", "fail", "forget", "drop", "rebuild"))
+        ),
+        max_size=30,
+    )
+)
+def test_totals_are_those_of_the_rows_whatever_is_done(steps: list[tuple[str, str]]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        ledger = Ledger(f"{folder}/heliostat.db")
+        ledger.connection.execute("PRAGMA synchronous = OFF")
+        for serial, (name, step) in enumerate(steps, 1):
+            if step in ("publish", "quarantine"):
+                ledger.intake.fold_events([event(name, serial)], serial, 1.0, everything)
+                state: Literal["current", "quarantined"] = "current" if step == "publish" else "quarantined"
+                change = {"files": serial, "bytes": 7 * serial, "state": state}
+                ledger.record([msgspec.structs.replace(published(name, serial), **change)])
+            elif step == "fail":
+                failed = Failed(name=ProjectName(name), wanted_serial=serial, state="failing", error="x", due_at=9.0)
+                ledger.record([failed])
+            elif step == "forget":
+                ledger.forget(name, state="gone", serial=serial, tombstones=[])
+            elif step == "drop":
+                ledger.drop_unknown(name)
+            else:
+                row = {"name": name, "display": name, "published": 1, "files": 3, "bytes": 5}
+                ledger.insert_rebuilt([row, row | {"files": 4}])
+            assert ledger.totals() == counted(ledger)
+        assert ledger.published_count() == counted(ledger)[0]
+        assert sum(ledger.owed_by_state().values()) == sum(
+            count for state, count in ledger.states().items() if state in ("pending", "failing", "blocked", "held")
+        )
+        ledger.begin_rebuild()
+        assert ledger.totals() == (0, 0, 0)
+        ledger.close()
+
+
+def test_an_older_ledger_is_brought_up_to_date_when_it_is_opened(tmp_path: Path) -> None:
+    path = str(tmp_path / "heliostat.db")
+    made = Ledger(path)
+    made.intake.fold_events([event("a", 3), event("b", 4)], 4, 1.0, everything)
+    made.record([published("a", 3)])
+    made.connection.execute("DROP TABLE root_changed")
+    made.connection.execute("DROP TABLE totals")
+    for trigger in ("new", "old", "changed"):
+        made.connection.execute(f"DROP TRIGGER totals_of_{trigger}")
+    made.put(root_html_dirty=None, root_json_dirty=None)
+    made.connection.execute("PRAGMA user_version = 1")
+    made.close()
+    with pytest.raises(StateError, match="older heliostat"):
+        open_readonly(path)
+    newer = Ledger(path)
+    assert newer.totals() == (1, 1, 10)
+    assert (newer.cursor, newer.get("root_json_dirty")) == (4, 1)
+    newer.record([published("b", 4)])
+    assert newer.totals() == (2, 2, 20)
+    newer.close()
+    open_readonly(path).close()
+
+
+def test_a_ledger_that_is_only_read_leaves_no_trace(tmp_path: Path) -> None:
+    path = tmp_path / "heliostat.db"
+    made = Ledger(str(path))
+    made.intake.fold_events([event("a", 3)], 3, 1.0, everything)
+    made.close()
+    before = (sorted(os.listdir(tmp_path)), path.stat())
+    again = Ledger(str(path))
+    assert again.facts()["cursor"] == again.cursor == 3
+    assert (again.count_due(2.0), again.next_due(), again.checkpoint(), again.states()) == (
+        1,
+        1.0,
+        2,
+        {"current": 0, "pending": 1},
+    )
+    again.hasten(2.0)
+    assert (sorted(os.listdir(tmp_path)), path.stat()) == before
+    again.put(cursor=4)
+    assert os.path.exists(f"{path}-wal")
+    again.record([published("a", 4)])
+    assert again.published_count() == 1
+    again.close()
+    assert Ledger(str(path)).cursor == 4
+
+
+@pytest.mark.parametrize("very_many", [1, 10**6])
+@given(
+    known=st.dictionaries(st.sampled_from("abcdefgh"), st.integers(1, 20)),
+    listed=st.dictionaries(st.sampled_from("ABCDEFGH"), st.none() | st.integers(1, 30)),
+)
+def test_a_list_makes_owed_exactly_what_is_new_changed_or_absent(
+    very_many: int, known: dict[str, int], listed: dict[str, int | None]
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        ledger = Ledger(f"{folder}/heliostat.db")
+        ledger.connection.execute("PRAGMA synchronous = OFF")
+        ledger.intake.very_many = very_many
+        ledger.intake.fold_events([event(name, serial) for name, serial in known.items()], 20, 1.0, everything)
+        ledger.record([published(name, serial) for name, serial in known.items()])
+        ledger.intake.begin_list()
+        ledger.intake.add_listed([Listed(name, serial) for name, serial in listed.items()], everything)
+        difference = ledger.intake.finish_list(30, 2.0, everything=False)
+        new = {name.lower() for name in listed} - known.keys()
+        changed = {
+            name.lower()
+            for name, serial in listed.items()
+            if name.lower() in known and (serial is None or serial > known[name.lower()])
+        }
+        absent = known.keys() - {name.lower() for name in listed}
+        assert difference == Difference(len(listed), len(new), len(changed), len(absent))
+        assert {row.name for row in ledger.due(3.0, (-1, ""), 99)} == new | changed | absent
+        for row in ledger.due(3.0, (-1, ""), 99):
+            assert row.absent_serial == (30 if row.name in absent else None)
+            assert row.display == (row.name if row.name in absent else row.name.upper())
+        assert ledger.connection.execute(
+            "SELECT count(*) FROM sqlite_master WHERE name = 'projects_owed'"
+        ).fetchone() == (1,)
+        ledger.close()

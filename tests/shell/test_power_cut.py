@@ -109,8 +109,8 @@ async def recorded(tmp_path: Path) -> AsyncIterator[Recorded]:
 
 
 def settings(directory: Path, server: FakeIndex) -> Config:
-    """Small batches, so that there are several in each pass."""
-    return config_for(directory, server, batch_projects=3, projects_at_once=4)
+    """Small batches, so that there are several in each pass; and all files that there may be."""
+    return config_for(directory, server, batch_projects=3, projects_at_once=4, gzip_root=True)
 
 
 async def test_no_promise_is_broken_wherever_the_power_goes(recorded: Recorded) -> None:

@@ -17,7 +17,7 @@ NOBODY = 65534
 if __name__ == "__main__":
     names = [module.name for module in pkgutil.walk_packages(heliostat.__path__, "heliostat.")]
     encodings = ("encodings.ascii", "encodings.idna", "encodings.latin_1", "encodings.unicode_escape")
-    for name in [*names, *encodings, "pwd", "sqlite3", "traceback", "uvloop"]:
+    for name in [*names, *encodings, "difflib", "filelock", "pwd", "sqlite3", "traceback", "uvloop"]:
         if not name.endswith("__main__"):
             importlib.import_module(name)
     if os.geteuid() == 0:

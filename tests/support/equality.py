@@ -7,6 +7,7 @@ the renderer and the parser of heliostat share is seen too.
 from __future__ import annotations
 
 import fnmatch
+import gzip
 import hashlib
 import json
 import os
@@ -217,6 +218,11 @@ class _Checker:
             body = self._read(path)
             for what in check(body) if body is not None else ():
                 self._say(path, what)
+        for path in (f"simple/{_JSON}", f"simple/{_HTML}", f"simple/{_V1_HTML}"):
+            if os.path.exists(self._path(f"{path}.gz")):
+                copy = self._read(f"{path}.gz")
+                if copy is not None and gzip.decompress(copy) != self._read(path):
+                    self._say(f"{path}.gz", "is not a copy of the page")
 
     def _stamp(self) -> None:
         body = self._read("last-modified")

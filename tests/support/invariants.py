@@ -7,6 +7,7 @@ for bytes that nobody accounts for.
 from __future__ import annotations
 
 import functools
+import gzip
 import hashlib
 import sqlite3
 from collections.abc import Collection, Iterator
@@ -21,6 +22,7 @@ from heliostat.pages.root_list import RootListParser
 from support.volume import Volume
 
 _PAGES = ("index.html", "index.v1_html", "index.v1_json")
+_ROOT_FILES = {*_PAGES, *(f"{page}.gz" for page in _PAGES)}
 
 
 def broken_promises(volume: Volume, *, strict: bool, gone: Collection[str] = ()) -> list[str]:
@@ -32,7 +34,7 @@ def broken_promises(volume: Volume, *, strict: bool, gone: Collection[str] = ())
     pages may go at any moment and which the root list may name a while longer.
     """
     found: list[str] = []
-    for name in sorted(volume.names("web/simple") - set(_PAGES)):
+    for name in sorted(volume.names("web/simple") - _ROOT_FILES):
         found += _project(volume, ProjectName(name))
     found += _root(volume, gone)
     for path in volume.below("web/json"):
@@ -58,7 +60,7 @@ def unaccounted(volume: Volume, ledger: sqlite3.Connection, *, gone: Collection[
     """
     claimed: set[str] = set()
     serials: dict[str, int] = {}
-    for name in volume.names("web/simple") - set(_PAGES):
+    for name in volume.names("web/simple") - _ROOT_FILES:
         for page in _pages(volume, ProjectName(name)):
             claimed.update(path for path, *_ in _references(page))
             serials[name] = max(serials.get(name, 0), page.serial or 0)
@@ -107,22 +109,30 @@ def _project(volume: Volume, name: ProjectName) -> Iterator[str]:
 
 
 def _root(volume: Volume, gone: Collection[str]) -> Iterator[str]:
-    body = volume.data("web/simple/index.v1_json")
-    if body is not None:
-        try:
-            parser = RootListParser("file:///simple/")
-            listed = parser.feed(body)
-            parser.close()
-        except HeliostatError as error:
-            yield f"web/simple/index.v1_json: {error}"
+    """Gzipped copies promise what pages do."""
+    for entry in sorted(_ROOT_FILES):
+        body = volume.data(f"web/simple/{entry}")
+        if body is None:
+            continue
+        if entry.endswith(".gz"):
+            try:
+                body = gzip.decompress(body)
+            except (OSError, EOFError) as error:
+                yield f"web/simple/{entry}: {error}"
+                continue
+        if "json" in entry:
+            try:
+                parser = RootListParser("file:///simple/")
+                listed = parser.feed(body)
+                parser.close()
+            except HeliostatError as error:
+                yield f"web/simple/{entry}: {error}"
+            else:
+                yield from _unknown(volume, entry, {names.normalise(one.display) for one in listed} - set(gone))
         else:
-            yield from _unknown(volume, "index.v1_json", {names.normalise(one.display) for one in listed} - set(gone))
-    for entry in _PAGES[:2]:
-        html = volume.data(f"web/simple/{entry}")
-        if html is not None:
-            if not html.endswith(b"</html>"):
+            if not body.endswith(b"</html>"):
                 yield f"web/simple/{entry}: cut short"
-            hrefs = {part.partition('/"')[0] for part in html.decode().split('<a href="')[1:]}
+            hrefs = {part.partition('/"')[0] for part in body.decode().split('<a href="')[1:]}
             yield from _unknown(volume, entry, hrefs - set(gone))
 
 

@@ -7,7 +7,6 @@ demonstration with exit code 1.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import shlex
@@ -111,6 +110,8 @@ def _place(keep: str | None) -> Iterator[str]:
 
 async def _until_stopped(work: Coroutine[Any, Any, None], stop: Stop) -> None:
     """Runs ``work``; the first signal ends it."""
+    import asyncio
+
     task, asked = asyncio.create_task(work), asyncio.create_task(stop.event.wait())
     await asyncio.wait((task, asked), return_when=asyncio.FIRST_COMPLETED)
     asked.cancel()
@@ -244,6 +245,8 @@ def _lies_about(place: str, name: str) -> bool:
 @contextlib.asynccontextmanager
 async def _serving(place: str) -> AsyncIterator[str]:
     """Serves the mirror's web root; yields its URL."""
+    import asyncio
+
     from heliostat.service.serve import run_static_server
 
     stop, started = asyncio.Event(), asyncio.get_running_loop().create_future()
@@ -321,6 +324,8 @@ async def _process(*command: str) -> tuple[int, str]:
     environment = {key: value for key, value in os.environ.items() if not key.startswith(dropped)}
     if command[0] != sys.executable:
         environment.pop("PYTHONPATH", None)
+    import asyncio
+
     process = await asyncio.create_subprocess_exec(
         *command,
         stdin=asyncio.subprocess.DEVNULL,

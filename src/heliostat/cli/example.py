@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.resources
 import os
 
 from heliostat.errors import ConfigError
@@ -10,6 +9,8 @@ from heliostat.errors import ConfigError
 
 def example_text() -> str:
     """The annotated example."""
+    import importlib.resources
+
     return importlib.resources.files("heliostat.cli").joinpath("example.toml").read_text(encoding="utf-8")
 
 

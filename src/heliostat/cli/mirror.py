@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import shutil
 import signal
 from typing import TYPE_CHECKING
 
@@ -177,6 +176,8 @@ def _no_scope(config: Config) -> str:
 
 def _free_space(directory: str) -> int | None:
     """Bytes free where ``directory`` is, or will be."""
+    import shutil
+
     place = os.path.abspath(directory)
     while not os.path.exists(place):
         place = os.path.dirname(place)

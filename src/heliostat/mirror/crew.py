@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from heliostat.errors import UpstreamError
-from heliostat.mirror.publish import Publisher
 from heliostat.state.rows import Row
+
+if TYPE_CHECKING:
+    from heliostat.mirror.publish import Publisher
 
 T = TypeVar("T")
 

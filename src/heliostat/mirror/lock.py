@@ -7,8 +7,6 @@ import os
 import time
 from collections.abc import Iterator
 
-from filelock import FileLock, Timeout
-
 from heliostat.errors import MirrorLocked, StoreError
 from heliostat.state.database import owner_of
 
@@ -20,6 +18,8 @@ def hold_lock(path: str) -> Iterator[None]:
     Raises MirrorLocked, telling which process holds it since when, or StoreError when it cannot be made.
     The lock belongs to the process, not to a thread, and ends with it however it ends.
     """
+    from filelock import FileLock, Timeout
+
     lock = FileLock(path, blocking=False, thread_local=False, mode=0o644)
     try:
         lock.acquire()

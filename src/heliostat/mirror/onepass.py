@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -18,13 +18,7 @@ from heliostat.config import Config
 from heliostat.errors import StoreError
 from heliostat.mirror.changes import ChangeReader, Seen
 from heliostat.mirror.crew import Slots, run_crew, unless_stopped
-from heliostat.mirror.download import Downloader
-from heliostat.mirror.files import FileCollector
-from heliostat.mirror.metadata import Documents, MetadataReader
 from heliostat.mirror.places import scope_of
-from heliostat.mirror.project import ProjectSync
-from heliostat.mirror.provenance import ProvenanceFetcher
-from heliostat.mirror.publish import Publisher
 from heliostat.mirror.reachability import Reachability
 from heliostat.mirror.removals import Removal, Removals, begun, carry_out, hold, split_by_guard
 from heliostat.mirror.report import Counters
@@ -35,11 +29,12 @@ from heliostat.model import ProjectName
 from heliostat.names import normalise
 from heliostat.state.ledger import Ledger
 from heliostat.state.rows import Row
-from heliostat.store.room import Room
-from heliostat.store.staging import Stager
 from heliostat.store.threads import Keeper
 from heliostat.store.tree import Tree
 from heliostat.upstream.client import Upstream
+
+if TYPE_CHECKING:
+    from heliostat.mirror.metadata import Documents
 
 log = logging.getLogger(__name__)
 
@@ -120,7 +115,7 @@ class Pass:
         if not self._stop.is_set():
             if self._root_is_due(facts, now):
                 self._counters.phase = "writing the root index"
-                await self._keeper(write_root, self._tree, self._ledger)
+                await self._keeper(write_root, self._tree, self._ledger, packed=self._config.mirror.gzip_root)
             if not self._only:
                 await self._finish_poll(facts, started, seen)
                 await self._forget_abandoned()
@@ -188,6 +183,8 @@ class Pass:
         self._counters.projects_total = len(self._only) or await self._keeper(self._ledger.count_due, now)
         if not self._counters.projects_total or self._stop.is_set():
             return
+        from heliostat.mirror.metadata import Documents
+
         known = None if self._asked.full else facts.get("documents")
         documents = Documents(None if known is None else bool(known))
         await self._keeper(self._ledger.put, **{"pass": removals.pass_number})
@@ -202,6 +199,16 @@ class Pass:
     async def _crew(
         self, documents: Documents, removals: Removals, now: float, *, heard: bool, head: int | None
     ) -> None:
+        # All that only a pass with something to do needs; most polls have nothing to do.
+        from heliostat.mirror.download import Downloader
+        from heliostat.mirror.files import FileCollector
+        from heliostat.mirror.metadata import MetadataReader
+        from heliostat.mirror.project import ProjectSync
+        from heliostat.mirror.provenance import ProvenanceFetcher
+        from heliostat.mirror.publish import Publisher
+        from heliostat.store.room import Room
+        from heliostat.store.staging import Stager
+
         mirror, limits = self._config.mirror, self._config.upstream
         tree, ledger, keeper, counters, tally = self._tree, self._ledger, self._keeper, self._counters, self._tally
         room = Room(tree.disk, mirror.min_free)
@@ -262,7 +269,7 @@ class Pass:
             self._allowed -= sum(1 for removal in go if removal.row.published)
         if held:
             await self._keeper(self._ledger.record, hold(held))
-            waiting = (await self._keeper(self._ledger.states)).get("held", len(held))
+            waiting = (await self._keeper(self._ledger.owed_by_state)).get("held", len(held))
             log.error(
                 "%d removals of %d projects are implausible and wait: look at 'heliostat status', then approve with "
                 "'heliostat mirror --once --allow-removals %d'",
@@ -273,7 +280,7 @@ class Pass:
 
     async def _forget_abandoned(self) -> None:
         """Downloads that nobody went on with are wanted no more; while projects fail, only after a week."""
-        states = await self._keeper(self._ledger.states)
+        states = await self._keeper(self._ledger.owed_by_state)
         failing = states.get("pending", 0) + states.get("failing", 0)
         age = _ABANDONED if failing else 0.0
         await self._keeper(self._tree.clean_partial, self._unfinished, downloads=True, age=age)

@@ -10,16 +10,19 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Set as AbstractSet
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from heliostat import names
 from heliostat.errors import Missing
-from heliostat.mirror.doomed import Reaper, claimed_paths
 from heliostat.model import ProjectName
 from heliostat.state.ledger import Ledger
 from heliostat.state.rows import Failed, PathRow, Row, Tombstone
 from heliostat.store.tree import Tree
+
+if TYPE_CHECKING:
+    from heliostat.mirror.doomed import Reaper
 
 log = logging.getLogger(__name__)
 
@@ -157,6 +160,10 @@ def carry_out(tree: Tree, ledger: Ledger, removals: list[Removal], *, approved: 
 
     Belongs to the keeper's thread.  A kill at any point leaves doomed rows, and the project owed or gone.
     """
+    if not removals:
+        return 0
+    from heliostat.mirror.doomed import Reaper
+
     files = 0
     reaper = Reaper(tree, ledger)
     for start in range(0, len(removals), _AT_ONCE):
@@ -165,6 +172,8 @@ def carry_out(tree: Tree, ledger: Ledger, removals: list[Removal], *, approved: 
 
 
 def _carry_out_some(tree: Tree, ledger: Ledger, reaper: Reaper, removals: list[Removal], *, approved: bool) -> int:
+    from heliostat.mirror.doomed import claimed_paths
+
     doomed: list[PathRow] = []
     for removal in removals:
         name = removal.row.name

@@ -12,14 +12,11 @@ from collections.abc import AsyncIterator, Sequence
 from heliostat import __version__
 from heliostat.config import Config, without_credentials
 from heliostat.errors import StateError, StoreError, UpstreamChanged, UpstreamError
-from heliostat.mirror.doomed import Reaper
 from heliostat.mirror.lock import hold_lock
 from heliostat.mirror.onepass import Asked, Pass
 from heliostat.mirror.places import DATABASE, LOCK, scope_of, state_directory
-from heliostat.mirror.rebuild import rebuild_tree
 from heliostat.mirror.report import Counters, Summary
 from heliostat.mirror.rescope import held_by_scope
-from heliostat.mirror.root import write_root
 from heliostat.mirror.rows import owed_of
 from heliostat.mirror.tally import Tally
 from heliostat.model import ProjectName
@@ -80,7 +77,7 @@ class Mirror:
                         await keeper(tree.clean_partial, downloads=False)
                         if await keeper(ledger.get, "rebuilding"):
                             await mirror._rebuild_if_populated(stop or asyncio.Event())
-                        await keeper(Reaper(tree, ledger).reap_leftovers)
+                        await keeper(_reap_leftovers, tree, ledger)
                         yield mirror
                 finally:
                     await keeper(ledger.close)
@@ -150,9 +147,13 @@ class Mirror:
         return summary
 
     async def _rebuild(self, counters: Counters, stop: asyncio.Event) -> None:
+        from heliostat.mirror.rebuild import rebuild_tree
+        from heliostat.mirror.root import write_root
+
         await self._keeper(rebuild_tree, self._tree, self._ledger, counters, stop.is_set)
         if not stop.is_set():
-            await self._keeper(write_root, self._tree, self._ledger, force=True)
+            packed = self._config.mirror.gzip_root
+            await self._keeper(write_root, self._tree, self._ledger, force=True, packed=packed)
 
     async def _rebuild_if_populated(self, stop: asyncio.Event) -> None:
         """A new ledger, or one whose rebuild was cut short, over a tree that is not empty."""
@@ -165,7 +166,7 @@ class Mirror:
     async def _close_books(self, summary: Summary, counters: Counters, tally: Tally, *, checkpoint: bool) -> None:
         """Fill the summary from the ledger and the counts."""
         try:
-            states = await self._keeper(self._ledger.states)
+            states = await self._keeper(self._ledger.owed_by_state)
             owed = await self._keeper(self._ledger.owed, _LISTED)
             summary.cursor = await self._keeper(lambda: self._ledger.cursor)
             summary.checkpoint = await self._keeper(self._ledger.checkpoint)
@@ -174,9 +175,7 @@ class Mirror:
             summary.store_error = summary.store_error or str(error)
             return
         summary.owed = [owed_of(row) for row in owed]
-        summary.owed_by_state = {
-            state: states[state] for state in ("pending", "failing", "blocked", "held") if states.get(state)
-        }
+        summary.owed_by_state = states
         summary.held = states.get("held", 0)
         if summary.held:
             summary.held_by_scope = await self._keeper(held_by_scope, self._ledger, scope_of(self._config))
@@ -200,6 +199,14 @@ def _refuse_missing_tree(tree: Tree, ledger: Ledger) -> None:
             f"the ledger knows {ledger.published_count()} projects, but not one page is there; is the disk mounted? "
             "If they are lost, 'heliostat rebuild' starts over from what is there",
         )
+
+
+def _reap_leftovers(tree: Tree, ledger: Ledger) -> None:
+    """Carry out what an earlier process had still to remove."""
+    if ledger.paths.of_kind("doomed", limit=1):
+        from heliostat.mirror.doomed import Reaper
+
+        Reaper(tree, ledger).reap_leftovers()
 
 
 def _open_ledger(path: str, *, salvage: bool) -> Ledger:

@@ -31,7 +31,7 @@ def read_status(config: Config) -> Status:
 
 def _read(config: Config, queries: Queries, running: str | None) -> Status:
     facts = queries.facts()
-    files, size = queries.totals()
+    projects, files, size = queries.totals()
     return Status(
         directory=config.mirror.directory,
         upstream=str(facts.get("upstream") or without_credentials(config.upstream.url[0])),
@@ -41,7 +41,7 @@ def _read(config: Config, queries: Queries, running: str | None) -> Status:
         checkpoint=queries.checkpoint(),
         last_poll=facts.get("last_poll"),
         states=queries.states(),
-        projects=queries.published_count(),
+        projects=projects,
         files=files,
         bytes=size,
         owed=[owed_of(row) for row in queries.owed(_LISTED)],

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
 
-from heliostat.mirror.publish import Item
 from heliostat.state.rows import Published, Row
+
+if TYPE_CHECKING:
+    from heliostat.mirror.publish import Item
 
 
 class Tally(msgspec.Struct):

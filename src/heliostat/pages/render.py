@@ -125,8 +125,7 @@ def root_json(entries: Iterable[tuple[str, str, int | None]], serial: int | None
 
     ``serial`` is the point up to which the list is complete.
     """
-    meta = _ENCODER.encode(_Meta(_known(serial), API_VERSION))
-    lead = b'{"meta":' + meta + b',"projects":['
+    lead = root_json_head(serial)
     for batch in _batches(entries):
         encoded = _ENCODER.encode([_Entry(_known(number), display) for display, _, number in batch])
         yield lead + encoded[1:-1]
@@ -134,16 +133,36 @@ def root_json(entries: Iterable[tuple[str, str, int | None]], serial: int | None
     yield (b"" if lead == b"," else lead) + b"]}\n"
 
 
+def root_json_head(serial: int | None) -> bytes:
+    """What stands in front of the first entry."""
+    return b'{"meta":' + _ENCODER.encode(_Meta(_known(serial), API_VERSION)) + b',"projects":['
+
+
+def root_json_entry(display: str, serial: int | None) -> bytes:
+    """One entry of :func:`root_json`."""
+    return _ENCODER.encode(_Entry(_known(serial), display))
+
+
 def root_html(entries: Iterable[tuple[str, str, int | None]]) -> Iterator[bytes]:
     """The root list in HTML, in chunks; its links are relative to the page, unlike the public index's."""
-    yield (
+    yield root_html_head()
+    for batch in _batches(entries):
+        yield "".join([f'<a href="{name}/">{escape(display)}</a>\n' for display, name, _ in batch]).encode()
+    yield b"</body>\n</html>"
+
+
+def root_html_head() -> bytes:
+    """What stands in front of the first entry."""
+    return (
         f'<!DOCTYPE html>\n<html lang="en">\n  <head>\n'
         f'    <meta name="pypi:repository-version" content="{API_VERSION}">\n'
         f"    <title>Simple index</title>\n  </head>\n  <body>\n"
     ).encode()
-    for batch in _batches(entries):
-        yield "".join([f'<a href="{name}/">{escape(display)}</a>\n' for display, name, _ in batch]).encode()
-    yield b"</body>\n</html>"
+
+
+def root_html_entry(display: str, name: str) -> bytes:
+    """One entry of :func:`root_html`, without the end of its line."""
+    return f'<a href="{name}/">{escape(display)}</a>'.encode()
 
 
 def escape(text: str) -> str:

@@ -13,6 +13,8 @@ from heliostat.state import schema
 
 #: How the kernel writes spaces and the like in its table of mounts.
 _OCTAL = re.compile(rb"\\([0-3][0-7]{2})")
+#: KiB of the file that SQLite keeps in memory.
+_CACHE = 16384
 _NETWORK_FILE_SYSTEMS = ("nfs", "cifs", "smb", "9p", "ceph", "glusterfs", "lustre", "afs", "fuse.sshfs", "beegfs")
 
 
@@ -27,8 +29,11 @@ def open_database(path: str, *, create: bool) -> sqlite3.Connection:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA temp_store = FILE")
-            connection.execute("PRAGMA cache_size = -16384")
+            connection.execute(f"PRAGMA cache_size = -{_CACHE}")
+            # Otherwise rows that are replaced would leave the totals without a word.
+            connection.execute("PRAGMA recursive_triggers = ON")
             _check_version(connection, path, create=create)
+            _migrate(connection)
         except BaseException:
             connection.close()
             raise
@@ -46,15 +51,29 @@ def open_readonly(path: str) -> sqlite3.Connection:
     if not os.access(path, os.R_OK):
         raise StateError(f"{path}: not readable; run this as {owner_of(path)}")
     with explained(path):
-        # Without this SQLite makes two files beside it even to read, and leaves them there, owned by whoever reads.
-        quiet = "&immutable=1" if is_quiet(path) else ""
-        connection = sqlite3.connect(f"file:{_uri(path)}?mode=ro{quiet}", uri=True, isolation_level=None, timeout=10)
+        connection = connect_readonly(path, quiet=is_quiet(path))
         try:
             _check_version(connection, path, create=False)
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            if version < schema.VERSION:
+                raise StateError(
+                    f"{path}: written by an older heliostat; the next 'heliostat mirror' brings it up to date"
+                )
         except BaseException:
             connection.close()
             raise
         return connection
+
+
+def connect_readonly(path: str, *, quiet: bool) -> sqlite3.Connection:
+    """``quiet``: nobody writes to it meanwhile.
+
+    Without that SQLite makes two files beside it even to read, and leaves them there, owned by whoever reads.
+    """
+    uri = f"file:{_uri(path)}?mode=ro{'&immutable=1' if quiet else ''}"
+    connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=10, check_same_thread=False)
+    connection.execute(f"PRAGMA cache_size = -{_CACHE}")
+    return connection
 
 
 def is_quiet(path: str) -> bool:
@@ -85,23 +104,27 @@ def refuse_network_file_system(directory: str, mounts: str = "/proc/self/mounts"
 
 def _check_version(connection: sqlite3.Connection, path: str, *, create: bool) -> None:
     (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version == schema.VERSION:
+    if version == schema.VERSION or version in schema.MIGRATIONS:
         return
     if version > schema.VERSION:
         raise StateError(
             f"{path}: written by a newer heliostat (schema {version}, this one knows {schema.VERSION}); "
             "upgrade heliostat, or move the file away and run 'heliostat rebuild'"
         )
-    if version > 0:
-        raise StateError(
-            f"{path}: written by an older heliostat (schema {version}, this one needs {schema.VERSION}); "
-            "move the file away and run 'heliostat rebuild'"
-        )
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if not create or tables:
         raise StateError(f"{path}: not a heliostat ledger; move it away and run 'heliostat rebuild'")
     version_now = f"PRAGMA user_version = {schema.VERSION};"
     connection.executescript(f"BEGIN IMMEDIATE; {schema.TABLES} {schema.FIRST} {version_now} COMMIT;")
+
+
+def _migrate(connection: sqlite3.Connection) -> None:
+    """Bring an older ledger up to date, step by step; each is one transaction."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    while version < schema.VERSION:
+        step = schema.MIGRATIONS[version]
+        version += 1
+        connection.executescript(f"BEGIN IMMEDIATE; {step} PRAGMA user_version = {version}; COMMIT;")
 
 
 @contextlib.contextmanager

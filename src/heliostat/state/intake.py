@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import json
-import sqlite3
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 
 import msgspec
 
 from heliostat.errors import Refused
 from heliostat.model import Event, Listed, ProjectName
-from heliostat.names import normalise
+from heliostat.names import normalise, normalise_all
+from heliostat.state import schema
+from heliostat.state.connection import Executes
 
 _ABOUT_RELEASES = ("release quarantined", "release quarantine cleared", "remove release", "remove")
 
 InScope = Callable[[str], bool]
 
+#: Entries of a root list in one statement, which takes half the time of so many statements.
+_AT_ONCE = 100
+_TAKE = (
+    "INSERT INTO temp.listed VALUES (?, ?, ?){} ON CONFLICT (name) DO UPDATE SET"
+    " display = excluded.display, serial = max(coalesce(serial, 0), excluded.serial)"
+)
 #: Names of one root list that are refused, and said so one by one.
 _MOST_REFUSED = 1000
 
@@ -33,8 +41,10 @@ class Difference(msgspec.Struct, frozen=True):
 class Intake:
     """Announcements into rows; each public method is one transaction."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: Executes) -> None:
         self._connection = connection
+        #: So many new projects in one list are a first run's, and are put into the table in another way.
+        self.very_many = 20_000
 
     def fold_events(self, events: Iterable[Event], cursor: int, now: float, in_scope: InScope) -> int:
         """Take rows of the change feed and the new cursor; returns how many projects became owed."""
@@ -79,7 +89,7 @@ class Intake:
     def _forget_refused(self, serial: int, listed: set[str]) -> None:
         """Refused names that a list of ``serial`` does not hold any more owe nobody anything."""
         known = self._connection.execute(
-            "SELECT name FROM projects WHERE name LIKE '!%' AND wanted_serial <= ?", (serial,)
+            "SELECT name FROM projects WHERE name >= '!' AND name < '\"' AND wanted_serial <= ?", (serial,)
         ).fetchall()
         gone = [row for row in known if row[0] not in listed]
         self._connection.executemany("DELETE FROM projects WHERE name = ?", gone)
@@ -94,23 +104,27 @@ class Intake:
         )
         self._refused: list[tuple[str, str, int | None]] = []
 
-    def add_listed(self, batch: Iterable[Listed], in_scope: InScope) -> None:
-        rows = []
+    def add_listed(self, batch: list[Listed], in_scope: InScope) -> None:
+        """Take entries of the list; of those that are of one project the last one's spelling and the highest serial."""
+        names = normalise_all([item.display for item in batch])
+        rows = [
+            (name, item.display, item.serial)
+            for name, item in (zip(names, batch, strict=True) if names else self._acceptable(batch))
+            if in_scope(name)
+        ]
+        with self._transaction():
+            for at in range(0, len(rows), _AT_ONCE):
+                some = rows[at : at + _AT_ONCE]
+                self._connection.execute(_TAKE.format(", (?, ?, ?)" * (len(some) - 1)), [*chain.from_iterable(some)])
+
+    def _acceptable(self, batch: list[Listed]) -> Iterator[tuple[ProjectName, Listed]]:
+        """The entries with their normal names; those whose names are refused are kept aside."""
         for item in batch:
             try:
-                name = normalise(item.display)
+                yield normalise(item.display), item
             except Refused as refused:
                 if len(self._refused) < _MOST_REFUSED:
                     self._refused.append((item.display, str(refused), item.serial))
-                continue
-            if in_scope(name):
-                rows.append((name, item.display, item.serial))
-        with self._transaction():
-            self._connection.executemany(
-                "INSERT INTO temp.listed VALUES (?, ?, ?) ON CONFLICT (name) DO UPDATE SET"
-                " display = excluded.display, serial = max(coalesce(serial, 0), excluded.serial)",
-                rows,
-            )
 
     def finish_list(self, serial: int, now: float, *, everything: bool, jump: bool = True) -> Difference:
         """Compare the list with the ledger: what is new or changed becomes owed, what is absent is to be looked at.
@@ -128,6 +142,7 @@ class Intake:
             # No entry can be newer than its list.
             connection.execute("UPDATE temp.listed SET serial = ? WHERE serial > ?", (serial, serial))
             (listed,) = connection.execute("SELECT count(*) FROM temp.listed").fetchone()
+            known = self._compare(serial, everything=everything)
             changed = connection.execute(
                 "UPDATE projects SET wanted_serial = max(projects.wanted_serial, coalesce(l.serial, 0)),"
                 " owed_serial = coalesce(projects.owed_serial, l.serial),"
@@ -140,21 +155,13 @@ class Intake:
                 " WHEN l.serial IS NULL AND published AND NOT ? AND state IN ('current', 'quarantined', 'failing')"
                 " THEN state ELSE 'pending' END, absent_serial = NULL,"
                 " hint = CASE WHEN l.serial >= coalesce(hint_serial, 0) THEN NULL ELSE hint END"
-                " FROM temp.listed l WHERE l.name = projects.name AND (l.serial IS NULL OR ?"
-                " OR l.serial > projects.accepted_serial OR (projects.published = 0 AND (projects.state = 'excluded'"
-                " OR (projects.state = 'gone' AND ? > projects.accepted_serial))))",
-                (everything, now, everything, everything, everything, everything, serial),
+                " FROM temp.different l WHERE l.kind & 1 AND l.name = projects.name",
+                (everything, now, everything, everything, everything),
             ).rowcount
             self._take_spellings()
-            new = connection.execute(
-                "INSERT INTO projects (name, display, wanted_serial, owed_serial, due_at, why, state)"
-                " SELECT name, display, coalesce(serial, 0), serial, ?, 'new', 'pending' FROM temp.listed"
-                " WHERE NOT EXISTS (SELECT 1 FROM projects p WHERE p.name = listed.name)",
-                (now,),
-            ).rowcount
             connection.execute(
-                "UPDATE projects SET absent_serial = NULL WHERE absent_serial IS NOT NULL"
-                " AND EXISTS (SELECT 1 FROM temp.listed l WHERE l.name = projects.name)"
+                "UPDATE projects SET absent_serial = NULL WHERE name IN"
+                " (SELECT name FROM temp.different WHERE kind & 4)"
             )
             absent = connection.execute(
                 "UPDATE projects SET absent_serial = ?, due_at = coalesce(due_at, ?),"
@@ -164,6 +171,7 @@ class Intake:
                 " AND NOT EXISTS (SELECT 1 FROM temp.listed l WHERE l.name = projects.name)",
                 (serial, now, serial),
             ).rowcount
+            new = self._insert_new("temp.different WHERE kind = 8" if known else "temp.listed", now)
             if jump:
                 connection.execute("DELETE FROM meta WHERE key = 'rows'")
             else:
@@ -173,24 +181,65 @@ class Intake:
                 " WHERE key = 'cursor'), 0)))",
                 (serial,),
             )
+            connection.execute("DROP TABLE temp.different")
             connection.execute("DROP TABLE temp.listed")
         return Difference(listed, new, changed, absent)
 
+    def _compare(self, serial: int, *, everything: bool) -> bool:
+        """Find in one look at each project what differs: few of many, which the steps after this then look at alone.
+
+        False when the ledger knows no project at all, so that there is nothing to compare with.
+
+        ``kind`` adds up: 1 becomes owed, 2 is spelled otherwise, 4 was absent from an earlier list, 8 is new.
+        """
+        connection = self._connection
+        connection.execute("DROP TABLE IF EXISTS temp.different")
+        connection.execute(
+            "CREATE TEMP TABLE different (name TEXT PRIMARY KEY, display TEXT, serial INTEGER, kind INTEGER)"
+            " WITHOUT ROWID"
+        )
+        (known,) = connection.execute("SELECT EXISTS (SELECT 1 FROM projects WHERE name NOT LIKE '!%')").fetchone()
+        if not known:
+            return False
+        connection.execute(
+            "INSERT INTO temp.different SELECT * FROM (SELECT l.name, l.display, l.serial, CASE WHEN p.name IS NULL"
+            " THEN 8 ELSE"
+            " (l.serial IS NULL OR ?1 OR l.serial > p.accepted_serial OR (p.published = 0 AND (p.state = 'excluded'"
+            "  OR (p.state = 'gone' AND ?2 > p.accepted_serial))))"
+            " + 2 * (l.display <> p.display AND (l.serial IS NULL OR l.serial >= p.accepted_serial))"
+            " + 4 * (p.absent_serial IS NOT NULL) END AS kind"
+            " FROM temp.listed l LEFT JOIN projects p ON p.name = l.name) WHERE kind",
+            (everything, serial),
+        )
+        return True
+
     def _take_spellings(self) -> None:
         """A name's case or punctuation may change without a serial."""
-        self._root_shows(
-            self._connection.execute(
-                "UPDATE projects SET display = l.display FROM temp.listed l WHERE l.name = projects.name"
-                " AND l.display <> projects.display AND (l.serial IS NULL OR l.serial >= projects.accepted_serial)"
-            )
-        )
+        spelled = self._connection.execute("SELECT display, name FROM temp.different WHERE kind & 2").fetchall()
+        self._connection.executemany("UPDATE projects SET display = ? WHERE name = ?", spelled)
+        self.root_shows((name, True) for _, name in spelled)
 
-    def _root_shows(self, changed: sqlite3.Cursor) -> None:
-        """If it changed anything, the root pages are to be rewritten."""
-        if changed.rowcount > 0:
-            self._connection.execute(
-                "INSERT OR REPLACE INTO meta VALUES ('root_html_dirty', 1), ('root_json_dirty', 1)"
-            )
+    def _insert_new(self, source: str, now: float) -> int:
+        """The projects that the ledger does not know yet; how many."""
+        connection = self._connection
+        (new,) = connection.execute(f"SELECT count(*) FROM {source}").fetchone()
+        if new >= self.very_many:
+            connection.execute(schema.DROP_OWED)
+        connection.execute(
+            "INSERT INTO projects (name, display, wanted_serial, owed_serial, due_at, why, state)"
+            f" SELECT name, display, coalesce(serial, 0), serial, ?, 'new', 'pending' FROM {source}",
+            (now,),
+        )
+        if new >= self.very_many:
+            connection.execute(schema.MAKE_OWED)
+        return int(new)
+
+    def root_shows(self, changed: Iterable[tuple[str, bool]]) -> None:
+        """The root pages show something else of these projects now; True: the HTML page too."""
+        self._connection.executemany(
+            "INSERT INTO root_changed VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET html = max(html, excluded.html)",
+            changed,
+        )
 
     def _fold(self, event: Event, now: float, in_scope: InScope) -> bool:
         if not event.display:
@@ -222,9 +271,11 @@ class Intake:
         )
         if changed.rowcount > 0:
             spelling = (event.display, name, event.display)
-            self._root_shows(
-                self._connection.execute("UPDATE projects SET display = ? WHERE name = ? AND display <> ?", spelling)
+            spelled = self._connection.execute(
+                "UPDATE projects SET display = ? WHERE name = ? AND display <> ?", spelling
             )
+            if spelled.rowcount > 0:
+                self.root_shows([(name, True)])
         self._note_quarantine(name, event)
         return changed.rowcount > 0
 

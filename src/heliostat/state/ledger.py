@@ -9,10 +9,11 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 from heliostat.errors import StateError
-from heliostat.state.database import explained, open_database
+from heliostat.state.connection import Connection, Executes
+from heliostat.state.database import explained
 from heliostat.state.intake import Intake
 from heliostat.state.paths import Paths
 from heliostat.state.queries import Queries
@@ -26,9 +27,9 @@ class Ledger(Queries):
 
     def __init__(self, path: str, *, create: bool = True) -> None:
         self.path = path
-        super().__init__(open_database(path, create=create))
+        super().__init__(Connection(path, create=create))
         self.intake = Intake(self.connection)
-        self.paths = Paths(self.connection)
+        self.paths = Paths(cast(sqlite3.Connection, self.connection))
 
     def close(self) -> None:
         with explained(self.path):
@@ -46,7 +47,7 @@ class Ledger(Queries):
             raise
 
     @contextlib.contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
+    def transaction(self) -> Iterator[Executes]:
         """All or nothing, durable at the end; joins a transaction that is open already."""
         if self.connection.in_transaction:
             yield self.connection
@@ -72,7 +73,9 @@ class Ledger(Queries):
 
     def hasten(self, now: float) -> None:
         """Make everything that waits for its next try due now."""
-        (waiting,) = self.connection.execute("SELECT count(*) FROM projects WHERE due_at > ?", (now,)).fetchone()
+        (waiting,) = self.connection.execute(
+            "SELECT EXISTS (SELECT 1 FROM projects WHERE due_at > ?)", (now,)
+        ).fetchone()
         if waiting:
             with self.transaction() as connection:
                 connection.execute("UPDATE projects SET due_at = ? WHERE due_at > ?", (now, now))
@@ -131,7 +134,8 @@ class Ledger(Queries):
     def call_witness(self, now: float) -> None:
         """A second 404 proves a removal only while another project answers: make one more due if somebody needs it."""
         (doubted,) = self.connection.execute(
-            "SELECT count(*) FROM projects WHERE due_at IS NOT NULL AND due_at <= ? AND missing_at IS NOT NULL", (now,)
+            "SELECT EXISTS (SELECT 1 FROM projects WHERE due_at <= ? AND missing_at IS NOT NULL)",
+            (now,),
         ).fetchone()
         if doubted:
             with self.transaction() as connection:
@@ -144,7 +148,9 @@ class Ledger(Queries):
         """Make the removals that wait for approval due, so that they are looked at once more; how many."""
         with self.transaction() as connection:
             return connection.execute(
-                "UPDATE projects SET due_at = ?, why = 'removal' WHERE state = 'held'", (now,)
+                "UPDATE projects INDEXED BY projects_odd SET due_at = ?, why = 'removal'"
+                " WHERE state <> 'current' AND state = 'held'",
+                (now,),
             ).rowcount
 
     def owe_again(self, now: float) -> None:
@@ -158,7 +164,9 @@ class Ledger(Queries):
         """Make blocked projects whose names can be paths due once more; how many."""
         with self.transaction() as connection:
             return connection.execute(
-                "UPDATE projects SET due_at = ?, why = 'retry' WHERE state = 'blocked' AND name NOT LIKE '!%'", (now,)
+                "UPDATE projects INDEXED BY projects_odd SET due_at = ?, why = 'retry'"
+                " WHERE state <> 'current' AND state = 'blocked' AND name NOT LIKE '!%'",
+                (now,),
             ).rowcount
 
     def begin_rebuild(self) -> dict[str, str]:
@@ -204,7 +212,7 @@ class Ledger(Queries):
         they show changed.
         """
         with self.transaction() as connection:
-            names = json = False
+            shown: list[tuple[str, bool]] = []
             for outcome in outcomes:
                 if isinstance(outcome, Published):
                     before = connection.execute(
@@ -212,12 +220,13 @@ class Ledger(Queries):
                     ).fetchone() or (0, 0, "", None)
                     listed_before = bool(before[0]) and not before[1]
                     listed = outcome.state != "quarantined"
-                    names |= listed != listed_before or (listed and before[2] != outcome.display)
-                    json |= listed and before[3] != outcome.page_serial
+                    html = listed != listed_before or (listed and before[2] != outcome.display)
+                    if html or (listed and before[3] != outcome.page_serial):
+                        shown.append((outcome.name, html))
                     self._record_published(outcome)
                 else:
                     self._record_failed(outcome)
-            self.mark_root(html=names, json=names or json)
+            self.root_shows(shown)
             connection.executemany(
                 "INSERT INTO tombstones (at, project, path, serial, reason, approved) VALUES (?, ?, ?, ?, ?, ?)",
                 [(t.at, t.project, t.path, t.serial, t.reason, t.approved) for t in tombstones],
@@ -244,7 +253,7 @@ class Ledger(Queries):
                 " missing_at = NULL, missing_pass = NULL, named = 0 WHERE name = ?",
                 (state, serial, name),
             )
-            self.mark_root(html=bool(shown), json=bool(shown))
+            self.root_shows([(name, True)] if shown else [])
             connection.executemany(
                 "INSERT INTO tombstones (at, project, path, serial, reason, approved) VALUES (?, ?, ?, ?, ?, ?)",
                 [(t.at, t.project, t.path, t.serial, t.reason, t.approved) for t in tombstones],
@@ -256,11 +265,23 @@ class Ledger(Queries):
             connection.execute("DELETE FROM projects WHERE name = ? AND published = 0", (name,))
 
     def mark_root(self, *, html: bool, json: bool) -> None:
-        """Say that root pages must be rewritten."""
+        """Say that root pages must be written anew as a whole."""
         with self.transaction() as connection:
             for key, dirty in zip(_ROOT_DIRTY, (json, html), strict=True):
                 if dirty:
                     connection.execute("INSERT OR REPLACE INTO meta VALUES (?, 1)", (key,))
+
+    def root_shows(self, changed: Iterable[tuple[str, bool]]) -> None:
+        """Say that the root pages show something else of these projects now; True: the HTML page too."""
+        if not (self.get("root_json_dirty") and self.get("root_html_dirty")):
+            self.intake.root_shows(changed)
+
+    def root_written(self, serial: int, now: float, files: Mapping[str, str]) -> None:
+        """The root pages show all that the ledger knows; ``files`` tells by form which files they are."""
+        with self.transaction() as connection:
+            connection.execute("DELETE FROM root_changed")
+            self.put(root_json_dirty=None, root_html_dirty=None, root_serial=serial, root_written=now)
+            self.put(**{f"root_{form}_file": file for form, file in files.items()})
 
     def _record_published(self, done: Published) -> None:
         self.connection.execute(

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
+from heliostat.state.connection import Executes
 from heliostat.state.rows import ROW_COLUMNS, Row, Tombstone
+
+#: SQLite does not find out by itself that this index has all rows of such a state.
+_ODD = " INDEXED BY projects_odd"
 
 
 class Queries:
     """Reads through one connection."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: Executes) -> None:
         self.connection = connection
 
     def get(self, key: str) -> Any:
@@ -79,13 +82,20 @@ class Queries:
         ).fetchall()
 
     def published_count(self) -> int:
-        (count,) = self.connection.execute(
-            "SELECT count(*) FROM projects INDEXED BY projects_checked WHERE published = 1"
-        ).fetchone()
-        return int(count)
+        """Projects served, those in quarantine included."""
+        return self.totals()[0]
+
+    def owed_by_state(self) -> dict[str, int]:
+        """How many projects are pending, failing, blocked or held; states without any are left out."""
+        return dict(
+            self.connection.execute(
+                "SELECT state, count(*) FROM projects INDEXED BY projects_odd WHERE state <> 'current'"
+                " AND state IN ('pending', 'failing', 'blocked', 'held') GROUP BY state"
+            )
+        )
 
     def states(self) -> dict[str, int]:
-        """Projects by state; those current are counted as the rest."""
+        """Projects by state; those current are counted as the rest, which takes a look at the whole table."""
         odd = dict(
             self.connection.execute(
                 "SELECT state, count(*) FROM projects INDEXED BY projects_odd WHERE state <> 'current' GROUP BY state"
@@ -105,9 +115,10 @@ class Queries:
         return [_row(item) for item in found]
 
     def by_state(self, state: str, limit: int) -> list[Row]:
+        """Rows of a state other than ``current``."""
         found = self.connection.execute(
-            f"SELECT {ROW_COLUMNS} FROM projects WHERE state = ? ORDER BY coalesce(hint_serial, absent_serial, 0), name"
-            " LIMIT ?",
+            f"SELECT {ROW_COLUMNS} FROM projects{_ODD} WHERE state <> 'current' AND state = ?"
+            " ORDER BY coalesce(hint_serial, absent_serial, 0), name LIMIT ?",
             (state, limit),
         )
         return [_row(item) for item in found]
@@ -124,12 +135,27 @@ class Queries:
                 found.append(row)
         return found
 
-    def totals(self) -> tuple[int, int]:
-        """Files and bytes of all projects served."""
-        files, size = self.connection.execute(
-            "SELECT coalesce(sum(files), 0), coalesce(sum(bytes), 0) FROM projects WHERE published = 1"
-        ).fetchone()
-        return int(files), int(size)
+    def totals(self) -> tuple[int, int, int]:
+        """Projects served, and their files and bytes."""
+        projects, files, size = self.connection.execute("SELECT projects, files, bytes FROM totals").fetchone()
+        return int(projects), int(files), int(size)
+
+    def root_changed(self, limit: int) -> list[tuple[str, bool]]:
+        """(name, whether the HTML page shows it too) of what changed since the root pages were written."""
+        found = self.connection.execute("SELECT name, html FROM root_changed ORDER BY name LIMIT ?", (limit,))
+        return [(name, bool(html)) for name, html in found]
+
+    def root_entries(self, names: Iterable[str]) -> dict[str, tuple[str, str, int | None]]:
+        """(display, name, page serial) of those of ``names`` that the root pages show."""
+        found = {}
+        for name in names:
+            entry = self.connection.execute(
+                "SELECT display, name, page_serial FROM projects WHERE name = ? AND published = 1 AND hidden = 0",
+                (name,),
+            ).fetchone()
+            if entry:
+                found[name] = entry
+        return found
 
     def removals_since(self, when: float) -> int:
         """Projects removed since ``when`` without anybody's approval."""

@@ -3,14 +3,16 @@
 One row a project.  The todo list is the rows with a ``due_at``; it is never stored twice.  ``paths`` holds the few
 paths whose fate is open: ``doomed`` (to be unlinked or withheld once no page claims them), ``shared`` (claimed by more
 than one project), ``withheld`` (kept out of reach).  ``incoming`` holds those that are placed, or about to be, and not
-yet on a page: many for a short time, so the paths of a project make one row.
+yet on a page: many for a short time, so the paths of a project make one row.  ``totals`` is one row, kept by triggers,
+so that no poll counts what it did not change; ``root_changed`` names the projects whose entries in the root pages are
+out of date.
 """
 
 from __future__ import annotations
 
 VERSION = 2
 
-TABLES = """
+_TABLES = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
 
 CREATE TABLE projects (
@@ -68,15 +70,6 @@ CREATE TABLE paths (
 CREATE INDEX paths_by_project ON paths (project, kind);
 CREATE INDEX paths_by_kind ON paths (kind);
 
-CREATE TABLE incoming (
-  project TEXT NOT NULL,
-  -- a project can announce several times
-  number INTEGER NOT NULL,
-  -- one to a line; no path holds a line break
-  paths TEXT NOT NULL,
-  PRIMARY KEY (project, number)
-) WITHOUT ROWID;
-
 CREATE TABLE tombstones (
   id INTEGER PRIMARY KEY,
   at REAL NOT NULL,
@@ -89,5 +82,53 @@ CREATE TABLE tombstones (
 CREATE INDEX tombstones_at ON tombstones (at);
 """
 
+#: What version 2 added: what is incoming, in a table of its own.
+_INCOMING = """
+CREATE TABLE incoming (
+  project TEXT NOT NULL,
+  -- a project can announce several times
+  number INTEGER NOT NULL,
+  -- one to a line; no path holds a line break
+  paths TEXT NOT NULL,
+  PRIMARY KEY (project, number)
+) WITHOUT ROWID;
+INSERT INTO incoming
+  SELECT project, 1, group_concat(path, char(10)) FROM paths WHERE kind = 'incoming' GROUP BY project;
+DELETE FROM paths WHERE kind = 'incoming';
+"""
+
+#: And figures and changes of the root pages that are had without reading every project.
+_TOTALS = """
+-- of the projects that are published
+CREATE TABLE totals (projects INTEGER NOT NULL, files INTEGER NOT NULL, bytes INTEGER NOT NULL);
+INSERT INTO totals SELECT count(*), coalesce(sum(files), 0), coalesce(sum(bytes), 0) FROM projects WHERE published = 1;
+CREATE TRIGGER totals_of_new AFTER INSERT ON projects WHEN new.published = 1 BEGIN
+  UPDATE totals SET projects = projects + 1, files = files + new.files, bytes = bytes + new.bytes;
+END;
+CREATE TRIGGER totals_of_old AFTER DELETE ON projects WHEN old.published = 1 BEGIN
+  UPDATE totals SET projects = projects - 1, files = files - old.files, bytes = bytes - old.bytes;
+END;
+CREATE TRIGGER totals_of_changed AFTER UPDATE OF published, files, bytes ON projects
+WHEN (old.published = 1 OR new.published = 1)
+  AND (old.published, old.files, old.bytes) <> (new.published, new.files, new.bytes) BEGIN
+  UPDATE totals SET projects = projects + new.published - old.published,
+    files = files + new.published * new.files - old.published * old.files,
+    bytes = bytes + new.published * new.bytes - old.published * old.bytes;
+END;
+
+-- html = 1: the HTML page shows it too
+CREATE TABLE root_changed (name TEXT PRIMARY KEY, html INTEGER NOT NULL) WITHOUT ROWID;
+INSERT OR REPLACE INTO meta VALUES ('root_json_dirty', 1), ('root_html_dirty', 1);
+"""
+
+TABLES = _TABLES + _INCOMING + _TOTALS
+
+#: From each earlier version to the next.
+MIGRATIONS = {1: _INCOMING + _TOTALS}
+
 #: A new ledger knows nothing, also after a kill right here: whoever opens it has to look whether there is a tree.
 FIRST = "INSERT INTO meta VALUES ('rebuilding', 1);"
+
+#: Where very many rows come in the order of their names, and so with random serials, this index is better made after.
+DROP_OWED = "DROP INDEX projects_owed"
+MAKE_OWED = "CREATE INDEX projects_owed ON projects (owed_serial) WHERE owed_serial IS NOT NULL"
