@@ -334,12 +334,17 @@ def test_an_older_ledger_is_brought_up_to_date_when_it_is_opened(tmp_path: Path)
     made.connection.execute("DROP TABLE totals")
     for trigger in ("new", "old", "changed"):
         made.connection.execute(f"DROP TRIGGER totals_of_{trigger}")
+    made.connection.execute("DROP TABLE incoming")
+    for path_of_b in ("web/packages/1", "web/packages/2"):
+        made.connection.execute("INSERT INTO paths (path, project, kind) VALUES (?, 'b', 'incoming')", (path_of_b,))
     made.put(root_html_dirty=None, root_json_dirty=None)
     made.connection.execute("PRAGMA user_version = 1")
     made.close()
     with pytest.raises(StateError, match="older heliostat"):
         open_readonly(path)
     newer = Ledger(path)
+    assert newer.paths.incoming("b") == {"web/packages/1", "web/packages/2"}
+    assert newer.paths.all_of_project("b") == []
     assert newer.totals() == (1, 1, 10)
     assert (newer.cursor, newer.get("root_json_dirty")) == (4, 1)
     newer.record([published("b", 4)])

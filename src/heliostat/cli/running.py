@@ -66,8 +66,6 @@ def run(work: Callable[[Stop], Awaitable[_Result]]) -> _Result:
         factory = asyncio.new_event_loop
     else:
         factory = uvloop.new_event_loop
-    # What is imported stays; and little of what a pass makes by the million is part of a cycle.
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 20)
+    gc.freeze()  # what is imported stays: no need to look at it again and again
     with asyncio.Runner(loop_factory=factory) as runner:
         return runner.run(guarded())
