@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 #: Bytes of pages, documents and files that wait to be written: a batch ends at half of it, submitting waits beyond it.
 _MOST_HELD = 32 << 20
 #: Bytes of small files held in memory until their batch is written, those of projects in flight included.
-_MOST_IN_MEMORY = 24 << 20
+_MOST_IN_MEMORY = 16 << 20
 
 
 class Memory:
@@ -114,6 +114,7 @@ class Publisher:
                     self.memory.give(item.publication)
                     if item.done:
                         item.done()
+                        item.done = None  # it knows the item: all its bytes would wait for the garbage collector
 
     async def _collect(self) -> tuple[list[Item], bool]:
         batch: list[Item] = []
