@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import re
@@ -14,6 +15,8 @@ from heliostat.fakeindex.faults import Action, Body, Cut, Fault, Reset, Rewrite,
 from heliostat.fakeindex.http import Request
 from heliostat.fakeindex.synthetic import many_projects, provenance_for, small_index, uploaded
 from heliostat.fakeindex.wheels import wheel
+from heliostat.mirror.report import Counters
+from heliostat.mirror.run import Mirror
 from support.equality import differences
 from support.mirrors import Followed, following
 
@@ -450,3 +453,19 @@ async def test_a_feed_with_garbage_is_not_believed(tmp_path: Path) -> None:
         one.server.clear_faults()
         await one.sync()
         assert differences(one.index, tmp_path) == []
+
+
+async def test_only_the_first_reading_of_a_process_goes_back_a_little(tmp_path: Path) -> None:
+    async with following(small_index(), tmp_path) as one:
+        await one.sync()
+        asked: list[int] = []
+        async with Mirror.open(one.config) as mirror:
+            for _ in range(3):
+                one.index.touch("alpha")
+                one.server.reset_log()
+                before = one.index.serial - 1
+                await mirror.run(counters=Counters(), stop=asyncio.Event())
+                calls = [request.body for request in one.server.requests if b"changelog_since_serial" in request.body]
+                asked.append(before - int(calls[0].partition(b"<int>")[2].partition(b"</int>")[0]))
+        assert asked[0] > 0
+        assert asked[1:] == [0, 0]

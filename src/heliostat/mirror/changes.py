@@ -46,11 +46,14 @@ class Seen(msgspec.Struct):
 class ChangeReader:
     """Reads changes into the ledger.  Raises UpstreamError, UpstreamChanged, StateError, StoreError."""
 
-    def __init__(self, config: Config, scope: Scope, upstream: Upstream, ledger: Ledger, keeper: Keeper) -> None:
+    def __init__(
+        self, config: Config, scope: Scope, upstream: Upstream, ledger: Ledger, keeper: Keeper, *, overlapped: bool
+    ) -> None:
         self._config, self._scope, self._upstream = config, scope, upstream
         self._ledger, self._keeper = ledger, keeper
         self._lists = ListReader(upstream, ledger, keeper, scope, tries=config.upstream.retries)
-        self._overlapped = False
+        #: This process has read the feed from a little before its cursor on already.
+        self.overlapped = overlapped
         self._head: int | None = None
 
     async def read(self, *, full: bool, now: float) -> Seen:
@@ -142,8 +145,8 @@ class ChangeReader:
             await self._want_all(now, why="poll")
             await self._keeper(self._ledger.put, cursor=head)
             return Seen(serial=head, by_feed=True)
-        since = read if self._overlapped else max(0, read - _OVERLAP)
-        self._overlapped = True
+        since = read if self.overlapped else max(0, read - _OVERLAP)
+        self.overlapped = True
         reached = cursor
         async for events in self._upstream.events_since(since):
             if events:

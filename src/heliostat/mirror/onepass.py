@@ -68,10 +68,13 @@ class Pass:
         counters: Counters,
         tally: Tally,
         stop: asyncio.Event,
+        overlapped: bool = False,
     ) -> None:
         self._config, self._tree, self._ledger, self._keeper = config, tree, ledger, keeper
         self._upstream, self._asked, self._counters, self._tally, self._stop = upstream, asked, counters, tally, stop
         self._scope = scope_of(config)
+        #: Whether this process has read the change feed from a little before its cursor on already.
+        self.overlapped = overlapped
         #: What is left under ``partial/`` to be resumed.
         self._unfinished: frozenset[str] = frozenset()
         #: Removals that were approved and not carried out yet.
@@ -84,7 +87,9 @@ class Pass:
         facts = await self._keeper(self._ledger.facts)
         excluded: list[Removal] = []
         seen = Seen()
-        reader = ChangeReader(self._config, self._scope, self._upstream, self._ledger, self._keeper)
+        reader = ChangeReader(
+            self._config, self._scope, self._upstream, self._ledger, self._keeper, overlapped=self.overlapped
+        )
         if self._only:
             reader.confirm_upstream(facts, full=False)
             if facts.get("upstream") is None:
@@ -95,6 +100,7 @@ class Pass:
             await self._keeper(take_files, self._ledger, self._config.mirror.files, now)
             excluded = await self._keeper(leaving, self._ledger, self._scope)
             seen = await unless_stopped(reader.read(full=self._asked.full, now=now), self._stop) or seen
+            self.overlapped = reader.overlapped
             await self._keeper(self._reconsider, now)
             await self._sweep(facts, now)
         if not self._asked.patient:

@@ -123,7 +123,7 @@ class _Planner:
         now = time.time()
         excluded: list[Removal] = []
         seen = Seen()
-        reader = ChangeReader(self._config, self._scope, self._upstream, self._ledger, self._keeper)
+        reader = ChangeReader(self._config, self._scope, self._upstream, self._ledger, self._keeper, overlapped=False)
         if asked.names:
             reader.confirm_upstream(await self._keeper(self._ledger.facts), full=False)
             for raw in asked.names:

@@ -40,6 +40,7 @@ class Mirror:
         self._config, self._version = config, version
         self._ledger, self._keeper = ledger, keeper
         self._tree = Tree(disk)
+        self._overlapped = False
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -108,9 +109,10 @@ class Mirror:
             async with upstream:
                 one = Pass(
                     self._config, self._tree, self._ledger, self._keeper, upstream,
-                    asked=wanted, counters=counters, tally=tally, stop=stop,
+                    asked=wanted, counters=counters, tally=tally, stop=stop, overlapped=self._overlapped,
                 )  # fmt: skip
                 summary.upstream_serial = await one.go(summary.started)
+                self._overlapped = one.overlapped
         except UpstreamError as error:
             summary.unreachable = str(error)
         except StoreError as error:
