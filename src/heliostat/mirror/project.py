@@ -11,12 +11,21 @@ import msgspec
 
 from heliostat import names
 from heliostat.config import Config
-from heliostat.errors import HeliostatError, Missing, NoRoom, Obstructed, Refused, UpstreamError, printable
-from heliostat.mirror.claims import Claims
-from heliostat.mirror.doomed import held_paths
+from heliostat.errors import (
+    HeliostatError,
+    Missing,
+    NoRoom,
+    Obstructed,
+    Occupied,
+    Refused,
+    UpstreamError,
+    printable,
+)
+from heliostat.mirror.claims import Claims, turns
 from heliostat.mirror.files import FileCollector, Ready
 from heliostat.mirror.inventory import Inventory, take_inventory
 from heliostat.mirror.metadata import Answers, MetadataReader
+from heliostat.mirror.owners import held_paths, refuse_if_shared, tells_owner
 from heliostat.mirror.provenance import ProvenanceFetcher
 from heliostat.mirror.publish import Item, Publisher, tombstones_for
 from heliostat.mirror.quarantine import Quarantine
@@ -25,12 +34,12 @@ from heliostat.mirror.removals import Removals
 from heliostat.mirror.report import Counters
 from heliostat.mirror.survey import OpenPaths, Survey, survey
 from heliostat.mirror.tally import Tally
-from heliostat.mirror.wanted import Wanted, held_files, provenance_path, wanted_files
+from heliostat.mirror.wanted import Held, Wanted, held_files, provenance_path, wanted_files
 from heliostat.model import DistFile, ProjectPage
 from heliostat.pages.links import file_link
 from heliostat.pages.render import project_html, project_json
 from heliostat.state.ledger import Ledger
-from heliostat.state.rows import Failed, PathRow, Published, Row
+from heliostat.state.rows import Failed, Kind, PathRow, Published, Row
 from heliostat.store.threads import Keeper, in_thread
 from heliostat.store.tree import Publication, Tree
 
@@ -46,9 +55,13 @@ class Standing(msgspec.Struct, frozen=True):
     inventory: Inventory = Inventory(None, None, None)
     open_paths: OpenPaths = OpenPaths()
 
+    def held(self) -> dict[str, Held]:
+        """The files that it has in place, by name."""
+        return held_files(self.inventory.page, self.open_paths.extra)
+
     def before(self, row: Row) -> set[str]:
-        """The paths that its page, or document, puts in place."""
-        return held_paths(row.name, held_files(self.inventory.page, self.inventory.document))
+        """The paths that it puts in place: what its page says, and what is recorded beside it."""
+        return held_paths(row.name, held_files(self.inventory.page)) | self.open_paths.extra
 
     def ours(self, row: Row) -> set[str]:
         """All paths that it put in place, whether a page shows them or not."""
@@ -103,6 +116,9 @@ class ProjectSync:
         except UpstreamError as error:
             await self._fail(row, error)
             self._reachability.failed(error, before=row.attempts > 0)
+        except BaseException:
+            self._claims.release(row.name)
+            raise
 
     async def _sync(self, row: Row) -> None:
         answers = await self._reader.read(row)
@@ -111,16 +127,16 @@ class ProjectSync:
         if answers is None:
             await self._unchanged(row)
             return
-        planned = await self._plan(row, answers, untouched=row.untouched)
-        if planned is None:
-            planned = await self._plan(row, answers, untouched=False)
-            assert planned is not None
-        item, keys = planned
+        item = await self._plan(row, answers, untouched=row.untouched)
+        if item is None:
+            item = await self._plan(row, answers, untouched=False)
+        assert item is not None
+        finished = item
 
         def done() -> None:
             self._counters.projects_done += 1
-            self._claims.release(row.name, keys)
-            self._tally.published(row, item)
+            self._claims.release(row.name)
+            self._tally.published(row, finished)
             log.info("%s: published, serial %s", row.name, answers.serial)
 
         item.done = done
@@ -139,29 +155,30 @@ class ProjectSync:
         self._tally.unchanged += 1
         self._counters.projects_done += 1
 
-    async def _plan(self, row: Row, answers: Answers, *, untouched: bool) -> tuple[Item, list[str]] | None:
-        """What changes, its files fetched, and the claims that are held for it.
+    async def _plan(self, row: Row, answers: Answers, *, untouched: bool) -> Item | None:
+        """What changes, its files fetched; what it claims is claimed until that is in the tree.
 
         None when a project that should be ``untouched`` turns out to have something in the tree: a kill came between.
         """
         standing = Standing() if untouched else await self._standing(row)
         answers = await self._set_aside(row, answers, standing.inventory)
-        held = held_files(standing.inventory.page, standing.inventory.document)
-        wanted = wanted_files(answers.page, answers.document, held, allow_unhashed=self._config.upstream.allow_unhashed)
-        keys = [want.key for want in wanted]
-        await self._claims.take(row.name, keys)
+        wanted = wanted_files(
+            answers.page, answers.document, standing.held(), allow_unhashed=self._config.upstream.allow_unhashed
+        )
+        await self._claims.take(row.name, turns((want.file.filename for want in wanted), standing.ours(row)))
         item = Item(name=row.name, publication=Publication(name=row.name))
         try:
             found = await in_thread(self._look, row, wanted, standing, untouched)
-            if found is not None:
-                await self._prepare(item, row, answers, standing, found, wanted)
-                return item, keys
+            if found is None:
+                self._claims.release(row.name)
+                return None
+            for path in found.places.to_replace:
+                await self._keeper(refuse_if_shared, self._tree, self._ledger, path, row.name)
+            await self._prepare(item, row, answers, standing, found, wanted)
         except BaseException:
-            self._claims.release(row.name, keys)
             self._publisher.memory.give(item.publication)
             raise
-        self._claims.release(row.name, keys)
-        return None
+        return item
 
     async def _standing(self, row: Row) -> Standing:
         inventory = await in_thread(take_inventory, self._tree, row.name, row.published)
@@ -213,9 +230,28 @@ class ProjectSync:
         item.doomed += [
             PathRow(path, row.name, "doomed", "unlink", answers.serial) for path in sorted(quarantine.ended() - after)
         ]
+        self._claim(item, row, standing.open_paths, ready)
         item.restored = [PathRow(path, row.name, "withheld") for path in standing.open_paths.withheld & after]
         self._fill(item.publication, page, answers, inventory)
         item.outcome = self._outcome(row, answers, page, ready)
+
+    def _claim(self, item: Item, row: Row, before: OpenPaths, ready: Sequence[Ready]) -> None:
+        """Rows for files whose owner nobody would find by their names, and for those that only the document lists."""
+        for one in ready:
+            if one.want.listed:
+                if not tells_owner(one.path, row.name):
+                    item.claims.append(PathRow(one.path, row.name, "claimed"))
+                continue
+            item.claims.append(PathRow(one.path, row.name, "extra"))
+            if one.sidecar:
+                item.claims.append(PathRow(names.sidecar_path(one.path), row.name, "extra"))
+        claimed = {(claim.path, claim.kind) for claim in item.claims}
+        kinds: tuple[tuple[frozenset[str], Kind], ...] = (
+            (before.claimed, "claimed"), (before.extra, "extra"), (before.waiting, "waiting"),
+        )  # fmt: skip
+        item.unclaimed = [
+            PathRow(path, row.name, kind) for paths, kind in kinds for path in paths if (path, kind) not in claimed
+        ]
 
     def _fill(self, publication: Publication, page: ProjectPage, answers: Answers, inventory: Inventory) -> None:
         """Only what differs from what is shown is written."""
@@ -310,12 +346,16 @@ class ProjectSync:
         await self._submit_failure(
             row,
             Failed(name=row.name, wanted_serial=row.wanted_serial, state="blocked", error=reason, due_at=None),
+            [PathRow(error.path, row.name, "waiting")] if isinstance(error, Occupied) else [],
         )
 
-    async def _submit_failure(self, row: Row, outcome: Failed) -> None:
+    async def _submit_failure(self, row: Row, outcome: Failed, claims: Sequence[PathRow] = ()) -> None:
+        """What it put in place ahead of its pages is in the tree when this is recorded; then others may look."""
         self._counters.projects_failed += 1
         self._counters.projects_done += 1
-        await self._publisher.submit(Item(name=row.name, outcome=outcome))
+        item = Item(name=row.name, outcome=outcome, claims=list(claims))
+        item.done = lambda: self._claims.release(row.name)
+        await self._publisher.submit(item)
 
     def _due(self, row: Row) -> float:
         """Doubling pauses with jitter, between ``retry-first`` and ``retry-most`` seconds."""

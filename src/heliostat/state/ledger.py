@@ -265,13 +265,14 @@ class Ledger(Queries):
             " attempts = 0, error = ?, files = ?, bytes = ?, policy = ?, page_etag = ?, document_etag = ?,"
             " checked_at = ?, extra = ?, absent_serial = CASE WHEN ? = 'quarantined' THEN absent_serial ELSE NULL END,"
             " missing_at = NULL, missing_pass = NULL,"
+            " withdrawn = CASE WHEN wanted_serial > ? THEN withdrawn ELSE NULL END,"
             " hint = CASE WHEN hint_serial > ? THEN hint ELSE NULL END WHERE name = ?",
             (
                 done.display, done.accepted_serial, done.page_serial,
                 done.state == "quarantined", done.accepted_serial, done.state,
                 done.accepted_serial, done.accepted_serial, done.accepted_serial, done.stuck, done.files, done.bytes,
                 done.policy, done.page_etag, done.document_etag, done.checked_at, done.extra, done.state,
-                done.accepted_serial, done.name,
+                done.accepted_serial, done.accepted_serial, done.name,
             ),
         )  # fmt: skip
 

@@ -1,9 +1,11 @@
 """The ledger's tables, and the version of them.
 
 One row a project.  The todo list is the rows with a ``due_at``; it is never stored twice.  ``paths`` holds the few
-paths whose fate is open: ``doomed`` (to be unlinked or withheld once no page claims them), ``shared`` (claimed by more
-than one project), ``withheld`` (kept out of reach).  ``incoming`` holds those that are placed, or about to be, and not
-yet on a page: many for a short time, so the paths of a project make one row.
+paths of which the pages alone do not tell all: ``doomed`` (to be unlinked or withheld once no page claims them),
+``withheld`` (kept out of reach), ``claimed`` (on the project's page, but the file's name does not begin with the
+project's), ``extra`` (of a file that only the project's document lists: where its bytes really are), ``waiting`` (it
+keeps the project blocked that other bytes lie there).  ``incoming`` holds those that are placed, or about to be, and
+not yet on a page: many for a short time, so the paths of a project make one row.
 """
 
 from __future__ import annotations
@@ -49,7 +51,9 @@ CREATE TABLE projects (
   -- 1: the document lists files that the page does not
   extra INTEGER NOT NULL DEFAULT 0,
   -- versions in quarantine, a JSON list; null when there is none
-  quarantined_releases TEXT
+  quarantined_releases TEXT,
+  -- versions, and names of files, that were removed since the page was published, a JSON list; null when there is none
+  withdrawn TEXT
 ) WITHOUT ROWID;
 CREATE INDEX projects_due ON projects (due_at, name) WHERE due_at IS NOT NULL;
 CREATE INDEX projects_owed ON projects (owed_serial) WHERE owed_serial IS NOT NULL;
