@@ -1,5 +1,6 @@
 """What a document says of files that its page does not list: it costs no other project its bytes or its sidecars."""
 
+import asyncio
 import hashlib
 import json
 import shutil
@@ -9,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from heliostat.fakeindex import FakeIndex, Index, UploadedFile
-from heliostat.fakeindex.faults import Body
+from heliostat.fakeindex import FakeIndex, Index, UploadedFile, Virtual
+from heliostat.fakeindex.faults import Body, Hang
 from heliostat.fakeindex.wheels import wheel
 from support import suffering
 from support.mirrors import Followed, complete_pass, config_for, following, rebuild, run_pass
@@ -204,6 +205,36 @@ async def test_two_that_come_to_one_place_by_different_ways(order: tuple[str, st
         assert len(summary.owed) == 1, summary
         for name in order:
             assert_true(one, name)
+
+
+async def test_what_a_project_that_fails_had_put_in_place(tmp_path: Path) -> None:
+    """It goes ahead of its pages, in the batch of the project that waited for the same place: that sees it there."""
+    good, evil = UploadedFile("x-1.0.zip", Virtual(2 << 20, 3)), b"the evil bytes!"
+    index = Index()
+    index.publish("aa-liar", "1.0", UploadedFile("liar-1.0.zip", evil))
+    index.publish("good", "1.0", good)
+    async with following(index, tmp_path, batch_seconds=0.3) as one:
+        steal(one.server, good, evil, project="aa-liar")
+
+        def one_more(body: Any) -> None:
+            more = {**body["files"][0], "filename": "y-1.0.zip", "hashes": {"sha256": "ab" * 32}}
+            body["files"].append({**more, "url": more["url"].rpartition("/packages/")[0] + "/f/y-1.0.zip"})
+
+        suffering.lie(one.server, one_more, project="aa-liar")
+        later = one.server.fault("/simple/good/", Hang())
+        failing = one.server.fault("/f/y-1.0.zip", Hang())
+        first = [one.server.seen(good.path), one.server.seen("/f/y-1.0.zip")]
+        attempt = asyncio.create_task(one.attempt())
+        await asyncio.gather(*first)
+        later.release()
+        failing.release()
+        summary = await attempt
+        assert {owed.project: owed.state for owed in summary.owed} == {"aa-liar": "failing", "good": "blocked"}
+        assert_true(one, "good")
+        one.server.clear_faults()
+        await one.attempt()
+        await one.sync()
+        suffering.assert_equal(one.config, index)
 
 
 @pytest.mark.parametrize("first", ["ant", "bee"])
