@@ -25,21 +25,22 @@ from heliostat.mirror.claims import Claims, turns
 from heliostat.mirror.files import FileCollector, Ready
 from heliostat.mirror.inventory import Inventory, take_inventory
 from heliostat.mirror.metadata import Answers, MetadataReader
-from heliostat.mirror.owners import held_paths, refuse_if_shared, tells_owner
+from heliostat.mirror.owners import refuse_if_shared
 from heliostat.mirror.provenance import ProvenanceFetcher
 from heliostat.mirror.publish import Item, Publisher, tombstones_for
 from heliostat.mirror.quarantine import Quarantine
 from heliostat.mirror.reachability import Reachability
 from heliostat.mirror.removals import Removals
 from heliostat.mirror.report import Counters
+from heliostat.mirror.standing import Place, Standing
 from heliostat.mirror.survey import OpenPaths, Survey, survey
 from heliostat.mirror.tally import Tally
-from heliostat.mirror.wanted import Held, Wanted, held_files, provenance_path, wanted_files
+from heliostat.mirror.wanted import Wanted, provenance_path, wanted_files
 from heliostat.model import DistFile, ProjectPage
 from heliostat.pages.links import file_link
 from heliostat.pages.render import project_html, project_json
 from heliostat.state.ledger import Ledger
-from heliostat.state.rows import Failed, Kind, PathRow, Published, Row
+from heliostat.state.rows import Failed, PathRow, Published, Row
 from heliostat.store.threads import Keeper, in_thread
 from heliostat.store.tree import Publication, Tree
 
@@ -47,25 +48,6 @@ log = logging.getLogger(__name__)
 
 #: Documents above this (bytes) are not held in memory while files are fetched.
 _LARGE_DOCUMENT = 256 << 10
-
-
-class Standing(msgspec.Struct, frozen=True):
-    """What tree and ledger hold of a project before it is changed."""
-
-    inventory: Inventory = Inventory(None, None, None)
-    open_paths: OpenPaths = OpenPaths()
-
-    def held(self) -> dict[str, Held]:
-        """The files that it has in place, by name."""
-        return held_files(self.inventory.page, self.open_paths.extra)
-
-    def before(self, row: Row) -> set[str]:
-        """The paths that it puts in place: what its page says, and what is recorded beside it."""
-        return held_paths(row.name, held_files(self.inventory.page)) | self.open_paths.extra
-
-    def ours(self, row: Row) -> set[str]:
-        """All paths that it put in place, whether a page shows them or not."""
-        return self.before(row) | self.open_paths.incoming | self.open_paths.doomed
 
 
 class ProjectSync:
@@ -160,12 +142,12 @@ class ProjectSync:
 
         None when a project that should be ``untouched`` turns out to have something in the tree: a kill came between.
         """
-        standing = Standing() if untouched else await self._standing(row)
+        standing = Standing(row.name) if untouched else await self._standing(row)
         answers = await self._set_aside(row, answers, standing.inventory)
         wanted = wanted_files(
-            answers.page, answers.document, standing.held(), allow_unhashed=self._config.upstream.allow_unhashed
+            answers.page, answers.document, standing.held, allow_unhashed=self._config.upstream.allow_unhashed
         )
-        await self._claims.take(row.name, turns((want.file.filename for want in wanted), standing.ours(row)))
+        await self._claims.take(row.name, turns((want.file.filename for want in wanted), standing.ours))
         item = Item(name=row.name, publication=Publication(name=row.name))
         try:
             found = await in_thread(self._look, row, wanted, standing, untouched)
@@ -182,12 +164,12 @@ class ProjectSync:
 
     async def _standing(self, row: Row) -> Standing:
         inventory = await in_thread(take_inventory, self._tree, row.name, row.published)
-        return Standing(inventory, await self._keeper(self._open_paths, row))
+        return Standing(row.name, inventory, await self._keeper(self._open_paths, row))
 
     def _look(self, row: Row, wanted: list[Wanted], standing: Standing, untouched: bool) -> Survey | None:
         if untouched and take_inventory(self._tree, row.name, published=False).shown is not None:
             return None
-        found = survey(self._tree, wanted, standing.inventory, standing.ours(row), standing.open_paths)
+        found = survey(self._tree, wanted, standing.inventory, standing.ours, standing.open_paths)
         if found.complete < len(wanted):
             self._files.check_room()
         return found
@@ -216,7 +198,7 @@ class ProjectSync:
         self, item: Item, row: Row, answers: Answers, standing: Standing, found: Survey, wanted: list[Wanted]
     ) -> None:
         assert item.publication is not None
-        inventory, before, ours = standing.inventory, standing.before(row), standing.ours(row)
+        inventory, before, ours = standing.inventory, standing.before, standing.ours
         ready = await self._files.collect(row, item, wanted, inventory, found)
         listed = [self._entry(one) for one in ready if one.want.listed]
         page = msgspec.structs.replace(answers.page, files=tuple(listed), serial=answers.serial)
@@ -230,28 +212,11 @@ class ProjectSync:
         item.doomed += [
             PathRow(path, row.name, "doomed", "unlink", answers.serial) for path in sorted(quarantine.ended() - after)
         ]
-        self._claim(item, row, standing.open_paths, ready)
+        places = (Place(one.path, one.want.listed, bool(one.sidecar)) for one in ready)
+        item.claims, item.unclaimed = standing.rows(places)
         item.restored = [PathRow(path, row.name, "withheld") for path in standing.open_paths.withheld & after]
         self._fill(item.publication, page, answers, inventory)
         item.outcome = self._outcome(row, answers, page, ready)
-
-    def _claim(self, item: Item, row: Row, before: OpenPaths, ready: Sequence[Ready]) -> None:
-        """Rows for files whose owner nobody would find by their names, and for those that only the document lists."""
-        for one in ready:
-            if one.want.listed:
-                if not tells_owner(one.path, row.name):
-                    item.claims.append(PathRow(one.path, row.name, "claimed"))
-                continue
-            item.claims.append(PathRow(one.path, row.name, "extra"))
-            if one.sidecar:
-                item.claims.append(PathRow(names.sidecar_path(one.path), row.name, "extra"))
-        claimed = {(claim.path, claim.kind) for claim in item.claims}
-        kinds: tuple[tuple[frozenset[str], Kind], ...] = (
-            (before.claimed, "claimed"), (before.extra, "extra"), (before.waiting, "waiting"),
-        )  # fmt: skip
-        item.unclaimed = [
-            PathRow(path, row.name, kind) for paths, kind in kinds for path in paths if (path, kind) not in claimed
-        ]
 
     def _fill(self, publication: Publication, page: ProjectPage, answers: Answers, inventory: Inventory) -> None:
         """Only what differs from what is shown is written."""
