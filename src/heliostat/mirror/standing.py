@@ -59,8 +59,8 @@ class Standing(msgspec.Struct, frozen=True, dict=True):
                 right.add((place.path, "claimed"))
         known: set[tuple[str, Kind]] = {(path, "claimed") for path in self.open_paths.claimed}
         known |= {(path, "extra") for path in self.open_paths.extra}
-        wrong = (known - right) | {(path, "waiting") for path in self.open_paths.waiting}
-        return self._as_rows(right - known), self._as_rows(wrong)
+        waiting: set[tuple[str, Kind]] = {(path, "waiting") for path in self.open_paths.waiting}
+        return self._as_rows(right - known), self._as_rows((known - right) | waiting)
 
     def _as_rows(self, paths: Iterable[tuple[str, Kind]]) -> list[PathRow]:
         return [PathRow(path, self.name, kind) for path, kind in sorted(paths)]
