@@ -96,6 +96,26 @@ async def test_bytes_of_a_file_that_only_the_document_lists_are_fetched_once(tmp
         suffering.assert_equal(one.config, one.index)
 
 
+async def test_a_page_that_is_made_from_a_document_lists_what_is_there(tmp_path: Path) -> None:
+    """Also where our own page is lost a document's word is not enough for what a page states."""
+    index, file = animals(), victim()
+    index.publish("victim", "1.0", file)
+    async with following(index, tmp_path) as one:
+        lied = listing_too(file, EVIL)
+        elsewhere = one.server.fault(file.path, Body(EVIL, "application/octet-stream"), times=1)
+        suffering.lie(one.server, lied, where="document", project="ant")
+        await one.sync("ant")
+        elsewhere.remove()
+        await one.sync()
+        shutil.rmtree(tmp_path / "web/simple/ant")
+        summary = await rebuild(one.config)
+        assert [owed.project for owed in summary.owed] == ["ant"]
+        assert_true(one, "ant")
+        one.server.clear_faults()
+        await one.sync()
+        suffering.assert_equal(one.config, index)
+
+
 async def test_a_quarantined_page_with_a_document_that_lists_another_projects_file(tmp_path: Path) -> None:
     """The document is kept, but nothing of what it lists was put in place by this project."""
     index, file = animals(), victim()

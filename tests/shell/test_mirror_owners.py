@@ -192,6 +192,19 @@ async def test_a_file_of_two_projects_keeps_its_time_until_one_goes(tmp_path: Pa
         assert mtime_of(tmp_path, first) != before
 
 
+async def test_a_file_of_two_projects_that_both_upload_again(tmp_path: Path) -> None:
+    index = animals()
+    for name in ("ant", "bee"):
+        index.publish(name, "3.0", odd(MOMENT))
+    async with following(index, tmp_path) as one:
+        await one.sync()
+        for name in ("ant", "bee"):
+            index.remove_release(name, "3.0")
+            index.publish(name, "3.0", odd(LATER))
+            await one.sync()
+            assert differences(index, tmp_path) == []
+
+
 async def test_a_time_that_a_file_system_keeps_in_whole_seconds_is_left_alone(tmp_path: Path) -> None:
     index = animals()
     async with following(index, tmp_path) as one:

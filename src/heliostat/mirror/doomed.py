@@ -51,8 +51,7 @@ class Reaper:
             if by:
                 if not any(row.path in one.by_json for one in by):
                     continue  # claimed by an HTML page alone, it stays doomed until that page is replaced
-                if len(by) == 1:
-                    self._tree.set_time(row.path, by[0].times.get(row.path))
+                self._tree.set_time(row.path, *(one.times.get(row.path) for one in by))
             elif row.fate == "withhold":
                 if self._tree.withhold(row.path):
                     withheld.append(PathRow(row.path, row.project, "withheld", row.fate, row.serial, row.version))
@@ -74,7 +73,7 @@ class Reaper:
     def _claimants(self, row: PathRow, claims: dict[str, Claimed | None]) -> list[Claimed] | None:
         """What the projects claim that claim the row's path; None if a page that may do so cannot be read."""
         found: list[Claimed] = []
-        for name in {row.project, *owners(self._ledger, row.path)}:
+        for name in sorted({row.project, *owners(self._ledger, row.path)}):
             if name not in claims:
                 claims[name] = self._claims(name)
             one = claims[name]

@@ -16,7 +16,7 @@ from heliostat.errors import NoRoom, Refused, UpstreamError
 from heliostat.mirror.crew import Slots
 from heliostat.mirror.download import Downloader, Fetched
 from heliostat.mirror.inventory import Inventory
-from heliostat.mirror.owners import others_claim, refuse_if_shared
+from heliostat.mirror.owners import others_give_time, refuse_if_shared
 from heliostat.mirror.publish import Item, Publisher
 from heliostat.mirror.report import Counters
 from heliostat.mirror.survey import Places, Present, Survey
@@ -147,9 +147,9 @@ class FileCollector:
         return False
 
     async def _correct_times(self, present: Present, want: Wanted, batch: _Batch) -> None:
-        """The same bytes were uploaded again: what nobody else has gets the new time."""
+        """The same bytes were uploaded again: they get the new time, unless they have another project's."""
         for path in present.of_another_time:
-            if not await self._keeper(others_claim, self._tree, self._ledger, path, batch.project):
+            if not await self._keeper(others_give_time, self._tree, self._ledger, path, batch.project):
                 assert want.mtime_ns is not None
                 batch.set_time(path, want.mtime_ns)
 

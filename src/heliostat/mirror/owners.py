@@ -19,7 +19,7 @@ from heliostat.pages import parse_html
 from heliostat.pages.links import local_page_url, package_of
 from heliostat.pages.parse_json import parse_project
 from heliostat.state.ledger import Ledger
-from heliostat.store.tree import HTML_PAGES, JSON_PAGE, Tree
+from heliostat.store.tree import HTML_PAGES, JSON_PAGE, Tree, is_of
 
 
 class Claimed(NamedTuple):
@@ -79,6 +79,19 @@ def others_claim(tree: Tree, ledger: Ledger, path: str, project: str) -> bool:
             if path in claimed_paths(tree, ledger, ProjectName(name)).by_any:
                 return True
         except (Invalid, Refused):
+            return True
+    return False
+
+
+def others_give_time(tree: Tree, ledger: Ledger, path: str, project: str) -> bool:
+    """Whether a file has the time that another project than ``project`` gives it, or may have any."""
+    entry = tree.disk.stat(path)
+    for name in owners(ledger, path) - {project}:
+        try:
+            claimed = claimed_paths(tree, ledger, ProjectName(name))
+        except (Invalid, Refused):
+            return True
+        if path in claimed.by_any and entry is not None and is_of(entry, claimed.times.get(path)):
             return True
     return False
 

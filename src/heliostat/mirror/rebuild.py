@@ -135,7 +135,9 @@ def _rebuild_project(tree: Tree, entry: str) -> tuple[dict[str, object], Publica
     except Obstructed as error:
         log.warning("%s: left out: %s", name, error)
         return None
-    page = inventory.page or _page_from_html(name, inventory.shown) or _page_from_document(name, inventory.document)
+    page = (
+        inventory.page or _page_from_html(name, inventory.shown) or _page_from_document(tree, name, inventory.document)
+    )
     if page is None:
         return None
     missing = [path for file in page.files for path in _paths(file) if tree.disk.stat(path) is None]
@@ -209,7 +211,8 @@ def _page_from_html(name: ProjectName, shown: Shown | None) -> ProjectPage | Non
         return None
 
 
-def _page_from_document(name: ProjectName, document: Document | None) -> ProjectPage | None:
+def _page_from_document(tree: Tree, name: ProjectName, document: Document | None) -> ProjectPage | None:
+    """A page of those files of the document whose bytes are there: at their places may lie what is another project's."""
     if document is None:
         return None
     try:
@@ -217,8 +220,14 @@ def _page_from_document(name: ProjectName, document: Document | None) -> Project
     except Refused as error:
         log.warning("%s: no page, and its document cannot be used: %s", name, error)
         return None
-    files = tuple(msgspec.structs.replace(want.file, url=file_link(want.path)) for want in wanted if want.path)
-    return ProjectPage(name=name, files=files, versions=document.versions, serial=document.serial)
+    files: list[DistFile] = []
+    for want in wanted:
+        if want.path is not None and _matches(tree, want.path, want.digests):
+            sidecar = want.file.core_metadata
+            if sidecar and not _matches(tree, names.sidecar_path(want.path), sidecar):
+                sidecar = None
+            files.append(msgspec.structs.replace(want.file, url=file_link(want.path), core_metadata=sidecar))
+    return ProjectPage(name=name, files=tuple(files), versions=document.versions, serial=document.serial)
 
 
 def _paths(file: DistFile) -> list[str]:

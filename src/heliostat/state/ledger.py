@@ -83,7 +83,7 @@ class Ledger(Queries):
             connection.execute(
                 "UPDATE projects SET wanted_serial = 0, accepted_serial = 0, owed_serial = NULL, hint = NULL,"
                 " hint_serial = NULL, absent_serial = NULL, missing_at = NULL, missing_pass = NULL,"
-                " page_etag = NULL, document_etag = NULL, quarantined_releases = NULL, attempts = 0"
+                " page_etag = NULL, document_etag = NULL, quarantined_releases = NULL, withdrawn = NULL, attempts = 0"
             )
             self.put(
                 cursor=None, rows=None, root_etag=None, documents=None, went_back=None, upstream=None,
@@ -234,6 +234,7 @@ class Ledger(Queries):
                 " attempts = 0, page_serial = NULL, owed_serial = NULL,"
                 " accepted_serial = max(accepted_serial, wanted_serial, ?), files = 0, bytes = 0,"
                 " page_etag = NULL, document_etag = NULL, absent_serial = NULL, quarantined_releases = NULL,"
+                " withdrawn = NULL,"
                 " missing_at = NULL, missing_pass = NULL, named = 0 WHERE name = ?",
                 (state, serial, name),
             )

@@ -144,12 +144,11 @@ class Tree:
             for path, mtime_ns in publication.times:
                 self.set_time(path, mtime_ns)
 
-    def set_time(self, path: str, mtime_ns: int | None) -> None:
-        """Give a file its time, where that is known, if it has another one."""
+    def set_time(self, path: str, *times: int | None) -> None:
+        """Give a file the first of the ``times`` that it may have, if it has none of them; None: any will do."""
         entry = self.disk.stat(path)
-        if entry is not None and not is_of(entry, mtime_ns):
-            assert mtime_ns is not None
-            self.disk.set_mtime(path, mtime_ns)
+        if entry is not None and not any(is_of(entry, one) for one in times) and times[0] is not None:
+            self.disk.set_mtime(path, times[0])
 
     def stage_documents(self, publications: Iterable[Publication]) -> list[Placement]:
         """Write documents under ``partial/``, beside those that lie there already."""
