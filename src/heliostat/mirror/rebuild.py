@@ -212,7 +212,7 @@ def _page_from_html(name: ProjectName, shown: Shown | None) -> ProjectPage | Non
 
 
 def _page_from_document(tree: Tree, name: ProjectName, document: Document | None) -> ProjectPage | None:
-    """A page of those files of the document whose bytes are there: at their places may lie what is another project's."""
+    """A page of those files of the document whose bytes are there: another project's may lie at their places."""
     if document is None:
         return None
     try:
