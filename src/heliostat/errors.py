@@ -135,6 +135,14 @@ class Refused(HeliostatError):
         super().__init__(f"{what} {printable(value)}: {reason}")
 
 
+class Occupied(Refused):
+    """Other bytes lie where a file belongs, and stay there; when that place is free, trying again helps."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        super().__init__("file", path.rpartition("/")[2], "other bytes lie at its place already, and stay there")
+
+
 def printable(text: str, limit: int = 120) -> str:
     """Hostile text made fit for one log line: quoted, escaped, at most ``limit`` characters of it."""
     shown = text if len(text) <= limit else text[:limit] + "..."

@@ -221,8 +221,8 @@ def test_a_transaction_that_fails_leaves_nothing(ledger: Ledger) -> None:
 
 def test_paths_with_an_open_fate(ledger: Ledger) -> None:
     with ledger.transaction():
-        ledger.paths.add([PathRow("web/x", "a", "doomed", "unlink", 3), PathRow("web/x", "b", "shared")])
-    assert ledger.paths.claimants("web/x") == {"b"}
+        ledger.paths.add([PathRow("web/x", "a", "doomed", "unlink", 3), PathRow("web/x", "b", "claimed")])
+    assert ledger.paths.owners("web/x", "web/x", ["nobody"]) == {"b"}
     assert [row.path for row in ledger.paths.of_kind("doomed")] == ["web/x"]
     with ledger.transaction():
         ledger.paths.clear([PathRow("web/x", "a", "doomed")])

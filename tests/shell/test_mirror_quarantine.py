@@ -196,6 +196,72 @@ async def test_quarantined_and_lifted_with_a_file_less(tmp_path: Path) -> None:
         assert bytes_of(one, "", "withheld") == {}
 
 
+def withheld(one: Followed) -> set[str]:
+    """The files that are kept out of reach."""
+    return {path.rpartition("/")[2] for path in one.listing() if path.startswith("withheld/packages/")}
+
+
+@pytest.mark.parametrize("release_first", [True, False])
+async def test_a_release_that_is_removed_in_quarantine_is_not_kept(tmp_path: Path, release_first: bool) -> None:
+    async with following(animals(), tmp_path) as one:
+        await one.sync()
+        if release_first:
+            one.index.quarantine_release("ant", "1.0")
+            await one.sync()
+        one.index.quarantine("ant")
+        if not release_first:
+            await one.sync()
+            assert len(withheld(one)) == 6
+        one.index.remove_release("ant", "1.0")
+        await one.sync()
+        assert differences(one.index, tmp_path) == []
+        one.index.clear_quarantine("ant")
+        await one.sync()
+        assert differences(one.index, tmp_path) == []
+        assert len(one.files("ant")) == 2
+
+
+async def test_a_file_that_is_removed_in_quarantine_is_not_kept(tmp_path: Path) -> None:
+    async with following(animals(), tmp_path) as one:
+        await one.sync()
+        file = one.index["ant"].releases["1.0"].files[0]
+        one.index.quarantine("ant")
+        one.index.remove_file("ant", "1.0", file.filename)
+        await one.sync()
+        assert differences(one.index, tmp_path) == []
+        one.index.remove_file("ant", "2.0", one.index["ant"].releases["2.0"].files[0].filename)
+        await one.sync()
+        assert differences(one.index, tmp_path) == []
+        assert len(withheld(one)) == 2
+
+
+async def test_a_release_that_is_removed_and_comes_back_in_quarantine_is_kept(tmp_path: Path) -> None:
+    async with following(animals(), tmp_path) as one:
+        await one.sync()
+        files = one.index["ant"].releases["1.0"].files
+        one.index.remove_release("ant", "1.0")
+        one.index.publish("ant", "1.0", files)
+        one.index.quarantine("ant")
+        await one.sync()
+        assert differences(one.index, tmp_path) == []
+        assert len(withheld(one)) == 6
+
+
+async def test_without_a_feed_what_is_removed_in_quarantine_is_kept_until_it_ends(tmp_path: Path) -> None:
+    async with following(animals(), tmp_path, Options.static()) as one:
+        await one.sync()
+        one.index.quarantine("ant")
+        await one.sync()
+        one.index.remove_release("ant", "1.0")
+        await one.sync()
+        assert len(withheld(one)) == 6
+        one.index.clear_quarantine("ant")
+        await one.sync()
+        await one.sync(full=True)
+        assert differences(one.index, tmp_path) == []
+        assert withheld(one) == set()
+
+
 async def test_quarantined_before_it_was_ever_mirrored(tmp_path: Path) -> None:
     index = animals()
     index.quarantine("ant")

@@ -249,24 +249,6 @@ async def test_bytes_that_two_projects_share_survive_a_lost_ledger(tmp_path: Pat
         assert differences(one.index, tmp_path) == []
 
 
-async def test_bytes_whose_other_owner_could_not_be_found_are_sorted_out_by_a_rebuild(tmp_path: Path) -> None:
-    """Who else claims a file is looked for by its name; where that leads nowhere its bytes stay, to be on the safe side."""
-    async with following(small_index(), tmp_path) as one:
-        for name in ("odd-a", "odd-b"):
-            file = UploadedFile("nobodys-1.0.zip", b"shared", upload_time="2024-05-06T07:08:09Z")
-            one.index.publish(name, "1.0", [file])
-        await one.sync()
-        one.index.remove_project("odd-a")
-        await one.sync()
-        assert differences(one.index, tmp_path) == []
-        one.index.remove_project("odd-b")
-        await one.sync()
-        assert list((tmp_path / "web/packages").rglob("nobodys-1.0.zip"))
-        await rebuild(one.config)
-        await one.sync()
-        assert differences(one.index, tmp_path) == []
-
-
 async def test_spellings_survive_a_lost_ledger(tmp_path: Path) -> None:
     index = Index()
     index.create("No.Release_YET")

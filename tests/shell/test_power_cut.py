@@ -41,7 +41,13 @@ def first_index() -> Index:
         for name in ("alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta"):
             publish(index, name, version)
     index.publish("large", "1.0", UploadedFile("large-1.0.tar.gz", Virtual(3 << 20, 5)))
+    index.publish("beta", "9.0", odd())
     return index
+
+
+def odd() -> UploadedFile:
+    """A file of several projects, whose name tells of none."""
+    return UploadedFile("odd.zip", b"the same bytes", sidecar=b"Name: odd\n", upload_time="2026-02-03T04:05:06.000000Z")
 
 
 def publish(index: Index, name: str, version: str) -> None:
@@ -53,7 +59,8 @@ def publish(index: Index, name: str, version: str) -> None:
 
 
 def update(index: Index) -> None:
-    """New, dropped and yanked files; a release in quarantine, and a project."""
+    """New, dropped, shared and yanked files; a release in quarantine, and a project."""
+    index.publish("gamma", "9.0", odd())
     publish(index, "alpha", "2.0")
     index.remove_release("beta", "1.0")
     publish(index, "beta", "1.2")
@@ -65,7 +72,13 @@ def update(index: Index) -> None:
 
 
 def remove(index: Index) -> None:
-    """A project goes, a file goes, quarantines end."""
+    """A project goes, a file goes, another one changes hands or is uploaded again, quarantines end."""
+    index.remove_release("beta", "9.0")
+    index.remove_release("gamma", "9.0")
+    index.publish("eta", "9.0", odd())
+    again = sdist("eta", "1.0")
+    index.remove_file("eta", "1.0", again.filename)
+    index.publish("eta", "1.0", UploadedFile(again.filename, again.data))
     index.remove_project("epsilon")
     name = sdist("zeta", "1.0").filename
     index.remove_file("zeta", "1.0", name)

@@ -66,7 +66,7 @@ def unaccounted(volume: Volume, ledger: sqlite3.Connection, *, gone: Collection[
             serials[name] = max(serials.get(name, 0), page.serial or 0)
     for path in volume.below("web/json"):
         claimed.update(_document_files(_parsed_document(volume.nodes[path].data)))
-    known = {path for (path,) in ledger.execute("SELECT path FROM paths")}
+    known = {path for (path,) in ledger.execute("SELECT path FROM paths WHERE kind NOT IN ('claimed', 'waiting')")}
     known |= {path for (paths,) in ledger.execute("SELECT paths FROM incoming") for path in paths.split("\n")}
     bytes_there = {*volume.below("web/packages"), *volume.below("web/integrity")}
     found = [f"{path}: an orphan" for path in sorted(bytes_there - claimed - known)]

@@ -14,9 +14,9 @@ import msgspec
 from heliostat import names
 from heliostat.errors import NoRoom, Refused, UpstreamError
 from heliostat.mirror.crew import Slots
-from heliostat.mirror.doomed import shared_with
 from heliostat.mirror.download import Downloader, Fetched
 from heliostat.mirror.inventory import Inventory
+from heliostat.mirror.owners import others_give_time, refuse_if_shared
 from heliostat.mirror.publish import Item, Publisher
 from heliostat.mirror.report import Counters
 from heliostat.mirror.survey import Places, Present, Survey
@@ -24,7 +24,7 @@ from heliostat.mirror.tally import Tally
 from heliostat.mirror.transfer import Transfer
 from heliostat.mirror.wanted import Wanted
 from heliostat.state.ledger import Ledger
-from heliostat.state.rows import PathRow, Row
+from heliostat.state.rows import Row
 from heliostat.store.threads import Keeper, in_thread
 from heliostat.store.tree import Body, Placement, Publication, Tree
 from heliostat.upstream.pace import LARGE
@@ -106,8 +106,6 @@ class FileCollector:
             raise
         finally:
             transfers.end()
-        item.shared += batch.shared
-        item.shared += [PathRow(other.path, row.name, "shared") for other in batch.shared]
         return [ready[want.file.filename] for want in wanted]
 
     async def _one(
@@ -119,8 +117,8 @@ class FileCollector:
         places: Places,
         transfers: _Transfers,
     ) -> Ready:
-        if present is not None and present.foreign:
-            await self._share(present.path, batch)
+        if present is not None:
+            await self._correct_times(present, want, batch)
         if present is not None and present.file:
             path, sha256 = present.path, want.digests.get("sha256") or inventory.sha256_of(want.file.filename)
             if present.withheld:
@@ -130,10 +128,8 @@ class FileCollector:
             fetched = await self._downloader.file(want, transfer)
             path, sha256 = want.path_for(fetched.digests), fetched.digests["sha256"]
             # Where it belongs was perhaps not known before: what lies there is another project's, and stays.
-            if want.path is None and await in_thread(places.hold, path, fetched.digests["sha256"]):
+            if want.path is None and await self._holds(places, batch.project, path, fetched.digests["sha256"]):
                 await self._downloader.drop(fetched)
-                if path not in places.ours:
-                    await self._share(path, batch)
             else:
                 await batch.take(fetched, path, want.mtime_ns)
             self._count(fetched, transfer)
@@ -142,11 +138,20 @@ class FileCollector:
             ready.sidecar = await self._sidecar(want, path, present, batch, inventory, places, transfers)
         return ready
 
-    async def _share(self, path: str, batch: _Batch) -> None:
-        """Another project has this place already: its bytes stay until both let go of them."""
-        owners = await self._keeper(shared_with, self._tree, self._ledger, path)
-        batch.shared += owners
-        batch.shared += [PathRow(names.sidecar_path(row.path), row.project, "shared") for row in owners]
+    async def _holds(self, places: Places, project: str, path: str, sha256: str) -> bool:
+        """Whether bytes with this digest lie at ``path``; raises Occupied when others do that are to stay."""
+        if await in_thread(places.hold, path, sha256):
+            return True
+        if path in places.to_replace:
+            await self._keeper(refuse_if_shared, self._tree, self._ledger, path, project)
+        return False
+
+    async def _correct_times(self, present: Present, want: Wanted, batch: _Batch) -> None:
+        """The same bytes were uploaded again: they get the new time, unless they have another project's."""
+        for path in present.of_another_time:
+            if not await self._keeper(others_give_time, self._tree, self._ledger, path, batch.project):
+                assert want.mtime_ns is not None
+                batch.set_time(path, want.mtime_ns)
 
     async def _sidecar(
         self,
@@ -163,14 +168,15 @@ class FileCollector:
         known = dict(declared) if isinstance(declared, dict) else ours
         if present is not None and present.sidecar and known:
             kept = names.withheld_path(target) if present.sidecar_withheld else None
-            if (ours is not None and _agree(known, ours)) or await in_thread(places.tell, kept or target, known):
+            trusted = kept is None and ours is not None and _agree(known, ours)
+            if trusted or await in_thread(places.tell, kept or target, known):
                 if kept:
                     await batch.add(Placement(kept, target), 0)
                 return known
         transfer = transfers.sidecar(want)
         fetched = await self._downloader.sidecar(want, transfer)
         looked = want.path is not None and not (present is not None and present.sidecar_place_taken)
-        if looked or not await in_thread(places.hold, target, fetched.digests["sha256"]):
+        if looked or not await self._holds(places, batch.project, target, fetched.digests["sha256"]):
             await batch.take(fetched, target, want.mtime_ns)
         self._count(fetched, transfer)
         return {"sha256": fetched.digests["sha256"]} if not isinstance(declared, dict) or not declared else declared
@@ -216,8 +222,12 @@ class _Batch:
     def __init__(self, publisher: Publisher, downloader: Downloader, row: Row, item: Item) -> None:
         self._publisher, self._downloader, self._row, self._item = publisher, downloader, row, item
         self._bytes = 0
-        #: Rows for the projects that had the place before us.
-        self.shared: list[PathRow] = []
+        self.project = row.name
+
+    def set_time(self, path: str, mtime_ns: int) -> None:
+        """What lies at ``path``, or will with the batch, is of another time."""
+        assert self._item.publication is not None
+        self._item.publication.times.append((path, mtime_ns))
 
     async def take(self, fetched: Fetched, target: str, mtime_ns: int | None) -> None:
         """What was fetched belongs at ``target``; small files wait in memory, as long as there are not too many."""

@@ -152,6 +152,19 @@ class Pass:
             self._ledger.unblock(now)
         if self._asked.allow_removals:
             self._ledger.approve(now)
+        self._look_for_free_places(now)
+
+    def _look_for_free_places(self, now: float) -> None:
+        """What is blocked since other bytes lie at its place is due when those go, and in case once in a while."""
+        if not self._ledger.paths.of_kind("waiting", limit=1):
+            return
+        last = float(self._ledger.get("looked_for_places") or 0)
+        if 0 < last <= now < last + self._config.mirror.reconcile_hours * 3600:
+            return
+        with self._ledger.transaction():
+            self._ledger.put(looked_for_places=now)
+            if last:
+                self._ledger.paths.wake_all(now)
 
     def _drop_unknown(self, names: list[str]) -> None:
         self._tally.unknown = [self._only.get(ProjectName(name), name) for name in names]

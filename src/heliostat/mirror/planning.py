@@ -229,7 +229,8 @@ class _Planner:
             if answers is None:
                 return
             inventory = await in_thread(take_inventory, self._tree, row.name, row.published)
-            held = held_files(inventory.page, inventory.document)
+            extra = await self._keeper(self._ledger.paths.of_project, row.name, "extra")
+            held = held_files(inventory.page, (one.path for one in extra))
             wanted = wanted_files(
                 answers.page, answers.document, held, allow_unhashed=self._config.upstream.allow_unhashed
             )

@@ -11,21 +11,31 @@ import msgspec
 
 from heliostat import names
 from heliostat.config import Config
-from heliostat.errors import HeliostatError, Missing, NoRoom, Obstructed, Refused, UpstreamError, printable
-from heliostat.mirror.claims import Claims
-from heliostat.mirror.doomed import held_paths
+from heliostat.errors import (
+    HeliostatError,
+    Missing,
+    NoRoom,
+    Obstructed,
+    Occupied,
+    Refused,
+    UpstreamError,
+    printable,
+)
+from heliostat.mirror.claims import Claims, turns
 from heliostat.mirror.files import FileCollector, Ready
 from heliostat.mirror.inventory import Inventory, take_inventory
 from heliostat.mirror.metadata import Answers, MetadataReader
+from heliostat.mirror.owners import refuse_if_shared
 from heliostat.mirror.provenance import ProvenanceFetcher
 from heliostat.mirror.publish import Item, Publisher, tombstones_for
 from heliostat.mirror.quarantine import Quarantine
 from heliostat.mirror.reachability import Reachability
 from heliostat.mirror.removals import Removals
 from heliostat.mirror.report import Counters
+from heliostat.mirror.standing import Place, Standing
 from heliostat.mirror.survey import OpenPaths, Survey, survey
 from heliostat.mirror.tally import Tally
-from heliostat.mirror.wanted import Held, Wanted, held_files, provenance_path, wanted_files
+from heliostat.mirror.wanted import Held, Wanted, provenance_path, wanted_files
 from heliostat.model import DistFile, ProjectPage
 from heliostat.pages.links import file_link
 from heliostat.pages.render import project_html, project_json
@@ -38,21 +48,6 @@ log = logging.getLogger(__name__)
 
 #: Documents above this (bytes) are not held in memory while files are fetched.
 _LARGE_DOCUMENT = 256 << 10
-
-
-class Standing(msgspec.Struct, frozen=True):
-    """What tree and ledger hold of a project before it is changed."""
-
-    inventory: Inventory = Inventory(None, None, None)
-    open_paths: OpenPaths = OpenPaths()
-
-    def before(self, row: Row) -> set[str]:
-        """The paths that its page, or document, puts in place."""
-        return held_paths(row.name, held_files(self.inventory.page, self.inventory.document))
-
-    def ours(self, row: Row) -> set[str]:
-        """All paths that it put in place, whether a page shows them or not."""
-        return self.before(row) | self.open_paths.incoming | self.open_paths.doomed
 
 
 class ProjectSync:
@@ -103,6 +98,9 @@ class ProjectSync:
         except UpstreamError as error:
             await self._fail(row, error)
             self._reachability.failed(error, before=row.attempts > 0)
+        except BaseException:
+            self._claims.release(row.name)
+            raise
 
     async def _sync(self, row: Row) -> None:
         answers = await self._reader.read(row)
@@ -111,16 +109,16 @@ class ProjectSync:
         if answers is None:
             await self._unchanged(row)
             return
-        planned = await self._plan(row, answers, untouched=row.untouched)
-        if planned is None:
-            planned = await self._plan(row, answers, untouched=False)
-            assert planned is not None
-        item, keys = planned
+        item = await self._plan(row, answers, untouched=row.untouched)
+        if item is None:
+            item = await self._plan(row, answers, untouched=False)
+        assert item is not None
+        finished = item
 
         def done() -> None:
             self._counters.projects_done += 1
-            self._claims.release(row.name, keys)
-            self._tally.published(row, item)
+            self._claims.release(row.name)
+            self._tally.published(row, finished)
             log.info("%s: published, serial %s", row.name, answers.serial)
 
         item.done = done
@@ -139,40 +137,41 @@ class ProjectSync:
         self._tally.unchanged += 1
         self._counters.projects_done += 1
 
-    async def _plan(self, row: Row, answers: Answers, *, untouched: bool) -> tuple[Item, list[str]] | None:
-        """What changes, its files fetched, and the claims that are held for it.
+    async def _plan(self, row: Row, answers: Answers, *, untouched: bool) -> Item | None:
+        """What changes, its files fetched; what it claims is claimed until that is in the tree.
 
         None when a project that should be ``untouched`` turns out to have something in the tree: a kill came between.
         """
-        standing = Standing() if untouched else await self._standing(row)
+        standing = Standing(row.name) if untouched else await self._standing(row)
         answers = await self._set_aside(row, answers, standing.inventory)
-        held = held_files(standing.inventory.page, standing.inventory.document)
-        wanted = wanted_files(answers.page, answers.document, held, allow_unhashed=self._config.upstream.allow_unhashed)
+        wanted = wanted_files(
+            answers.page, answers.document, standing.held, allow_unhashed=self._config.upstream.allow_unhashed
+        )
         if not self._config.mirror.files:
-            wanted = [want for want in wanted if _is_held(want, held)]
-        keys = [want.key for want in wanted]
-        await self._claims.take(row.name, keys)
+            wanted = [want for want in wanted if _is_held(want, standing.held)]
+        await self._claims.take(row.name, turns((want.file.filename for want in wanted), standing.ours))
         item = Item(name=row.name, publication=Publication(name=row.name))
         try:
             found = await in_thread(self._look, row, wanted, standing, untouched)
-            if found is not None:
-                await self._prepare(item, row, answers, standing, found, wanted)
-                return item, keys
+            if found is None:
+                self._claims.release(row.name)
+                return None
+            for path in found.places.to_replace:
+                await self._keeper(refuse_if_shared, self._tree, self._ledger, path, row.name)
+            await self._prepare(item, row, answers, standing, found, wanted)
         except BaseException:
-            self._claims.release(row.name, keys)
             self._publisher.memory.give(item.publication)
             raise
-        self._claims.release(row.name, keys)
-        return None
+        return item
 
     async def _standing(self, row: Row) -> Standing:
         inventory = await in_thread(take_inventory, self._tree, row.name, row.published)
-        return Standing(inventory, await self._keeper(self._open_paths, row))
+        return Standing(row.name, inventory, await self._keeper(self._open_paths, row))
 
     def _look(self, row: Row, wanted: list[Wanted], standing: Standing, untouched: bool) -> Survey | None:
         if untouched and take_inventory(self._tree, row.name, published=False).shown is not None:
             return None
-        found = survey(self._tree, wanted, standing.inventory, standing.ours(row), standing.open_paths)
+        found = survey(self._tree, wanted, standing.inventory, standing.ours, standing.open_paths)
         if found.complete < len(wanted):
             self._files.check_room()
         return found
@@ -201,7 +200,7 @@ class ProjectSync:
         self, item: Item, row: Row, answers: Answers, standing: Standing, found: Survey, wanted: list[Wanted]
     ) -> None:
         assert item.publication is not None
-        inventory, before, ours = standing.inventory, standing.before(row), standing.ours(row)
+        inventory, before, ours = standing.inventory, standing.before, standing.ours
         ready = await self._files.collect(row, item, wanted, inventory, found)
         own = {one.want.file.filename: self._entry(one) for one in ready if one.want.listed}
         listed = [own.get(file.filename) or self._elsewhere(file) for file in answers.page.files]
@@ -216,6 +215,8 @@ class ProjectSync:
         item.doomed += [
             PathRow(path, row.name, "doomed", "unlink", answers.serial) for path in sorted(quarantine.ended() - after)
         ]
+        places = (Place(one.path, one.want.listed, bool(one.sidecar)) for one in ready)
+        item.claims, item.unclaimed = standing.rows(places)
         item.restored = [PathRow(path, row.name, "withheld") for path in standing.open_paths.withheld & after]
         self._fill(item.publication, page, answers, inventory)
         item.outcome = self._outcome(row, answers, page, ready)
@@ -318,12 +319,16 @@ class ProjectSync:
         await self._submit_failure(
             row,
             Failed(name=row.name, wanted_serial=row.wanted_serial, state="blocked", error=reason, due_at=None),
+            [PathRow(error.path, row.name, "waiting")] if isinstance(error, Occupied) else [],
         )
 
-    async def _submit_failure(self, row: Row, outcome: Failed) -> None:
+    async def _submit_failure(self, row: Row, outcome: Failed, claims: Sequence[PathRow] = ()) -> None:
+        """What it put in place ahead of its pages is in the tree when this is recorded; then others may look."""
         self._counters.projects_failed += 1
         self._counters.projects_done += 1
-        await self._publisher.submit(Item(name=row.name, outcome=outcome))
+        item = Item(name=row.name, outcome=outcome, claims=list(claims))
+        item.done = lambda: self._claims.release(row.name)
+        await self._publisher.submit(item)
 
     def _due(self, row: Row) -> float:
         """Doubling pauses with jitter, between ``retry-first`` and ``retry-most`` seconds."""

@@ -64,8 +64,10 @@ class Item(msgspec.Struct, kw_only=True):
     #: Recorded with the batch; None for files that are placed ahead of their project's pages.
     outcome: Published | Failed | None = None
     doomed: list[PathRow] = []
-    #: Paths that turned out to be claimed by another project too.
-    shared: list[PathRow] = []
+    #: Rows that say what the project claims where its page does not tell, or what it waits for.
+    claims: list[PathRow] = []
+    #: Such rows that are right no more once the project is recorded.
+    unclaimed: list[PathRow] = []
     #: ``withheld`` rows that end because their bytes are offered again.
     restored: list[PathRow] = []
     tombstones: list[Tombstone] = []
@@ -153,7 +155,7 @@ class Publisher:
             log.debug("batch %d: placing files", number)
             self._tree.place(files, publications)
             self._tree.place_documents(documents, publications)
-            if files or documents or any(p.placements or p.link_missing for p in publications):
+            if files or documents or any(p.placements or p.times or p.link_missing for p in publications):
                 disk.sync()
             log.debug("batch %d: showing pages", number)
             self._tree.show(pages, publications)
@@ -166,7 +168,7 @@ class Publisher:
         self._reaper.reap([row for item in batch for row in (*item.doomed, *_restored(item))])
 
     def _announce(self, batch: list[Item]) -> None:
-        rows = [row for item in batch for row in (*item.doomed, *item.shared)]
+        rows = [row for item in batch for row in (*item.doomed, *item.claims)]
         coming = [(item.name, targets) for item in batch if (targets := _targets(item.publication))]
         if rows or coming:
             with self._ledger.transaction():
@@ -182,6 +184,7 @@ class Publisher:
             )
             self._ledger.paths.arrived(item.name for item in batch if isinstance(item.outcome, Published))
             for item in batch:
+                self._ledger.paths.clear(item.unclaimed)
                 self._ledger.paths.clear(item.restored)
                 self._ledger.paths.add(_restored(item))
 

@@ -1,7 +1,8 @@
 """Which files that a page lists no more are kept out of reach, and which of those kept come back or go for good.
 
 A quarantine is no removal: it is often lifted.  Of a project in quarantine everything is kept; of one release, the
-files that our own document lists under it, as long as the feed says that it is in quarantine.
+files that our own document lists under it, as long as the feed says that it is in quarantine.  What the feed says was
+removed meanwhile is not kept.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from heliostat.model import ProjectPage
 from heliostat.names import METADATA_SUFFIX
 from heliostat.state.rows import Fate, PathRow, Row
 
-_PROVENANCE = re.compile(r"web/integrity/[^/]+/([^/]+)/[^/]+/provenance")
+_PROVENANCE = re.compile(r"web/integrity/[^/]+/([^/]+)/([^/]+)/provenance")
 
 
 class Quarantine:
@@ -21,7 +22,7 @@ class Quarantine:
 
     def __init__(self, row: Row, page: ProjectPage, inventory: Inventory, withheld: list[PathRow]) -> None:
         self._row, self._whole, self._withheld = row, page.quarantined, withheld
-        self._releases = row.releases_in_quarantine
+        self._releases, self._removed = row.releases_in_quarantine, row.removed_since
         self._versions = (
             {entry.filename: entry.version for entry in inventory.document.files} if inventory.document else {}
         )
@@ -29,22 +30,34 @@ class Quarantine:
     def doom(self, path: str, serial: int | None) -> PathRow:
         """What becomes of a path that the new page does not account for."""
         version = self._version_of(path)
-        fate: Fate = "withhold" if self._whole or version in self._releases else "unlink"
+        kept = (self._whole or version in self._releases) and not self._was_removed(path, version)
+        fate: Fate = "withhold" if kept else "unlink"
         return PathRow(path, self._row.name, "doomed", fate, serial, version)
 
     def ended(self) -> set[str]:
-        """Paths that were kept and whose quarantine is over."""
-        if self._whole:
-            return set()
-        return {row.path for row in self._withheld if row.version not in self._releases}
+        """Paths that were kept and whose quarantine is over, or that were removed in it."""
+        return {
+            row.path
+            for row in self._withheld
+            if self._was_removed(row.path, row.version) or not (self._whole or row.version in self._releases)
+        }
+
+    def _was_removed(self, path: str, version: str | None) -> bool:
+        return version in self._removed or _filename(path) in self._removed
 
     def _version_of(self, path: str) -> str | None:
         if found := _PROVENANCE.fullmatch(path):
             return found[1]
-        filename = path.rpartition("/")[2].removesuffix(METADATA_SUFFIX)
+        filename = _filename(path)
         if filename in self._versions:
             return self._versions[filename]
         return next((version for version in self._releases if _names_version(filename, version)), None)
+
+
+def _filename(path: str) -> str:
+    """The distribution file that a path is of."""
+    found = _PROVENANCE.fullmatch(path)
+    return found[2] if found else path.rpartition("/")[2].removesuffix(METADATA_SUFFIX)
 
 
 def _names_version(filename: str, version: str) -> bool:

@@ -6,6 +6,7 @@ that a page lists and that is not there makes its project owed; nothing is ever 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -14,11 +15,11 @@ import msgspec
 
 from heliostat import names
 from heliostat.errors import Invalid, Obstructed, Refused
-from heliostat.mirror.doomed import held_paths, possible_owners
 from heliostat.mirror.inventory import Inventory, take_inventory
+from heliostat.mirror.owners import possible_owners, tells_owner
 from heliostat.mirror.report import Counters
-from heliostat.mirror.wanted import held_files, wanted_files
-from heliostat.model import DistFile, Document, ProjectName, ProjectPage
+from heliostat.mirror.wanted import digits_of, wanted_files
+from heliostat.model import CoreMetadata, DistFile, Document, DocumentFile, ProjectName, ProjectPage
 from heliostat.pages import parse_html
 from heliostat.pages.links import file_link, local_page_url, package_of
 from heliostat.pages.render import project_html, project_json
@@ -40,29 +41,30 @@ def rebuild_tree(tree: Tree, ledger: Ledger, counters: Counters, stopped: Callab
     A rebuild that was interrupted begins again at the next start.
     """
     releases = ledger.begin_rebuild()
-    ledger.paths.begin_claims()
+    ledger.paths.forget_claims(without_project=False)
     found = sorted(set(tree.disk.names("web/simple")) | set(tree.disk.names("web/json")))
     counters.projects_total = len(found)
     count = 0
     for start in range(0, len(found), _BATCH):
         if stopped():
             return count
-        rows, publications, claims = [], [], []
+        rows, publications = [], []
+        claims: list[PathRow] = []
         for entry in found[start : start + _BATCH]:
             rebuilt = _rebuild_project(tree, entry)
             counters.projects_done += 1
             if rebuilt is not None:
-                row, publication, paths = rebuilt
-                claims += [(path, publication.name) for path in paths]
+                row, publication, claimed = rebuilt
+                claims += claimed
                 rows.append(row | {"quarantined_releases": releases.get(publication.name)})
                 publications.append(publication)
         _show(tree, publications)
         with ledger.transaction():
             ledger.insert_rebuilt(rows)
-            ledger.paths.claim(claims)
+            ledger.paths.add(claims)
         count += len(rows)
     with ledger.transaction():
-        ledger.paths.share_claims()
+        ledger.paths.forget_claims(without_project=True)
     _adopt_withheld(tree, ledger)
     _adopt_spellings(tree, ledger)
     ledger.end_rebuild(_checkpoint(tree))
@@ -120,8 +122,8 @@ def _show(tree: Tree, publications: list[Publication]) -> None:
     tree.disk.sync()
 
 
-def _rebuild_project(tree: Tree, entry: str) -> tuple[dict[str, object], Publication, set[str]] | None:
-    """The ledger's row, what is to be written, and the paths it claims; None for what is no project."""
+def _rebuild_project(tree: Tree, entry: str) -> tuple[dict[str, object], Publication, list[PathRow]] | None:
+    """The ledger's row, what is to be written, and rows of what it claims; None for what is no project."""
     try:
         name = names.normalise(entry)
     except Refused:
@@ -133,7 +135,9 @@ def _rebuild_project(tree: Tree, entry: str) -> tuple[dict[str, object], Publica
     except Obstructed as error:
         log.warning("%s: left out: %s", name, error)
         return None
-    page = inventory.page or _page_from_html(name, inventory.shown) or _page_from_document(name, inventory.document)
+    page = (
+        inventory.page or _page_from_html(name, inventory.shown) or _page_from_document(tree, name, inventory.document)
+    )
     if page is None:
         return None
     missing = [path for file in page.files for path in _paths(file) if tree.disk.stat(path) is None]
@@ -159,7 +163,42 @@ def _rebuild_project(tree: Tree, entry: str) -> tuple[dict[str, object], Publica
         "bytes": sum(file.size or 0 for file in page.files),
         "checked_at": now,
     }
-    return row, _publication(name, page, inventory), held_paths(name, held_files(page, inventory.document))
+    return row, _publication(name, page, inventory), _claims(tree, name, page, inventory.document)
+
+
+def _claims(tree: Tree, name: ProjectName, page: ProjectPage, document: Document | None) -> list[PathRow]:
+    """Rows for files whose names do not tell their project, and for those that only the document lists.
+
+    What the document says of these proves nothing; its files are where bytes lie that have the digests it gives.
+    """
+    paths = [path for file in page.files if (path := package_of(file.url))]
+    claims = [PathRow(path, name, "claimed") for path in paths if not tells_owner(path, name)]
+    listed = {file.filename for file in page.files}
+    for entry in document.files if document and not page.quarantined else ():
+        if entry.filename not in listed and (path := _place_of(tree, entry)) is not None:
+            claims.append(PathRow(path, name, "extra"))
+            beside = names.sidecar_path(path)
+            if entry.core_metadata and _matches(tree, beside, entry.core_metadata):
+                claims.append(PathRow(beside, name, "extra"))
+    return claims
+
+
+def _place_of(tree: Tree, entry: DocumentFile) -> str | None:
+    """Where the bytes of a file are that a document lists."""
+    for digits in dict.fromkeys((digits_of(entry), names.content_digits(entry.url), entry.hashes.get("sha256"))):
+        with contextlib.suppress(Refused):
+            path = names.package_path(digits or "", entry.filename)
+            if _matches(tree, path, entry.hashes):
+                return path
+    return None
+
+
+def _matches(tree: Tree, path: str, hashes: CoreMetadata) -> bool:
+    """Whether bytes with all these digests lie at ``path``, or any where it is only said that there are some."""
+    found = tree.disk.stat(path)
+    if found is None or found.is_directory:
+        return False
+    return hashes is True or (isinstance(hashes, dict) and tree.file_digests(path, tuple(hashes)) == hashes != {})
 
 
 def _page_from_html(name: ProjectName, shown: Shown | None) -> ProjectPage | None:
@@ -172,7 +211,8 @@ def _page_from_html(name: ProjectName, shown: Shown | None) -> ProjectPage | Non
         return None
 
 
-def _page_from_document(name: ProjectName, document: Document | None) -> ProjectPage | None:
+def _page_from_document(tree: Tree, name: ProjectName, document: Document | None) -> ProjectPage | None:
+    """A page of those files of the document whose bytes are there: another project's may lie at their places."""
     if document is None:
         return None
     try:
@@ -180,8 +220,14 @@ def _page_from_document(name: ProjectName, document: Document | None) -> Project
     except Refused as error:
         log.warning("%s: no page, and its document cannot be used: %s", name, error)
         return None
-    files = tuple(msgspec.structs.replace(want.file, url=file_link(want.path)) for want in wanted if want.path)
-    return ProjectPage(name=name, files=files, versions=document.versions, serial=document.serial)
+    files: list[DistFile] = []
+    for want in wanted:
+        if want.path is not None and _matches(tree, want.path, want.digests):
+            sidecar = want.file.core_metadata
+            if sidecar and not _matches(tree, names.sidecar_path(want.path), sidecar):
+                sidecar = None
+            files.append(msgspec.structs.replace(want.file, url=file_link(want.path), core_metadata=sidecar))
+    return ProjectPage(name=name, files=tuple(files), versions=document.versions, serial=document.serial)
 
 
 def _paths(file: DistFile) -> list[str]:

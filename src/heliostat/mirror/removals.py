@@ -18,7 +18,7 @@ from heliostat import names
 from heliostat.errors import Missing
 from heliostat.model import ProjectName
 from heliostat.state.ledger import Ledger
-from heliostat.state.rows import Failed, PathRow, Row, Tombstone
+from heliostat.state.rows import CLEARED_WITH_PROJECT, Failed, PathRow, Row, Tombstone
 from heliostat.store.tree import Tree
 
 if TYPE_CHECKING:
@@ -172,13 +172,13 @@ def carry_out(tree: Tree, ledger: Ledger, removals: list[Removal], *, approved: 
 
 
 def _carry_out_some(tree: Tree, ledger: Ledger, reaper: Reaper, removals: list[Removal], *, approved: bool) -> int:
-    from heliostat.mirror.doomed import claimed_paths
+    from heliostat.mirror.owners import claimed_paths
 
     doomed: list[PathRow] = []
     for removal in removals:
         name = removal.row.name
-        open_ones = {row.path for row in ledger.paths.all_of_project(name) if row.kind != "shared"}
-        paths = claimed_paths(tree, name).by_any | ledger.paths.incoming(name) | open_ones
+        open_ones = {row.path for row in ledger.paths.all_of_project(name) if row.kind in ("doomed", "withheld")}
+        paths = claimed_paths(tree, ledger, name).by_any | ledger.paths.incoming(name) | open_ones
         doomed += [PathRow(path, name, "doomed", "unlink", removal.row.wanted_serial) for path in sorted(paths)]
     with ledger.transaction():
         ledger.paths.add(doomed)
@@ -193,7 +193,8 @@ def _carry_out_some(tree: Tree, ledger: Ledger, reaper: Reaper, removals: list[R
             stone = Tombstone(time.time(), row.name, None, serial, removal.reason, approved)
             ledger.forget(row.name, state=removal.state, serial=serial, tombstones=[stone] if row.published else [])
             ledger.paths.arrived([row.name])
-            ledger.paths.clear_project(row.name, "withheld")
+            for kind in CLEARED_WITH_PROJECT:
+                ledger.paths.clear_project(row.name, kind)
             log.info("%s: removed: %s", row.name, removal.reason)
     log.debug("removal: removing bytes")
     reaper.reap(doomed)

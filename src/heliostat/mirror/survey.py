@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from heliostat import names
-from heliostat.errors import Refused
+from heliostat.errors import Occupied
 from heliostat.mirror.inventory import Inventory
 from heliostat.mirror.wanted import Wanted, held_files, strongest
-from heliostat.store.tree import Tree
+from heliostat.store.disk import Entry
+from heliostat.store.tree import Tree, is_of
 
 
 class OpenPaths(msgspec.Struct, frozen=True):
@@ -19,7 +20,9 @@ class OpenPaths(msgspec.Struct, frozen=True):
     incoming: frozenset[str] = frozenset()
     doomed: frozenset[str] = frozenset()
     withheld: frozenset[str] = frozenset()
-    shared: frozenset[str] = frozenset()
+    claimed: frozenset[str] = frozenset()
+    extra: frozenset[str] = frozenset()
+    waiting: frozenset[str] = frozenset()
 
 
 class Present(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,7 +35,8 @@ class Present(msgspec.Struct, frozen=True, kw_only=True):
     sidecar_withheld: bool
     #: Something lies where the sidecar belongs, whatever it is.
     sidecar_place_taken: bool
-    foreign: bool
+    #: File and sidecar, as far as they have another time than that of the upload.
+    of_another_time: tuple[str, ...]
     complete: bool
 
 
@@ -51,9 +55,9 @@ class Survey(msgspec.Struct, frozen=True):
 def survey(tree: Tree, wanted: Sequence[Wanted], inventory: Inventory, ours: set[str], open_paths: OpenPaths) -> Survey:
     """Look at the places of all wanted files.  ``ours`` are the paths that this project put in place before.
 
-    Raises Refused when other bytes lie at a file's place.
+    Raises Occupied when other bytes lie at a file's place.
     """
-    places = Places(tree, inventory, ours, open_paths.shared)
+    places = Places(tree, inventory, ours)
     found: dict[str, Present] = {}
     for want in wanted:
         path = want.path or _same_as_ours(tree, want)
@@ -66,31 +70,44 @@ def _look(tree: Tree, places: Places, want: Wanted, path: str, withheld: frozens
     if not withheld and tree.disk.stat(path.rpartition("/")[0]) is None:
         return None
     there = places.have(want, path)
-    kept = not there and path in withheld and _right_size(tree, names.withheld_path(path), want.size)
-    sidecar = sidecar_kept = taken = False
+    kept = _kept(tree, want, path) if there is None and path in withheld else None
+    beside: Entry | None = None
+    taken = sidecar = sidecar_kept = False
     if want.has_sidecar:
-        beside = names.sidecar_path(path)
-        entry = tree.disk.stat(beside)
-        taken = entry is not None
-        sidecar = entry is not None and not entry.is_directory
-        sidecar_kept = not sidecar and beside in withheld and _right_size(tree, names.withheld_path(beside), None)
-    if not (there or kept or taken):
+        target = names.sidecar_path(path)
+        beside = tree.disk.stat(target)
+        taken = beside is not None
+        sidecar = beside is not None and not beside.is_directory
+        if not sidecar and target in withheld:
+            beside = tree.disk.stat(names.withheld_path(target))
+            sidecar_kept = beside is not None and not beside.is_directory
+    if there is None and kept is None and not taken:
         return None
+    times = {path: there or kept, names.sidecar_path(path): beside if sidecar or sidecar_kept else None}
     return Present(
         path=path,
-        file=there or kept,
-        withheld=kept,
+        file=there is not None or kept is not None,
+        withheld=kept is not None,
         sidecar=sidecar or sidecar_kept,
         sidecar_withheld=sidecar_kept,
         sidecar_place_taken=taken,
-        foreign=there and path not in places.ours,
-        complete=(there or kept) and (sidecar or sidecar_kept or not want.has_sidecar),
+        of_another_time=tuple(one for one, entry in times.items() if entry and not is_of(entry, want.mtime_ns)),
+        complete=(there or kept) is not None and (sidecar or sidecar_kept or not want.has_sidecar),
     )
+
+
+def _kept(tree: Tree, want: Wanted, path: str) -> Entry | None:
+    """What is kept out of reach of the wanted file, if it has the digest that upstream gives now."""
+    kept, algorithm = names.withheld_path(path), strongest(want.digests)
+    entry = _of_right_size(tree, kept, want.size)
+    if entry is not None and algorithm is not None and tree.file_matches(kept, algorithm, want.digests[algorithm]):
+        return entry
+    return None
 
 
 def _same_as_ours(tree: Tree, want: Wanted) -> str | None:
     """The path of our own file of that name, if its bytes have the digest that upstream gives."""
-    if want.maybe is None or not _right_size(tree, want.maybe, want.size):
+    if want.maybe is None or _of_right_size(tree, want.maybe, want.size) is None:
         return None
     algorithm = strongest(want.digests)
     if algorithm is None or tree.file_matches(want.maybe, algorithm, want.digests[algorithm]):
@@ -101,25 +118,28 @@ def _same_as_ours(tree: Tree, want: Wanted) -> str | None:
 class Places:
     """What lies at the places that a project wants; nobody's bytes are ever replaced by other ones."""
 
-    def __init__(self, tree: Tree, inventory: Inventory, ours: set[str], shared: frozenset[str]) -> None:
-        self._tree, self.ours, self._shared = tree, ours, shared
+    def __init__(self, tree: Tree, inventory: Inventory, ours: set[str]) -> None:
+        self._tree, self._ours = tree, ours
         #: The digests that our own page states, by path.
-        self._stated = {held.path: held.hashes for held in held_files(inventory.page, inventory.document).values()}
+        self._stated = {held.path: held.hashes for held in held_files(inventory.page).values()}
+        #: Where other bytes lie that this project put there, and may replace if no other one has them too.
+        self.to_replace: set[str] = set()
 
-    def have(self, want: Wanted, path: str) -> bool:
-        """Whether the wanted bytes lie at ``path``; raises Refused when others do that are to stay.
+    def have(self, want: Wanted, path: str) -> Entry | None:
+        """What lies at ``path`` if it is the wanted bytes; raises Occupied when others do that are to stay.
 
         What our own page put there counts by its size, if it states the same digest; everything else is hashed.
         """
-        algorithm = strongest(want.digests)
-        if self._tree.disk.stat(path) is None:
-            return False
-        stated = self._stated.get(path)
-        if stated is not None and (algorithm is None or stated.get(algorithm) == want.digests[algorithm]):
-            return _right_size(self._tree, path, want.size)
-        if algorithm and self._tree.file_matches(path, algorithm, want.digests[algorithm]):
-            return _right_size(self._tree, path, want.size)
-        return self._give_way(path, page=stated is not None)
+        entry = self._tree.disk.stat(path)
+        if entry is None:
+            return None
+        algorithm, stated = strongest(want.digests), self._stated.get(path)
+        known = stated is not None and (algorithm is None or stated.get(algorithm) == want.digests[algorithm])
+        if not known and not self.tell(path, want.digests):
+            self._give_way(path)
+            return None
+        right = not entry.is_directory and (want.size is None or entry.size == want.size)
+        return entry if right else None
 
     def tell(self, path: str, digests: Mapping[str, str]) -> bool:
         """Whether the bytes at ``path`` have these digests, as far as they can be told."""
@@ -127,20 +147,21 @@ class Places:
         return algorithm is not None and self._tree.file_matches(path, algorithm, digests[algorithm])
 
     def hold(self, path: str, sha256: str) -> bool:
-        """Whether bytes with this digest lie at ``path``; raises Refused when others do that are to stay."""
+        """Whether bytes with this digest lie at ``path``; raises Occupied when others do that are to stay."""
         if self._tree.disk.stat(path) is None:
             return False
         if self._tree.file_matches(path, "sha256", sha256):
             return True
-        return self._give_way(path, page=path in self._stated)
+        self._give_way(path)
+        return False
 
-    def _give_way(self, path: str, *, page: bool) -> bool:
-        """False: the bytes at ``path`` are only ours, and no page lists them as a file; raises Refused otherwise."""
-        if path in self.ours and path not in self._shared and not page:
-            return False
-        raise Refused("file", path.rpartition("/")[2], "other bytes lie at its place already, and stay there")
+    def _give_way(self, path: str) -> None:
+        """Raises Occupied unless this project put the bytes at ``path``, and no page of it lists them as a file."""
+        if path not in self._ours or path in self._stated:
+            raise Occupied(path)
+        self.to_replace.add(path)
 
 
-def _right_size(tree: Tree, path: str, size: int | None) -> bool:
+def _of_right_size(tree: Tree, path: str, size: int | None) -> Entry | None:
     entry = tree.disk.stat(path)
-    return entry is not None and not entry.is_directory and (size is None or entry.size == size)
+    return entry if entry is not None and not entry.is_directory and (size is None or entry.size == size) else None

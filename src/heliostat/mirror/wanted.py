@@ -6,10 +6,9 @@ the file's SHA-256, or its BLAKE2b-256 as upstream's document or our own hashing
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from urllib.parse import unquote, urlsplit
 
 import msgspec
@@ -93,23 +92,24 @@ def strongest(digests: Mapping[str, str]) -> str | None:
     return next((algorithm for algorithm in _STRENGTH if algorithm in digests), None)
 
 
-def held_files(page: ProjectPage | None, extra: Document | None = None) -> dict[str, Held]:
-    """The files that our own page (and, where it lists more, our own document) puts in place, by file name."""
-    held: dict[str, Held] = {}
+def held_files(page: ProjectPage | None, extra: Iterable[str] = ()) -> dict[str, Held]:
+    """The files that our own page puts in place, by file name, and those at the paths that are recorded as ``extra``.
+
+    What a document says of files that our page does not list proves nothing: such files are known by their paths alone.
+    """
+    held = {
+        path.rpartition("/")[2]: Held(path, {}, None, None, None)
+        for path in extra
+        if not path.endswith(names.METADATA_SUFFIX)
+    }
     for file in page.files if page else ():
         path = package_of(file.url)
         if path is not None:
             held[file.filename] = Held(path, file.hashes, file.size, file.core_metadata, file.provenance)
-    for entry in extra.files if extra else ():
-        digits = _digits_of(entry)
-        if entry.filename not in held and digits is not None:
-            with contextlib.suppress(Refused):  # then it never was in place
-                path = names.package_path(digits, entry.filename)
-                held[entry.filename] = Held(path, entry.hashes, entry.size, entry.core_metadata, None)
     return held
 
 
-def _digits_of(entry: DocumentFile) -> str | None:
+def digits_of(entry: DocumentFile) -> str | None:
     """The digits of the place that a file of upstream's document was given; None where its bytes alone tell."""
     digits = names.content_digits(entry.url)
     sha256, blake2b = entry.hashes.get("sha256"), entry.hashes.get("blake2b_256")
@@ -133,8 +133,8 @@ def wanted_files(
     wanted += [
         _wanted(_as_dist_file(entry), entry, held, listed=False)
         for filename, entry in described.items()
-        # One whose place the document does not tell could be found neither by readers nor, later, by us.
-        if filename not in on_page and _digits_of(entry) is not None
+        # One whose place the document does not tell could not be found by readers.
+        if filename not in on_page and digits_of(entry) is not None
     ]
     claims: dict[str, Wanted] = {}
     for item in wanted:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 
@@ -16,6 +17,8 @@ from heliostat.state import schema
 from heliostat.state.connection import Executes
 
 _ABOUT_RELEASES = ("release quarantined", "release quarantine cleared", "remove release", "remove")
+
+_FILE = re.compile(r"remove file |add \S+ file ")
 
 InScope = Callable[[str], bool]
 
@@ -277,6 +280,7 @@ class Intake:
             if spelled.rowcount > 0:
                 self.root_shows([(name, True)])
         self._note_quarantine(name, event)
+        self._note_withdrawn(name, event)
         return changed.rowcount > 0
 
     def _note_quarantine(self, name: ProjectName, event: Event) -> None:
@@ -293,6 +297,23 @@ class Intake:
         text = json.dumps(sorted(versions)) if versions else None
         if text != known:
             self._connection.execute("UPDATE projects SET quarantined_releases = ? WHERE name = ?", (text, name))
+
+    def _note_withdrawn(self, name: ProjectName, event: Event) -> None:
+        """Keep in mind what was removed: the page of a project in quarantine does not show what is behind it."""
+        action = event.action.strip()
+        of_file = _FILE.match(action)
+        if of_file is None and action not in ("new release", "remove release"):
+            return
+        there = not action.startswith("remove ")
+        item = action[of_file.end() :] if of_file else event.version
+        if not item:
+            return
+        found = self._connection.execute("SELECT withdrawn FROM projects WHERE name = ?", (name,)).fetchone()
+        known = set(json.loads(found[0] or "[]")) if found else set()
+        items = known - {item} if there else known | {item}
+        if items != known:
+            text = json.dumps(sorted(items)) if items else None
+            self._connection.execute("UPDATE projects SET withdrawn = ? WHERE name = ?", (text, name))
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:

@@ -86,7 +86,7 @@ class Ledger(Queries):
             connection.execute(
                 "UPDATE projects SET wanted_serial = 0, accepted_serial = 0, owed_serial = NULL, hint = NULL,"
                 " hint_serial = NULL, absent_serial = NULL, missing_at = NULL, missing_pass = NULL,"
-                " page_etag = NULL, document_etag = NULL, quarantined_releases = NULL, attempts = 0"
+                " page_etag = NULL, document_etag = NULL, quarantined_releases = NULL, withdrawn = NULL, attempts = 0"
             )
             self.put(
                 cursor=None, rows=None, root_etag=None, documents=None, went_back=None, upstream=None,
@@ -250,6 +250,7 @@ class Ledger(Queries):
                 " attempts = 0, page_serial = NULL, owed_serial = NULL,"
                 " accepted_serial = max(accepted_serial, wanted_serial, ?), files = 0, bytes = 0,"
                 " page_etag = NULL, document_etag = NULL, absent_serial = NULL, quarantined_releases = NULL,"
+                " withdrawn = NULL,"
                 " missing_at = NULL, missing_pass = NULL, named = 0 WHERE name = ?",
                 (state, serial, name),
             )
@@ -293,13 +294,14 @@ class Ledger(Queries):
             " attempts = 0, error = ?, files = ?, bytes = ?, policy = ?, page_etag = ?, document_etag = ?,"
             " checked_at = ?, extra = ?, absent_serial = CASE WHEN ? = 'quarantined' THEN absent_serial ELSE NULL END,"
             " missing_at = NULL, missing_pass = NULL,"
+            " withdrawn = CASE WHEN wanted_serial > ? THEN withdrawn ELSE NULL END,"
             " hint = CASE WHEN hint_serial > ? THEN hint ELSE NULL END WHERE name = ?",
             (
                 done.display, done.accepted_serial, done.page_serial,
                 done.state == "quarantined", done.accepted_serial, done.state,
                 done.accepted_serial, done.accepted_serial, done.accepted_serial, done.stuck, done.files, done.bytes,
                 done.policy, done.page_etag, done.document_etag, done.checked_at, done.extra, done.state,
-                done.accepted_serial, done.name,
+                done.accepted_serial, done.accepted_serial, done.name,
             ),
         )  # fmt: skip
 

@@ -1,9 +1,9 @@
-"""The few paths whose fate is open: see :mod:`heliostat.state.schema` for the kinds."""
+"""The few paths that pages do not tell, or whose fate is open: see :mod:`heliostat.state.schema` for the kinds."""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from heliostat.state.rows import Kind, PathRow
 
@@ -54,30 +54,46 @@ class Paths:
     def of_kind(self, kind: Kind, limit: int = 10_000) -> list[PathRow]:
         return self._select("kind = ?", (kind,), limit)
 
-    def claimants(self, path: str) -> set[str]:
-        """Projects other than the first that claim ``path`` too (and the first, once that was found out)."""
-        return {row.project for row in self._select("path = ? AND kind = 'shared'", (path,))}
-
-    # -- a rebuild finds out anew which paths are shared ---------------------------------------------------------
-
-    def begin_claims(self) -> None:
-        """Start collecting, in a temporary table, who claims what."""
-        self._connection.execute("DROP TABLE IF EXISTS temp.claims")
-        self._connection.execute("CREATE TEMP TABLE claims (path TEXT, project TEXT)")
-
-    def claim(self, claims: Iterable[tuple[str, str]]) -> None:
-        """Take (path, project) pairs."""
-        self._connection.executemany("INSERT INTO temp.claims VALUES (?, ?)", claims)
-
-    def share_claims(self) -> None:
-        """Record exactly those paths as shared that more than one project claims; the collection ends."""
-        self._connection.execute("DELETE FROM paths WHERE kind = 'shared'")
-        self._connection.execute(
-            "INSERT OR REPLACE INTO paths (path, project, kind) SELECT DISTINCT path, project, 'shared'"
-            " FROM temp.claims WHERE path IN"
-            " (SELECT path FROM temp.claims GROUP BY path HAVING count(DISTINCT project) > 1)"
+    def owners(self, path: str, file: str, guesses: Sequence[str]) -> set[str]:
+        """All projects that may claim ``path``, which belongs to ``file``: as recorded, or known among ``guesses``."""
+        marks = ", ".join("?" * len(guesses))
+        found = self._connection.execute(
+            "SELECT project FROM paths WHERE path IN (?, ?) AND kind IN ('claimed', 'extra')"
+            f" UNION SELECT name FROM projects WHERE name IN ({marks})",
+            (path, file, *guesses),
         )
-        self._connection.execute("DROP TABLE temp.claims")
+        return {project for (project,) in found}
+
+    def wake(self, free: Iterable[str], now: float) -> None:
+        """Projects that are blocked since other bytes lay at these paths are due again."""
+        for path in free:
+            woken = self._select("path = ? AND kind = 'waiting'", (path,))
+            self._connection.executemany(
+                "UPDATE projects SET due_at = ?, why = 'retry' WHERE name = ? AND state = 'blocked'",
+                [(now, row.project) for row in woken],
+            )
+            self.clear(woken)
+
+    def wake_all(self, now: float) -> None:
+        """The same for all that wait for a place: nothing may tell that it is free."""
+        self._connection.execute(
+            "DELETE FROM paths WHERE kind = 'waiting'"
+            " AND NOT EXISTS (SELECT 1 FROM projects WHERE name = project AND state = 'blocked')"
+        )
+        self._connection.execute(
+            "UPDATE projects SET due_at = ?, why = 'retry' WHERE state = 'blocked'"
+            " AND name IN (SELECT project FROM paths WHERE kind = 'waiting')",
+            (now,),
+        )
+
+    def forget_claims(self, *, without_project: bool) -> None:
+        """A rebuild reads anew what pages claim; what only documents list stays as long as there is the project."""
+        if without_project:
+            self._connection.execute(
+                "DELETE FROM paths WHERE kind = 'extra' AND project NOT IN (SELECT name FROM projects)"
+            )
+        else:
+            self._connection.execute("DELETE FROM paths WHERE kind = 'claimed'")
 
     def _select(self, where: str, values: tuple[str, ...], limit: int = -1) -> list[PathRow]:
         found = self._connection.execute(

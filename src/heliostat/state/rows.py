@@ -10,7 +10,9 @@ import msgspec
 from heliostat.model import ProjectName
 
 State = Literal["current", "pending", "failing", "blocked", "held", "excluded", "quarantined", "gone"]
-Kind = Literal["doomed", "shared", "withheld"]
+Kind = Literal["doomed", "withheld", "claimed", "extra", "waiting"]
+#: What is said of no project any more once it is gone; what is doomed still has to go.
+CLEARED_WITH_PROJECT: tuple[Kind, ...] = ("withheld", "claimed", "extra", "waiting")
 #: What becomes of a doomed path; ``restored``: its bytes are offered again, only a copy out of reach goes.
 Fate = Literal["unlink", "withhold", "restored"]
 
@@ -42,6 +44,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     named: bool
     extra: bool
     quarantined_releases: str | None = None
+    withdrawn: str | None = None
     #: Paths of it have an open fate.
     open_paths: bool = True
 
@@ -54,6 +57,11 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     def releases_in_quarantine(self) -> frozenset[str]:
         """Versions that the feed says are in quarantine."""
         return frozenset(json.loads(self.quarantined_releases or "[]"))
+
+    @property
+    def removed_since(self) -> frozenset[str]:
+        """Versions and names of files that the feed said were removed after the page was published."""
+        return frozenset(json.loads(self.withdrawn or "[]"))
 
 
 _OPEN_PATHS = (

@@ -1,11 +1,13 @@
 """The ledger's tables, and the version of them.
 
 One row a project.  The todo list is the rows with a ``due_at``; it is never stored twice.  ``paths`` holds the few
-paths whose fate is open: ``doomed`` (to be unlinked or withheld once no page claims them), ``shared`` (claimed by more
-than one project), ``withheld`` (kept out of reach).  ``incoming`` holds those that are placed, or about to be, and not
-yet on a page: many for a short time, so the paths of a project make one row.  ``totals`` is one row, kept by triggers,
-so that no poll counts what it did not change; ``root_changed`` names the projects whose entries in the root pages are
-out of date.
+paths of which the pages alone do not tell all: ``doomed`` (to be unlinked or withheld once no page claims them),
+``withheld`` (kept out of reach), ``claimed`` (on the project's page, but the file's name does not begin with the
+project's), ``extra`` (of a file that only the project's document lists: where its bytes really are), ``waiting`` (it
+keeps the project blocked that other bytes lie there).  ``incoming`` holds those that are placed, or about to be, and
+not yet on a page: many for a short time, so the paths of a project make one row.
+``totals`` is one row, kept by triggers, so that no poll counts what it did not change; ``root_changed`` names the
+projects whose entries in the root pages are out of date.
 """
 
 from __future__ import annotations
@@ -51,7 +53,9 @@ CREATE TABLE projects (
   -- 1: the document lists files that the page does not
   extra INTEGER NOT NULL DEFAULT 0,
   -- versions in quarantine, a JSON list; null when there is none
-  quarantined_releases TEXT
+  quarantined_releases TEXT,
+  -- versions, and names of files, that were removed since the page was published, a JSON list; null when there is none
+  withdrawn TEXT
 ) WITHOUT ROWID;
 CREATE INDEX projects_due ON projects (due_at, name) WHERE due_at IS NOT NULL;
 CREATE INDEX projects_owed ON projects (owed_serial) WHERE owed_serial IS NOT NULL;
@@ -97,6 +101,12 @@ INSERT INTO incoming
 DELETE FROM paths WHERE kind = 'incoming';
 """
 
+#: Until then several claimants of one path were noted; now those whose names do not tell that they are.
+_CLAIMED = """
+DELETE FROM paths WHERE kind = 'shared' AND project = '*';
+UPDATE paths SET kind = 'claimed' WHERE kind = 'shared';
+"""
+
 #: And figures and changes of the root pages that are had without reading every project.
 _TOTALS = """
 -- of the projects that are published
@@ -124,7 +134,7 @@ INSERT OR REPLACE INTO meta VALUES ('root_json_dirty', 1), ('root_html_dirty', 1
 TABLES = _TABLES + _INCOMING + _TOTALS
 
 #: From each earlier version to the next.
-MIGRATIONS = {1: _INCOMING + _TOTALS}
+MIGRATIONS = {1: _INCOMING + _CLAIMED + _TOTALS}
 
 #: A new ledger knows nothing, also after a kill right here: whoever opens it has to look whether there is a tree.
 FIRST = "INSERT INTO meta VALUES ('rebuilding', 1);"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -51,6 +51,8 @@ class Publication(msgspec.Struct, kw_only=True):
     fresh: bool = False
     placements: list[Placement] = []
     bodies: list[Body] = []
+    #: Files that are in place, or in ``placements``, and the times (nanoseconds) that they are to get.
+    times: list[tuple[str, int]] = []
     document: bytes | None = None
     #: A document that lies under ``partial/`` already.
     staged_document: Placement | None = None
@@ -58,6 +60,11 @@ class Publication(msgspec.Struct, kw_only=True):
     link_missing: bool = False
     json_page: bytes | None = None
     html_page: bytes | None = None
+
+
+def is_of(entry: Entry, mtime_ns: int | None) -> bool:
+    """Whether a file has the time that it should have, as far as its file system keeps it; None: any will do."""
+    return mtime_ns is None or entry.mtime_ns in (mtime_ns, mtime_ns // _SECOND * _SECOND)
 
 
 class Shown(msgspec.Struct, frozen=True):
@@ -128,13 +135,22 @@ class Tree:
                 staged.append(placement)
         return staged
 
-    def place(self, staged: Iterable[Placement], publications: Iterable[Publication]) -> None:
-        """Rename files into place; all bytes under ``partial/`` must be durable already."""
+    def place(self, staged: Iterable[Placement], publications: Sequence[Publication]) -> None:
+        """Rename files into place, and set times; all bytes under ``partial/`` must be durable already."""
         for publication in publications:
             for placement in publication.placements:
                 self.disk.replace(placement.staged, placement.target)
         for placement in staged:  # second: a large file's sidecar is a small one
             self.disk.replace(placement.staged, placement.target)
+        for publication in publications:
+            for path, mtime_ns in publication.times:
+                self.set_time(path, mtime_ns)
+
+    def set_time(self, path: str, *times: int | None) -> None:
+        """Give a file the first of the ``times`` that it may have, if it has none of them; None: any will do."""
+        entry = self.disk.stat(path)
+        if entry is not None and not any(is_of(entry, one) for one in times) and times[0] is not None:
+            self.disk.set_mtime(path, times[0])
 
     def stage_documents(self, publications: Iterable[Publication]) -> list[Placement]:
         """Write documents under ``partial/``, beside those that lie there already."""
