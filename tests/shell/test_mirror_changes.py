@@ -14,6 +14,7 @@ from heliostat.fakeindex.faults import Action, Body, Cut, Fault, Reset, Rewrite,
 from heliostat.fakeindex.http import Request
 from heliostat.fakeindex.synthetic import many_projects, provenance_for, small_index, uploaded
 from heliostat.fakeindex.wheels import wheel
+from heliostat.mirror.status import read_status
 from support.equality import differences
 from support.mirrors import Followed, following
 
@@ -425,7 +426,13 @@ async def test_a_serial_that_stays_behind_is_accepted_after_some_tries_and_liste
         assert summary.stuck == ["bee"]
         assert summary.checkpoint == summary.cursor == one.index.serial
         assert one.page("bee")["files"][0]["yanked"] == "stuck"
+        status = read_status(one.config)
+        assert [(row.project, "stale" in row.reason) for row in status.stuck] == [("bee", True)]
+        assert (await one.sync()).stuck == ["bee"]
+        one.index.hold_serial("bee", held=False)
+        one.index.touch("bee")
         assert (await one.sync()).stuck == []
+        assert read_status(one.config).stuck == []
 
 
 async def test_odd_rows_of_the_feed_do_no_harm(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
@@ -37,8 +38,10 @@ class Answers(msgspec.Struct, frozen=True):
     stuck: str | None = None
     #: A large document, set aside under ``partial/``; ``body`` is None then.
     staged: Placement | None = None
-    #: A large document that is the one shown already; ``body`` is None then.
+    #: The document is the one shown already; ``body`` is None then.
     unchanged: bool = False
+    #: Upstream has documents, but not this one, although the page has files: ours stays if there is one.
+    keep_document: bool = False
 
 
 class Documents:
@@ -75,10 +78,11 @@ class MetadataReader:
     async def read(self, row: Row) -> Answers | None:
         """The project's page and document with at least the serial that is wanted; None if both are unchanged.
 
-        Raises Missing when the page answers 404, Stale when upstream stays behind for ``stale_tries`` tries,
-        unless the row has been tried ``stuck_after`` times: then what there is is accepted, and says so.
+        Raises PageMissing when the page answers 404, one of BEHIND when upstream stays behind for ``stale_tries``
+        tries, unless it has done so ``stuck_after`` times and for ``stuck_seconds``: then what there is is accepted,
+        and says so.
         """
-        quiet = row.published and row.owed_serial is None and row.state in ("current", "quarantined")
+        quiet = row.published and row.owed_serial is None and row.state in ("current", "quarantined") and not row.stuck
         if quiet and row.why in ("sweep", "poll") and row.page_etag:
             answers = await self._conditional(row)
             if answers is None:
@@ -92,27 +96,35 @@ class MetadataReader:
         return answers
 
     async def _fresh(self, row: Row) -> Answers:
-        tries = self._config.upstream.stale_tries
-        last_resort = row.attempts + 1 >= self._config.mirror.stuck_after
+        tries = 1 if row.stuck else self._config.upstream.stale_tries
         for attempt in range(tries):
             try:
-                page, document = await self._both(row)
+                page, document = await _together(
+                    self._page(row, row.wanted_serial), self._document(row, row.wanted_serial)
+                )
                 return self._agreed(row, page, document, final=attempt + 1 == tries)
-            except (Stale, _Disagree, _DocumentMissing) as error:
+            except BEHIND as error:
                 if attempt + 1 < tries:
                     await self._upstream.back_off(attempt, None)
                     continue
-                if not last_resort:
+                if not (row.stuck or self._behind_for_good(row)):
                     raise
-                page, document = await self._both(row, minimum=0)
-                log.warning("%s: accepted as it is after %d attempts: %s", row.name, row.attempts + 1, error)
-                return self._answers(page, document, stuck=str(error))
+                return await self._as_it_is(row, error)
         raise AssertionError("unreachable")
 
-    async def _both(self, row: Row, minimum: int | None = None) -> tuple[PageAnswer, DocumentAnswer | None]:
-        wanted = row.wanted_serial if minimum is None else minimum
-        page, document = await _together(self._page(row, wanted), self._document(row, wanted))
-        return page, document
+    def _behind_for_good(self, row: Row) -> bool:
+        """Whether this try is the one after which no more is waited for: enough of them, over enough time."""
+        before, now = row.behind_tries if row.attempts else 0, time.time()
+        since = row.behind_since if before and row.behind_since is not None else now
+        mirror = self._config.mirror
+        return before + 1 >= mirror.stuck_after and now - since >= mirror.stuck_seconds
+
+    async def _as_it_is(self, row: Row, error: UpstreamError) -> Answers:
+        """What upstream has; a page older than the one shown is not accepted even so."""
+        shown = row.page_serial if row.published else None
+        page, document = await _together(self._page(row, min(shown or 0, row.wanted_serial)), self._document(row, 0))
+        log.warning("%s: accepted as it is, since upstream stays behind: %s", row.name, error)
+        return self._answers(page, document, stuck=str(error))
 
     async def _page(self, row: Row, wanted: int) -> PageAnswer:
         answer = await self._upstream.page(row.name)
@@ -138,7 +150,7 @@ class MetadataReader:
         """Both must name the same files, unless their serials say that they always will differ."""
         if document is None:
             if page.page.files and not page.page.quarantined and self._documents.available is not False:
-                if self._documents.available or not final:
+                if self._documents.available or row.stuck or not final:
                     raise _DocumentMissing(f"{self._upstream.base}/pypi/{row.name}/json", "404, but the page has files")
                 self._documents.missing(row.name)
             return self._answers(page, None)
@@ -171,7 +183,8 @@ class MetadataReader:
 
     def _answers(self, page: PageAnswer, document: DocumentAnswer | None, stuck: str | None = None) -> Answers:
         if document is None:
-            return Answers(page.page, page.serial, page.etag, None, None, None, stuck)
+            keep = bool(page.page.files) and not page.page.quarantined and self._documents.available is not False
+            return Answers(page.page, page.serial, page.etag, None, None, None, stuck, keep_document=keep)
         return Answers(
             page.page, page.serial, page.etag, document.body, document.document, document.etag, stuck
         )  # fmt: skip
@@ -183,6 +196,10 @@ class _Disagree(UpstreamError):
 
 class _DocumentMissing(UpstreamError):
     """A project with files has no document, where others have one."""
+
+
+#: How upstream can be behind what it announced.
+BEHIND = (Stale, _Disagree, _DocumentMissing)
 
 
 async def _together(first: Coroutine[Any, Any, A], second: Coroutine[Any, Any, B]) -> tuple[A, B]:

@@ -148,6 +148,7 @@ class Pass:
         """What waits for an operator is looked at again when the operator says so."""
         if self._asked.full:
             self._ledger.unblock(now)
+            self._ledger.doubt_stuck(now)
         if self._asked.allow_removals:
             self._ledger.approve(now)
 

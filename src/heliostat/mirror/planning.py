@@ -149,6 +149,7 @@ class _Planner:
     def _reconsider(self, asked: Asked, now: float) -> None:
         if asked.full:
             self._ledger.unblock(now)
+            self._ledger.doubt_stuck(now)
         if asked.allow_removals:
             self._ledger.approve(now)
 

@@ -16,7 +16,7 @@ from heliostat.mirror.claims import Claims
 from heliostat.mirror.doomed import held_paths
 from heliostat.mirror.files import FileCollector, Ready
 from heliostat.mirror.inventory import Inventory, take_inventory
-from heliostat.mirror.metadata import Answers, MetadataReader
+from heliostat.mirror.metadata import BEHIND, Answers, MetadataReader
 from heliostat.mirror.provenance import ProvenanceFetcher
 from heliostat.mirror.publish import Item, Publisher, tombstones_for
 from heliostat.mirror.quarantine import Quarantine
@@ -36,6 +36,8 @@ from heliostat.store.tree import Publication, Tree
 
 log = logging.getLogger(__name__)
 
+#: The longest pause before a project that was accepted as it is is looked at again, in seconds.
+_DAY = 86400.0
 #: Documents above this (bytes) are not held in memory while files are fetched.
 _LARGE_DOCUMENT = 256 << 10
 
@@ -145,6 +147,8 @@ class ProjectSync:
         None when a project that should be ``untouched`` turns out to have something in the tree: a kill came between.
         """
         standing = Standing() if untouched else await self._standing(row)
+        if answers.keep_document and standing.inventory.document is not None:
+            answers = msgspec.structs.replace(answers, document=standing.inventory.document, unchanged=True)
         answers = await self._set_aside(row, answers, standing.inventory)
         held = held_files(standing.inventory.page, standing.inventory.document)
         wanted = wanted_files(answers.page, answers.document, held, allow_unhashed=self._config.upstream.allow_unhashed)
@@ -250,7 +254,14 @@ class ProjectSync:
             checked_at=time.time(),
             extra=any(not one.want.listed for one in ready),
             stuck=answers.stuck,
+            due_at=self._look_again(row) if answers.stuck else None,
         )
+
+    def _look_again(self, row: Row) -> float:
+        """Doubling pauses with jitter, from ``stuck-seconds`` to a day."""
+        first = self._config.mirror.stuck_seconds
+        pause = min(max(_DAY, first), first * 2.0 ** min(row.stuck_tries, 30))
+        return time.time() + pause * random.uniform(0.75, 1.25)
 
     def _believed(self, serial: int | None) -> int:
         """Up to where a page of ``serial`` satisfies: upstream may have moved on since it was asked, but not so far."""
@@ -301,6 +312,7 @@ class ProjectSync:
                 state="failing",
                 error=str(error),
                 due_at=self._due(row),
+                behind_at=time.time() if isinstance(error, BEHIND) else None,
             ),
         )
 

@@ -11,6 +11,8 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+import msgspec
+
 from heliostat.errors import StateError
 from heliostat.state.database import explained, open_database
 from heliostat.state.intake import Intake
@@ -71,11 +73,12 @@ class Ledger(Queries):
                     connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
 
     def hasten(self, now: float) -> None:
-        """Make everything that waits for its next try due now."""
-        (waiting,) = self.connection.execute("SELECT count(*) FROM projects WHERE due_at > ?", (now,)).fetchone()
+        """Make everything that waits for its next try due now; what is only looked at again slowly keeps its pace."""
+        waits = "due_at > ? AND state NOT IN ('current', 'quarantined', 'blocked')"
+        (waiting,) = self.connection.execute(f"SELECT count(*) FROM projects WHERE {waits}", (now,)).fetchone()
         if waiting:
             with self.transaction() as connection:
-                connection.execute("UPDATE projects SET due_at = ? WHERE due_at > ?", (now, now))
+                connection.execute(f"UPDATE projects SET due_at = ? WHERE {waits}", (now, now))
 
     def restart(self) -> None:
         """Forget every serial: another upstream was confirmed.  What is published stays, and is owed again."""
@@ -83,7 +86,8 @@ class Ledger(Queries):
             connection.execute(
                 "UPDATE projects SET wanted_serial = 0, accepted_serial = 0, owed_serial = NULL, hint = NULL,"
                 " hint_serial = NULL, absent_serial = NULL, missing_at = NULL, missing_pass = NULL,"
-                " page_etag = NULL, document_etag = NULL, quarantined_releases = NULL, attempts = 0"
+                " page_etag = NULL, document_etag = NULL, quarantined_releases = NULL, attempts = 0,"
+                " stuck_since = NULL, stuck_tries = 0"
             )
             self.put(
                 cursor=None, rows=None, root_etag=None, documents=None, went_back=None, upstream=None,
@@ -146,6 +150,13 @@ class Ledger(Queries):
             return connection.execute(
                 "UPDATE projects SET due_at = ?, why = 'removal' WHERE state = 'held'", (now,)
             ).rowcount
+
+    def doubt_stuck(self, now: float) -> None:
+        """Have a fresh look at all that was accepted although upstream stayed behind."""
+        with self.transaction() as connection:
+            connection.execute(
+                "UPDATE projects INDEXED BY projects_stuck SET due_at = ? WHERE stuck_since IS NOT NULL", (now,)
+            )
 
     def unblock(self, now: float) -> int:
         """Make blocked projects whose names can be paths due once more; how many."""
@@ -234,7 +245,8 @@ class Ledger(Queries):
                 " attempts = 0, page_serial = NULL, owed_serial = NULL,"
                 " accepted_serial = max(accepted_serial, wanted_serial, ?), files = 0, bytes = 0,"
                 " page_etag = NULL, document_etag = NULL, absent_serial = NULL, quarantined_releases = NULL,"
-                " missing_at = NULL, missing_pass = NULL, named = 0 WHERE name = ?",
+                " missing_at = NULL, missing_pass = NULL, stuck_since = NULL, stuck_tries = 0, named = 0"
+                " WHERE name = ?",
                 (state, serial, name),
             )
             self.mark_root(html=bool(shown), json=bool(shown))
@@ -257,31 +269,30 @@ class Ledger(Queries):
 
     def _record_published(self, done: Published) -> None:
         self.connection.execute(
-            "UPDATE projects SET display = ?, accepted_serial = max(accepted_serial, ?), page_serial = ?,"
-            " published = 1, hidden = ?, state = CASE WHEN wanted_serial > ? THEN 'pending' ELSE ? END,"
-            " owed_serial = CASE WHEN wanted_serial > ? THEN wanted_serial ELSE NULL END,"
-            " due_at = CASE WHEN wanted_serial > ? THEN due_at ELSE NULL END,"
-            " why = CASE WHEN wanted_serial > ? THEN why ELSE NULL END,"
-            " attempts = 0, error = ?, files = ?, bytes = ?, policy = ?, page_etag = ?, document_etag = ?,"
-            " checked_at = ?, extra = ?, absent_serial = CASE WHEN ? = 'quarantined' THEN absent_serial ELSE NULL END,"
-            " missing_at = NULL, missing_pass = NULL,"
-            " hint = CASE WHEN hint_serial > ? THEN hint ELSE NULL END WHERE name = ?",
-            (
-                done.display, done.accepted_serial, done.page_serial,
-                done.state == "quarantined", done.accepted_serial, done.state,
-                done.accepted_serial, done.accepted_serial, done.accepted_serial, done.stuck, done.files, done.bytes,
-                done.policy, done.page_etag, done.document_etag, done.checked_at, done.extra, done.state,
-                done.accepted_serial, done.name,
-            ),
-        )  # fmt: skip
+            "UPDATE projects SET display = :display, accepted_serial = max(accepted_serial, :accepted_serial),"
+            " page_serial = :page_serial, published = 1, hidden = :state = 'quarantined',"
+            " state = CASE WHEN wanted_serial > :accepted_serial THEN 'pending' ELSE :state END,"
+            " owed_serial = CASE WHEN wanted_serial > :accepted_serial THEN wanted_serial ELSE NULL END,"
+            " due_at = CASE WHEN wanted_serial > :accepted_serial THEN due_at ELSE :due_at END,"
+            " why = CASE WHEN wanted_serial > :accepted_serial THEN why WHEN :stuck IS NULL THEN NULL ELSE 'stuck' END,"
+            " attempts = 0, error = :stuck, files = :files, bytes = :bytes, policy = :policy,"
+            " page_etag = :page_etag, document_etag = :document_etag, checked_at = :checked_at, extra = :extra,"
+            " absent_serial = CASE WHEN :state = 'quarantined' THEN absent_serial ELSE NULL END,"
+            " missing_at = NULL, missing_pass = NULL, behind_tries = 0, behind_since = NULL,"
+            " stuck_since = CASE WHEN :stuck IS NULL THEN NULL ELSE coalesce(stuck_since, :checked_at) END,"
+            " stuck_tries = CASE WHEN :stuck IS NULL THEN 0 ELSE stuck_tries + 1 END,"
+            " hint = CASE WHEN hint_serial > :accepted_serial THEN hint ELSE NULL END WHERE name = :name",
+            msgspec.structs.asdict(done),
+        )
 
     def _record_failed(self, failed: Failed) -> None:
         self.connection.execute(
-            "UPDATE projects SET state = CASE WHEN wanted_serial > ? THEN 'pending' ELSE ? END,"
-            " due_at = CASE WHEN wanted_serial > ? THEN due_at ELSE ? END, attempts = attempts + 1, error = ?,"
-            " missing_at = coalesce(missing_at, ?), missing_pass = coalesce(missing_pass, ?) WHERE name = ?",
-            (
-                failed.wanted_serial, failed.state, failed.wanted_serial, failed.due_at, failed.error,
-                failed.missing_at, failed.missing_pass, failed.name,
-            ),
-        )  # fmt: skip
+            "UPDATE projects SET state = CASE WHEN wanted_serial > :wanted_serial THEN 'pending' ELSE :state END,"
+            " due_at = CASE WHEN wanted_serial > :wanted_serial THEN due_at ELSE :due_at END, attempts = attempts + 1,"
+            " behind_tries = (:behind_at IS NOT NULL) + CASE WHEN attempts = 0 THEN 0 ELSE behind_tries END,"
+            " behind_since = CASE WHEN attempts > 0 AND behind_since <= coalesce(:behind_at, behind_since)"
+            " THEN behind_since ELSE :behind_at END, error = :error,"
+            " missing_at = coalesce(missing_at, :missing_at), missing_pass = coalesce(missing_pass, :missing_pass)"
+            " WHERE name = :name",
+            msgspec.structs.asdict(failed),
+        )

@@ -104,6 +104,22 @@ class Queries:
         )
         return [_row(item) for item in found]
 
+    def stuck(self, limit: int) -> list[Row]:
+        """Rows that were accepted although upstream stayed behind what it announced."""
+        found = self.connection.execute(
+            f"SELECT {ROW_COLUMNS} FROM projects INDEXED BY projects_stuck WHERE stuck_since IS NOT NULL"
+            " AND state IN ('current', 'quarantined') ORDER BY name LIMIT ?",
+            (limit,),
+        )
+        return [_row(item) for item in found]
+
+    def stuck_count(self) -> int:
+        (count,) = self.connection.execute(
+            "SELECT count(*) FROM projects INDEXED BY projects_stuck WHERE stuck_since IS NOT NULL"
+            " AND state IN ('current', 'quarantined')"
+        ).fetchone()
+        return int(count)
+
     def by_state(self, state: str, limit: int) -> list[Row]:
         found = self.connection.execute(
             f"SELECT {ROW_COLUMNS} FROM projects WHERE state = ? ORDER BY coalesce(hint_serial, absent_serial, 0), name"

@@ -49,11 +49,18 @@ CREATE TABLE projects (
   -- 1: the document lists files that the page does not
   extra INTEGER NOT NULL DEFAULT 0,
   -- versions in quarantine, a JSON list; null when there is none
-  quarantined_releases TEXT
+  quarantined_releases TEXT,
+  -- tries, of those counted by attempts, that found upstream behind what it announced, and when the first was
+  behind_tries INTEGER NOT NULL DEFAULT 0,
+  behind_since REAL,
+  -- accepted although upstream stayed behind: since when, and how often that was found anew
+  stuck_since REAL,
+  stuck_tries INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 CREATE INDEX projects_due ON projects (due_at, name) WHERE due_at IS NOT NULL;
 CREATE INDEX projects_owed ON projects (owed_serial) WHERE owed_serial IS NOT NULL;
 CREATE INDEX projects_odd ON projects (state) WHERE state <> 'current';
+CREATE INDEX projects_stuck ON projects (name) WHERE stuck_since IS NOT NULL;
 CREATE INDEX projects_checked ON projects (checked_at) WHERE published = 1;
 
 CREATE TABLE paths (
