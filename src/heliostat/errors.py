@@ -101,6 +101,10 @@ class Missing(UpstreamError):
     """404 or 410: on its own never a reason to delete anything."""
 
 
+class PageMissing(Missing):
+    """That of a project's Simple page, wherever upstream keeps it: the first sign that the project is gone."""
+
+
 class Stale(UpstreamError):
     """The answer's serial is below the one wanted."""
 

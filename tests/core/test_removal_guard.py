@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heliostat.errors import Missing
+from heliostat.errors import PageMissing
 from heliostat.mirror.removals import Removal, Removals, plausible, split_by_guard
 from heliostat.model import ProjectName
 from heliostat.state.rows import Row
@@ -26,7 +26,7 @@ def row(**changes: object) -> Row:
 
 def judge(removals: Removals, it: Row, now: float = 1000.0) -> bool:
     """True if the 404 was believed."""
-    return removals.judge(it, Missing(URL, "404"), now, now + 60) is None
+    return removals.judge(it, PageMissing(URL, "404"), now, now + 60) is None
 
 
 def looks(**changes: object) -> Removals:
@@ -36,7 +36,7 @@ def looks(**changes: object) -> Removals:
 
 def test_one_404_is_not_believed() -> None:
     removals = looks()
-    failed = removals.judge(row(), Missing(URL, "404"), 1000, 1060)
+    failed = removals.judge(row(), PageMissing(URL, "404"), 1000, 1060)
     assert failed is not None
     assert failed.state == "failing"
     assert "second sign" in failed.error

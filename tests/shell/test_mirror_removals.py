@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from heliostat.fakeindex import Index, Options, UploadedFile, Virtual
-from heliostat.fakeindex.faults import Frozen, Rewrite, Stale, Status
+from heliostat.fakeindex.faults import Frozen, Redirect, Rewrite, Stale, Status
 from heliostat.fakeindex.synthetic import many_projects, provenance_for, uploaded
 from heliostat.fakeindex.wheels import sdist, wheel
 from heliostat.state.database import open_readonly
@@ -19,7 +19,8 @@ from heliostat.state.queries import Queries
 from heliostat.state.rows import Tombstone
 from support.disks import Step, WatchedDisk
 from support.equality import differences
-from support.mirrors import Followed, following, rewritten
+from support.mirrors import Followed, complete_pass, config_for, following, rewritten
+from support.plainserver import plainly_served
 
 NAMES = ("ant", "bee", "cat", "dog", "eel", "fox")
 
@@ -237,6 +238,31 @@ async def test_a_404_of_the_document_alone_removes_nothing(tmp_path: Path) -> No
         assert [owed.project for owed in summary.owed] == ["ant"]
         assert (tmp_path / "web/json/ant").exists()
         assert one.page("ant")["files"]
+
+
+async def test_a_404_behind_a_redirect(tmp_path: Path) -> None:
+    async with following(animals(), tmp_path) as one:
+        await one.sync()
+        one.index.remove_project("cat")
+        one.server.fault("/simple/cat/", Redirect("/elsewhere/cat"))
+        assert (await one.sync()).removed == 1
+        assert differences(one.index, tmp_path) == []
+
+
+async def test_a_removal_followed_from_a_plain_file_server(tmp_path: Path) -> None:
+    """One that has no page under ``simple/NAME/`` in JSON, but ``index.v1_json`` below it."""
+    (tmp_path / "central").mkdir()
+    async with following(animals(), tmp_path / "central") as one:
+        await one.sync()
+        with plainly_served(one.web) as url:
+            config = config_for(tmp_path / "region", url)
+            await complete_pass(config)
+            one.index.remove_project("cat")
+            one.index.publish("bee", "3.0", [uploaded(wheel("bee", "3.0"))])
+            await one.sync()
+            await complete_pass(config)
+            assert not (tmp_path / "region" / "web" / "simple" / "cat").exists()
+            assert differences(one.index, tmp_path / "region") == []
 
 
 async def test_absence_from_the_list_with_a_404(tmp_path: Path) -> None:

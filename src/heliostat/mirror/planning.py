@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 
 from heliostat import __version__
 from heliostat.config import Config
-from heliostat.errors import Missing, Obstructed, Refused, StoreError, UpstreamError
+from heliostat.errors import Obstructed, PageMissing, Refused, StoreError, UpstreamError
 from heliostat.mirror.changes import ChangeReader, Seen
 from heliostat.mirror.crew import first_of
 from heliostat.mirror.inventory import take_inventory
@@ -238,10 +238,7 @@ class _Planner:
                 self._upstream.check_url(want.file.url)
             count, size = await in_thread(self._missing, wanted)
             count += await in_thread(self._missing_provenance, answers.page)
-        except Missing as error:
-            if not error.url.endswith(f"/simple/{row.name}/"):
-                self._problem(row, "failing", str(error))
-                return
+        except PageMissing as error:
             failed = removals.judge(row, error, time.time(), time.time())
             if failed is not None:
                 self._problem(row, failed.state, failed.error)

@@ -11,7 +11,7 @@ import msgspec
 
 from heliostat import names
 from heliostat.config import Config
-from heliostat.errors import HeliostatError, Missing, NoRoom, Obstructed, Refused, UpstreamError, printable
+from heliostat.errors import HeliostatError, NoRoom, Obstructed, PageMissing, Refused, UpstreamError, printable
 from heliostat.mirror.claims import Claims
 from heliostat.mirror.doomed import held_paths
 from heliostat.mirror.files import FileCollector, Ready
@@ -89,11 +89,8 @@ class ProjectSync:
         """Bring one owed project up to date, or record why not.  Raises StoreError, StateError."""
         try:
             await self._sync(row)
-        except Missing as error:
-            if error.url.endswith(f"/simple/{row.name}/"):
-                await self._missing(row, error)
-            else:
-                await self._fail(row, error)
+        except PageMissing as error:
+            await self._missing(row, error)
         except Refused as error:
             await self._block(row, error)
         except Obstructed as error:
@@ -294,7 +291,7 @@ class ProjectSync:
 
     # -- failures -----------------------------------------------------------------------------------------------
 
-    async def _missing(self, row: Row, error: Missing) -> None:
+    async def _missing(self, row: Row, error: PageMissing) -> None:
         """The page answers 404: gone, if there is a second sign; otherwise owed."""
         outcome = self._removals.judge(row, error, time.time(), self._due(row))
         if outcome is not None:

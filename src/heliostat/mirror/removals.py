@@ -14,7 +14,7 @@ from collections.abc import Set as AbstractSet
 import msgspec
 
 from heliostat import names
-from heliostat.errors import Missing
+from heliostat.errors import PageMissing
 from heliostat.mirror.doomed import Reaper, claimed_paths
 from heliostat.model import ProjectName
 from heliostat.state.ledger import Ledger
@@ -59,7 +59,7 @@ class Removals:
         if len(self._answered) < 2:
             self._answered.add(name)
 
-    def judge(self, row: Row, error: Missing, now: float, due_at: float) -> Failed | None:
+    def judge(self, row: Row, error: PageMissing, now: float, due_at: float) -> Failed | None:
         """None if the project is to be removed (or was never there); otherwise why its row stays owed."""
         reason = self._second_sign(row, now)
         if reason is None and not row.published and row.wanted_serial == 0 and row.name not in self._followed:
@@ -86,7 +86,7 @@ class Removals:
             return f"404 twice, {now - row.missing_at:.0f} s apart"
         return None
 
-    def _unconfirmed(self, row: Row, error: Missing, now: float, due_at: float) -> Failed:
+    def _unconfirmed(self, row: Row, error: PageMissing, now: float, due_at: float) -> Failed:
         if row.published:
             reason = f"{error} without a second sign of removal"
             log.warning("%s: %s; not removed on one sign, looking again", row.name, error)

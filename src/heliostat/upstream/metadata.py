@@ -11,7 +11,7 @@ from typing import Self, TypeVar
 import msgspec
 
 from heliostat.config import UpstreamConfig
-from heliostat.errors import Invalid, UpstreamError
+from heliostat.errors import Invalid, Missing, PageMissing, UpstreamError
 from heliostat.model import Document, Listed, ProjectName, ProjectPage
 from heliostat.pages.document import parse_document
 from heliostat.pages.parse_json import parse_project
@@ -63,12 +63,15 @@ class Metadata:
         self._index = ""
 
     async def page(self, name: ProjectName, etag: str | None) -> PageAnswer | None:
-        """The Simple page in JSON; None when it is still the one with ``etag``."""
+        """The Simple page in JSON; None when it is still the one with ``etag``.  Raises PageMissing for 404."""
         url = f"{self._base}/simple/{name}/"
         try:
-            return await self._page(url + self._index, name, etag)
-        except _HtmlOnly as error:
-            return await self._page(await self._explicit(url, error), name, etag)
+            try:
+                return await self._page(url + self._index, name, etag)
+            except _HtmlOnly as error:
+                return await self._page(await self._explicit(url, error), name, etag)
+        except Missing as error:
+            raise PageMissing(error.url, error.reason) from None
 
     async def _page(self, url: str, name: ProjectName, etag: str | None) -> PageAnswer | None:
         async with _Get(self._session, self._gate, url, _SIMPLE, etag) as get:
