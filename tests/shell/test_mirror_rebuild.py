@@ -81,6 +81,41 @@ async def test_named_projects_that_were_not_there_yet_are_fetched(tmp_path: Path
         assert differences(one.index, tmp_path, only=["alpha", "zeta", "signed"]) == []
 
 
+@pytest.mark.parametrize("how", ["rebuilt", "lost", "damaged", "cut short"])
+async def test_projects_asked_for_by_name_are_kept(how: str, tmp_path: Path) -> None:
+    async with following(small_index(), tmp_path, projects=("alpha", "zeta", "old")) as one:
+        await one.sync()
+        await one.sync("signed")
+        if how == "lost":
+            lose_ledger(tmp_path)
+        else:
+            if how == "damaged":
+                _garbage(tmp_path / "heliostat.db")
+            elif how == "cut short":
+                async with Mirror.open(one.config) as mirror:
+                    stop = asyncio.Event()
+                    stop.set()
+                    await mirror.rebuild(counters=Counters(), stop=stop)
+            assert (await rebuild(one.config)).complete
+        await one.sync()
+        one.index.publish("signed", "7.0", [uploaded(wheel("signed", "7.0"))])
+        await one.sync()
+        assert differences(one.index, tmp_path, only=["alpha", "zeta", "old", "signed"]) == []
+        one.configure(projects=("alpha", "zeta", "old", "signed"))
+        await one.sync()
+        one.configure(projects=("alpha", "zeta", "old"))
+        assert (await one.sync()).removed == 1
+        assert differences(one.index, tmp_path, only=["alpha", "zeta", "old"]) == []
+
+
+async def test_what_a_changed_scope_left_out_goes_after_a_rebuild_too(tmp_path: Path) -> None:
+    async with following(small_index(), tmp_path, projects=("alpha", "zeta", "old")) as one:
+        await one.sync()
+        await rebuild(one.config)
+        one.configure(projects=("alpha", "zeta"))
+        assert (await one.sync()).removed == 1
+
+
 async def test_an_empty_tree_is_a_first_run_not_a_rebuild(tmp_path: Path) -> None:
     async with following(small_index(), tmp_path) as one:
         await one.sync()

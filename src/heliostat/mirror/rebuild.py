@@ -34,12 +34,16 @@ _BATCH = 256
 _PIECE = 1 << 20
 
 
-def rebuild_tree(tree: Tree, ledger: Ledger, counters: Counters, stopped: Callable[[], bool]) -> int:
+def rebuild_tree(
+    tree: Tree, ledger: Ledger, counters: Counters, stopped: Callable[[], bool], in_scope: Callable[[str], bool]
+) -> int:
     """Rebuild everything; how many projects were found.  Belongs to the keeper's thread.
 
-    A rebuild that was interrupted begins again at the next start.
+    A rebuild that was interrupted begins again at the next start.  Where the ledger was lost, nobody knows whether a
+    project outside the configured scope was asked for by name; it is kept, as if it had been.
     """
-    releases = ledger.begin_rebuild()
+    kept = ledger.begin_rebuild()
+    assumed = 0
     ledger.paths.begin_claims()
     found = sorted(set(tree.disk.names("web/simple")) | set(tree.disk.names("web/json")))
     counters.projects_total = len(found)
@@ -54,7 +58,14 @@ def rebuild_tree(tree: Tree, ledger: Ledger, counters: Counters, stopped: Callab
             if rebuilt is not None:
                 row, publication, paths = rebuilt
                 claims += [(path, publication.name) for path in paths]
-                rows.append(row | {"quarantined_releases": releases.get(publication.name)})
+                name = publication.name
+                outside = kept.lost and not in_scope(name)
+                assumed += outside
+                more = {
+                    "quarantined_releases": kept.quarantined_releases.get(name),
+                    "named": outside or name in kept.named,
+                }
+                rows.append(row | more)
                 publications.append(publication)
         _show(tree, publications)
         with ledger.transaction():
@@ -66,6 +77,8 @@ def rebuild_tree(tree: Tree, ledger: Ledger, counters: Counters, stopped: Callab
     _adopt_withheld(tree, ledger)
     _adopt_spellings(tree, ledger)
     ledger.end_rebuild(_checkpoint(tree))
+    if assumed:
+        log.warning("%d projects are outside the configured scope; they are kept as if asked for by name", assumed)
     return count
 
 

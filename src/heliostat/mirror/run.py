@@ -150,7 +150,8 @@ class Mirror:
         return summary
 
     async def _rebuild(self, counters: Counters, stop: asyncio.Event) -> None:
-        await self._keeper(rebuild_tree, self._tree, self._ledger, counters, stop.is_set)
+        in_scope = scope_of(self._config).__contains__
+        await self._keeper(rebuild_tree, self._tree, self._ledger, counters, stop.is_set, in_scope)
         if not stop.is_set():
             await self._keeper(write_root, self._tree, self._ledger, force=True)
 

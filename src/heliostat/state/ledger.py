@@ -18,7 +18,7 @@ from heliostat.state.database import explained, open_database
 from heliostat.state.intake import Intake
 from heliostat.state.paths import Paths
 from heliostat.state.queries import Queries
-from heliostat.state.rows import Failed, Published, Tombstone
+from heliostat.state.rows import Failed, Kept, Published, Tombstone
 
 _ROOT_DIRTY = ("root_json_dirty", "root_html_dirty")
 
@@ -165,21 +165,29 @@ class Ledger(Queries):
                 "UPDATE projects SET due_at = ?, why = 'retry' WHERE state = 'blocked' AND name NOT LIKE '!%'", (now,)
             ).rowcount
 
-    def begin_rebuild(self) -> dict[str, str]:
+    def begin_rebuild(self) -> Kept:
         """Forget all projects; what is not finished by :meth:`end_rebuild` is begun anew at the next start.
 
-        Returns by project what the tree cannot tell: the releases in quarantine.
+        Returns what the tree cannot tell, which is remembered until the end.
         """
         with self.transaction() as connection:
-            releases = dict(
-                connection.execute(
-                    "SELECT name, quarantined_releases FROM projects WHERE quarantined_releases IS NOT NULL"
-                ).fetchall()
-            )
+            kept = self._kept(connection)
             # What was owed and never published is not in the tree: everything has to be compared afterwards.
             self.put(rebuilding=1, cursor=None, rows=None, root_etag=None, reconciled=None, scope=None)
+            self.put(kept=msgspec.json.encode(kept).decode())
             connection.execute("DELETE FROM projects")
-        return releases
+        return kept
+
+    def _kept(self, connection: sqlite3.Connection) -> Kept:
+        if (before := self.get("kept")) is not None:  # a rebuild was cut short
+            return msgspec.json.decode(before, type=Kept)
+        if self.get("rebuilding"):
+            return Kept(lost=True)
+        releases = connection.execute(
+            "SELECT name, quarantined_releases FROM projects WHERE quarantined_releases IS NOT NULL"
+        )
+        named = connection.execute("SELECT name FROM projects WHERE named = 1")
+        return Kept(named=frozenset(name for (name,) in named), quarantined_releases=dict(releases.fetchall()))
 
     def insert_rebuilt(self, rows: Iterable[Mapping[str, Any]]) -> None:
         with self.transaction() as connection:
@@ -196,7 +204,7 @@ class Ledger(Queries):
     def end_rebuild(self, checkpoint: int | None) -> None:
         """``checkpoint`` is what the tree's own ``status`` says: the feed is read from there."""
         with self.transaction():
-            self.put(rebuilding=None, cursor=checkpoint)
+            self.put(rebuilding=None, kept=None, cursor=checkpoint)
             self.mark_root(html=True, json=True)
 
     # -- outcomes -----------------------------------------------------------------------------------------------

@@ -111,6 +111,17 @@ class Failed(msgspec.Struct, frozen=True, kw_only=True):
     behind_at: float | None = None
 
 
+class Kept(msgspec.Struct, frozen=True, kw_only=True):
+    """What only a ledger knows of projects, and a rebuild cannot read from the tree."""
+
+    #: There was no ledger to ask.
+    lost: bool = False
+    #: Asked for by name, outside the configured scope.
+    named: frozenset[str] = frozenset()
+    #: Versions in quarantine by project, as the ledger writes them.
+    quarantined_releases: dict[str, str] = {}
+
+
 class PathRow(msgspec.Struct, frozen=True):
     """A path whose fate is open."""
 
