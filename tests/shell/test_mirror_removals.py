@@ -25,6 +25,10 @@ from support.plainserver import plainly_served
 NAMES = ("ant", "bee", "cat", "dog", "eel", "fox")
 
 
+#: The root list, but nothing is in it.
+EMPTY_LIST = Rewrite(lambda body: json.dumps(json.loads(body) | {"projects": []}).encode())
+
+
 def animals(*names: str) -> Index:
     """Two releases each, wheel and sdist; ``ant`` has a provenance object too."""
     index = Index()
@@ -280,14 +284,8 @@ async def test_absence_from_the_list_alone_is_not_believed(tmp_path: Path) -> No
     async with following(animals(), tmp_path, changes="list") as one:
         await one.sync()
         before = one.listing()
-
-        def lose(body: bytes) -> bytes:
-            root = json.loads(body)
-            root["projects"] = []
-            return json.dumps(root).encode()
-
         one.index.touch("ant")
-        one.server.fault("/simple/", Rewrite(lose))
+        one.server.fault("/simple/", EMPTY_LIST)
         await one.sync()
         assert differences(one.index, tmp_path) == []
         assert not any(path.startswith("web/packages") for path in rewritten(before, one.listing()))
@@ -406,6 +404,33 @@ async def test_what_is_held_and_comes_back_is_held_no_more(tmp_path: Path) -> No
         await one.sync()
         assert differences(one.index, tmp_path) == []
         assert gone(one) == []
+
+
+@pytest.mark.parametrize("xmlrpc", [True, False])
+async def test_what_a_list_lacked_for_a_moment_is_held_no_more_when_it_is_back(xmlrpc: bool, tmp_path: Path) -> None:
+    """No event tells it: the next complete list does."""
+    async with following(animals(), tmp_path, Options(xmlrpc=xmlrpc)) as one:
+        await one.sync()
+        one.index.touch("ant")
+        one.server.fault("/simple/", EMPTY_LIST)
+        one.server.fault("/simple/*/", Status(404))
+        assert (await one.attempt(full=xmlrpc)).held >= 5
+        one.server.clear_faults()
+        one.index.touch("bee")
+        assert (await one.sync(full=xmlrpc)).removed == 0
+        assert differences(one.index, tmp_path) == []
+
+
+async def test_a_list_older_than_the_removal_does_not_end_its_wait(tmp_path: Path) -> None:
+    async with following(animals(), tmp_path) as one:
+        await one.sync()
+        one.server.fault("/simple/", Frozen())
+        for name in ("ant", "bee", "cat", "dog"):
+            one.index.remove_project(name)
+        assert (await one.attempt()).held == 4
+        one.server.reset_log()
+        assert (await one.attempt(full=True)).held == 4
+        assert one.server.count("/simple/*/") == 0
 
 
 async def test_more_than_a_hundred_and_one_in_a_hundred_within_a_day(tmp_path: Path) -> None:

@@ -153,6 +153,13 @@ class Intake:
                 " WHERE NOT EXISTS (SELECT 1 FROM projects p WHERE p.name = listed.name)",
                 (now,),
             ).rowcount
+            # A removal that waits is judged anew, unless its event is newer than the list.
+            connection.execute(
+                "UPDATE projects INDEXED BY projects_odd SET state = 'pending', due_at = ?, why = 'changed'"
+                " WHERE state <> 'current' AND state = 'held' AND coalesce(hint_serial, 0) <= ?"
+                " AND EXISTS (SELECT 1 FROM temp.listed l WHERE l.name = projects.name)",
+                (now, serial),
+            )
             connection.execute(
                 "UPDATE projects SET absent_serial = NULL WHERE absent_serial IS NOT NULL"
                 " AND EXISTS (SELECT 1 FROM temp.listed l WHERE l.name = projects.name)"
