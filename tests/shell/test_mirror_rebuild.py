@@ -108,6 +108,18 @@ async def test_projects_asked_for_by_name_are_kept(how: str, tmp_path: Path) -> 
         assert differences(one.index, tmp_path, only=["alpha", "zeta", "old"]) == []
 
 
+async def test_a_page_that_claims_a_serial_far_ahead_does_not_silence_later_events(tmp_path: Path) -> None:
+    async with following(small_index(), tmp_path) as one:
+        await one.sync()
+        page = tmp_path / "web/simple/alpha/index.v1_json"
+        page.write_bytes(page.read_bytes().replace(b'"_last-serial":', b'"_last-serial":9'))
+        lose_ledger(tmp_path)
+        await one.attempt()
+        one.index.publish("alpha", "3.0", [uploaded(wheel("alpha", "3.0"))])
+        await one.sync()
+        assert differences(one.index, tmp_path) == []
+
+
 async def test_what_a_changed_scope_left_out_goes_after_a_rebuild_too(tmp_path: Path) -> None:
     async with following(small_index(), tmp_path, projects=("alpha", "zeta", "old")) as one:
         await one.sync()

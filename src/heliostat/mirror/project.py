@@ -240,7 +240,8 @@ class ProjectSync:
             name=row.name,
             display=display if display and _same_project(display, row.name) else row.display,
             wanted_serial=row.wanted_serial,
-            accepted_serial=max(row.wanted_serial, self._believed(answers.serial)),
+            # What a page claims beyond what upstream is known to have reached must not silence later events.
+            accepted_serial=max(row.wanted_serial, min(answers.serial or 0, self._head or 0)),
             page_serial=answers.serial,
             state="quarantined" if page.quarantined else "current",
             files=len(ready),
@@ -259,13 +260,6 @@ class ProjectSync:
         first = self._config.mirror.stuck_seconds
         pause = min(max(_DAY, first), first * 2.0 ** min(row.stuck_tries, 30))
         return time.time() + pause * random.uniform(0.75, 1.25)
-
-    def _believed(self, serial: int | None) -> int:
-        """Up to where a page of ``serial`` satisfies: upstream may have moved on since it was asked, but not so far."""
-        serial = serial or 0
-        if self._head is None or serial <= self._head + self._config.upstream.far_behind:
-            return serial
-        return self._head
 
     def _entry(self, one: Ready) -> DistFile:
         """The file as our page lists it: verified hashes, a relative link, and a sidecar only where there is one."""

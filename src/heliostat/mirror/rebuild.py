@@ -43,7 +43,8 @@ def rebuild_tree(
     project outside the configured scope was asked for by name; it is kept, as if it had been.
     """
     kept = ledger.begin_rebuild()
-    assumed = 0
+    checkpoint, assumed = _checkpoint(tree), 0
+    head = max(int(ledger.get("upstream_serial") or 0), checkpoint or 0)
     ledger.paths.begin_claims()
     found = sorted(set(tree.disk.names("web/simple")) | set(tree.disk.names("web/json")))
     counters.projects_total = len(found)
@@ -53,7 +54,7 @@ def rebuild_tree(
             return count
         rows, publications, claims = [], [], []
         for entry in found[start : start + _BATCH]:
-            rebuilt = _rebuild_project(tree, entry)
+            rebuilt = _rebuild_project(tree, entry, head)
             counters.projects_done += 1
             if rebuilt is not None:
                 row, publication, paths = rebuilt
@@ -76,7 +77,7 @@ def rebuild_tree(
         ledger.paths.share_claims()
     _adopt_withheld(tree, ledger)
     _adopt_spellings(tree, ledger)
-    ledger.end_rebuild(_checkpoint(tree))
+    ledger.end_rebuild(checkpoint)
     if assumed:
         log.warning("%d projects are outside the configured scope; they are kept as if asked for by name", assumed)
     return count
@@ -133,8 +134,11 @@ def _show(tree: Tree, publications: list[Publication]) -> None:
     tree.disk.sync()
 
 
-def _rebuild_project(tree: Tree, entry: str) -> tuple[dict[str, object], Publication, set[str]] | None:
-    """The ledger's row, what is to be written, and the paths it claims; None for what is no project."""
+def _rebuild_project(tree: Tree, entry: str, head: int) -> tuple[dict[str, object], Publication, set[str]] | None:
+    """The ledger's row, what is to be written, and the paths it claims; None for what is no project.
+
+    ``head``: what upstream is known to have reached, 0 if nothing says so; a page that claims more is not believed.
+    """
     try:
         name = names.normalise(entry)
     except Refused:
@@ -153,7 +157,7 @@ def _rebuild_project(tree: Tree, entry: str) -> tuple[dict[str, object], Publica
     owed = f"{len(missing)} files are missing, for example {missing[0]}" if missing else None
     if inventory.page is None:
         owed = owed or "rebuilt from less than its JSON page; what that said is to be read again"
-    serial = page.serial
+    serial = min(page.serial, head) if page.serial and head else page.serial
     now = time.time()
     row = {
         "name": name,
@@ -161,7 +165,7 @@ def _rebuild_project(tree: Tree, entry: str) -> tuple[dict[str, object], Publica
         "wanted_serial": serial or 0,
         "accepted_serial": 0 if owed else serial or 0,
         "owed_serial": serial if owed else None,
-        "page_serial": serial,
+        "page_serial": page.serial,
         "published": 1,
         "hidden": page.quarantined,
         "due_at": now if owed else None,
