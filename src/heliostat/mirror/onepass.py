@@ -28,7 +28,7 @@ from heliostat.mirror.publish import Publisher
 from heliostat.mirror.reachability import Reachability
 from heliostat.mirror.removals import Removal, Removals, begun, carry_out, hold, split_by_guard
 from heliostat.mirror.report import Counters
-from heliostat.mirror.rescope import leaving, take_scope
+from heliostat.mirror.rescope import leaving, take_limits, take_scope
 from heliostat.mirror.root import write_last_modified, write_root, write_status
 from heliostat.mirror.tally import Tally
 from heliostat.model import ProjectName
@@ -97,6 +97,7 @@ class Pass:
             await self._keeper(self._want_named, now)
         else:
             await self._keeper(take_scope, self._ledger, self._scope, now, self._tree)
+            await self._keeper(take_limits, self._ledger, self._config, now)
             excluded = await self._keeper(leaving, self._ledger, self._scope)
             seen = await unless_stopped(reader.read(full=self._asked.full, now=now), self._stop) or seen
             await self._keeper(self._reconsider, now)

@@ -24,7 +24,7 @@ from heliostat.mirror.places import DATABASE, scope_of, state_directory
 from heliostat.mirror.reachability import Reachability
 from heliostat.mirror.removals import Removal, Removals, hold, split_by_guard
 from heliostat.mirror.report import Counters, Owed, Plan
-from heliostat.mirror.rescope import held_by_scope, leaving, take_scope
+from heliostat.mirror.rescope import held_by_scope, leaving, take_limits, take_scope
 from heliostat.mirror.rows import owed_of
 from heliostat.mirror.wanted import Wanted, held_files, provenance_path, wanted_files
 from heliostat.model import ProjectName, ProjectPage
@@ -130,6 +130,7 @@ class _Planner:
                 await self._keeper(self._ledger.intake.want, raw, normalise(raw), now, named=True, why="named")
         else:
             await self._keeper(take_scope, self._ledger, self._scope, now, self._tree)
+            await self._keeper(take_limits, self._ledger, self._config, now)
             excluded = await self._keeper(leaving, self._ledger, self._scope)
             seen = await reader.read(full=asked.full, now=now)
             await self._keeper(self._reconsider, asked, now)

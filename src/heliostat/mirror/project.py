@@ -36,7 +36,7 @@ from heliostat.store.tree import Publication, Tree
 
 log = logging.getLogger(__name__)
 
-#: The longest pause before a project that was accepted as it is is looked at again, in seconds.
+#: The pause before a blocked project is looked at again, and the longest for one accepted as it is, in seconds.
 _DAY = 86400.0
 #: Documents above this (bytes) are not held in memory while files are fetched.
 _LARGE_DOCUMENT = 256 << 10
@@ -312,7 +312,13 @@ class ProjectSync:
         log.warning("%s: blocked: %s", row.name, reason)
         await self._submit_failure(
             row,
-            Failed(name=row.name, wanted_serial=row.wanted_serial, state="blocked", error=reason, due_at=None),
+            Failed(
+                name=row.name,
+                wanted_serial=row.wanted_serial,
+                state="blocked",
+                error=reason,
+                due_at=time.time() + _DAY * random.uniform(0.75, 1.25),  # it may have been a moment's glitch
+            ),
         )
 
     async def _submit_failure(self, row: Row, outcome: Failed) -> None:
