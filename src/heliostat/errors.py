@@ -117,6 +117,14 @@ class Invalid(UpstreamError):
     """The answer is not what the protocol says: bad JSON or XML, wrong types, too large, endless."""
 
 
+class TooLarge(Invalid):
+    """The answer is longer than what is accepted."""
+
+
+class NotNow(UpstreamError):
+    """The answer is longer than what may be held at the moment: it waits for its turn, and is asked for again."""
+
+
 class IntegrityError(UpstreamError):
     """Bytes whose digest or size is not the one upstream declared."""
 

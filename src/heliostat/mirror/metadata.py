@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 import msgspec
 
 from heliostat.config import Config
-from heliostat.errors import Missing, Stale, UpstreamError
+from heliostat.errors import Missing, NotNow, Stale, UpstreamError
+from heliostat.mirror.budget import SMALL, Share
 from heliostat.model import Document, ProjectName, ProjectPage
 from heliostat.state.rows import Row
 from heliostat.store.tree import Placement
@@ -23,6 +24,8 @@ B = TypeVar("B")
 
 #: So many projects with files but without a document, and none with one: this upstream has no documents.
 _NO_DOCUMENTS = 20
+#: A page says at least so much of a file (bytes): from that it is known beforehand which ones are large.
+_OF_A_FILE = 600
 
 
 class Answers(msgspec.Struct, frozen=True):
@@ -42,6 +45,8 @@ class Answers(msgspec.Struct, frozen=True):
     unchanged: bool = False
     #: Upstream has documents, but not this one, although the page has files: ours stays if there is one.
     keep_document: bool = False
+    #: Bytes of both, as upstream sent them.
+    size: int = 0
 
 
 class Documents:
@@ -68,39 +73,64 @@ class Documents:
 class MetadataReader:
     """Reads pages and documents of projects.  Raises UpstreamError, Refused."""
 
-    def __init__(self, upstream: Upstream, config: Config, documents: Documents) -> None:
-        self._upstream, self._config, self._documents = upstream, config, documents
+    def __init__(
+        self,
+        upstream: Upstream,
+        config: Config,
+        documents: Documents,
+        *,
+        wait: Callable[[], object] = lambda: None,
+    ) -> None:
+        """``wait`` is called when a project begins to wait for the turn of the large ones."""
+        self._upstream, self._config, self._documents, self._wait = upstream, config, documents, wait
 
     def page_url(self, name: ProjectName) -> str:
         """Where upstream has the project's page."""
         return f"{self._upstream.base}/simple/{name}/"
 
-    async def read(self, row: Row) -> Answers | None:
+    async def read(self, row: Row, share: Share) -> Answers | None:
         """The project's page and document with at least the serial that is wanted; None if both are unchanged.
+
+        Until ``share`` is released, what was read counts as held.
 
         Raises PageMissing when the page answers 404, one of BEHIND when upstream stays behind for ``stale_tries``
         tries, unless it has done so ``stuck_after`` times and for ``stuck_seconds``: then what there is is accepted,
         and says so.
         """
+        answers: Answers | None = None
+        large = row.files * _OF_A_FILE > SMALL
+        while True:
+            if large and not share.large:
+                self._wait()
+                await share.become_large()
+            try:
+                answers = await self._read(row, None if large else SMALL)
+                break
+            except NotNow:
+                large = True
+        share.holds(answers.size if answers else 0)
+        return answers
+
+    async def _read(self, row: Row, most: int | None) -> Answers | None:
         quiet = row.published and row.owed_serial is None and row.state in ("current", "quarantined") and not row.stuck
         if quiet and row.why in ("sweep", "poll") and row.page_etag:
-            answers = await self._conditional(row)
+            answers = await self._conditional(row, most)
             if answers is None:
                 return None
         else:
-            answers = await self._fresh(row)
+            answers = await self._fresh(row, most)
         if row.published and row.files > 0 and not answers.page.files and not answers.page.quarantined:
             log.info("%s: lost all its files at once; looking again before it is believed", row.name)
             await asyncio.sleep(self._config.mirror.shrink_seconds)
-            answers = await self._fresh(row)
+            answers = await self._fresh(row, most)
         return answers
 
-    async def _fresh(self, row: Row) -> Answers:
+    async def _fresh(self, row: Row, most: int | None) -> Answers:
         tries = 1 if row.stuck else self._config.upstream.stale_tries
         for attempt in range(tries):
             try:
                 page, document = await _together(
-                    self._page(row, row.wanted_serial), self._document(row, row.wanted_serial)
+                    self._page(row, row.wanted_serial, most), self._document(row, row.wanted_serial, most)
                 )
                 return self._agreed(row, page, document, final=attempt + 1 == tries)
             except BEHIND as error:
@@ -109,7 +139,7 @@ class MetadataReader:
                     continue
                 if not (row.stuck or self._behind_for_good(row)):
                     raise
-                return await self._as_it_is(row, error)
+                return await self._as_it_is(row, error, most)
         raise AssertionError("unreachable")
 
     def _behind_for_good(self, row: Row) -> bool:
@@ -119,25 +149,26 @@ class MetadataReader:
         mirror = self._config.mirror
         return before + 1 >= mirror.stuck_after and now - since >= mirror.stuck_seconds
 
-    async def _as_it_is(self, row: Row, error: UpstreamError) -> Answers:
+    async def _as_it_is(self, row: Row, error: UpstreamError, most: int | None) -> Answers:
         """What upstream has; a page older than the one shown is not accepted even so."""
         shown = row.page_serial if row.published else None
-        page, document = await _together(self._page(row, min(shown or 0, row.wanted_serial)), self._document(row, 0))
+        oldest = min(shown or 0, row.wanted_serial)
+        page, document = await _together(self._page(row, oldest, most), self._document(row, 0, most))
         log.warning("%s: accepted as it is, since upstream stays behind: %s", row.name, error)
         return self._answers(page, document, stuck=str(error))
 
-    async def _page(self, row: Row, wanted: int) -> PageAnswer:
-        answer = await self._upstream.page(row.name)
+    async def _page(self, row: Row, wanted: int, most: int | None) -> PageAnswer:
+        answer = await self._upstream.page(row.name, most=most)
         assert answer is not None
         if answer.serial is not None and answer.serial < wanted:
             raise Stale(self.page_url(row.name), wanted, answer.serial)
         return answer
 
-    async def _document(self, row: Row, wanted: int) -> DocumentAnswer | None:
+    async def _document(self, row: Row, wanted: int, most: int | None) -> DocumentAnswer | None:
         if self._documents.available is False:
             return None
         try:
-            answer = await self._upstream.document(row.name)
+            answer = await self._upstream.document(row.name, most=most)
         except Missing:
             return None
         assert answer is not None
@@ -163,20 +194,21 @@ class MetadataReader:
             )
         return self._answers(page, document)
 
-    async def _conditional(self, row: Row) -> Answers | None:
+    async def _conditional(self, row: Row, most: int | None) -> Answers | None:
         page, document = await _together(
-            self._upstream.page(row.name, etag=row.page_etag), self._document_unless(row.name, row.document_etag)
+            self._upstream.page(row.name, etag=row.page_etag, most=most),
+            self._document_unless(row.name, row.document_etag, most),
         )
         if page is None and document is None:
             return None
-        return await self._fresh(row)
+        return await self._fresh(row, most)
 
-    async def _document_unless(self, name: ProjectName, etag: str | None) -> bool | None:
+    async def _document_unless(self, name: ProjectName, etag: str | None, most: int | None) -> bool | None:
         """None if the document is unchanged (or there is none now and was none before)."""
         if self._documents.available is False:
             return None
         try:
-            answer = await self._upstream.document(name, etag=etag)
+            answer = await self._upstream.document(name, etag=etag, most=most)
         except Missing:
             return None if etag is None else True
         return None if answer is None else True
@@ -184,9 +216,12 @@ class MetadataReader:
     def _answers(self, page: PageAnswer, document: DocumentAnswer | None, stuck: str | None = None) -> Answers:
         if document is None:
             keep = bool(page.page.files) and not page.page.quarantined and self._documents.available is not False
-            return Answers(page.page, page.serial, page.etag, None, None, None, stuck, keep_document=keep)
+            return Answers(
+                page.page, page.serial, page.etag, None, None, None, stuck, keep_document=keep, size=page.size
+            )
         return Answers(
-            page.page, page.serial, page.etag, document.body, document.document, document.etag, stuck
+            page.page, page.serial, page.etag, document.body, document.document, document.etag, stuck,
+            size=page.size + len(document.body),
         )  # fmt: skip
 
 

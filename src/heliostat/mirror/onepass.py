@@ -16,6 +16,7 @@ import msgspec
 
 from heliostat.config import Config
 from heliostat.errors import StoreError
+from heliostat.mirror.budget import PageBudget
 from heliostat.mirror.changes import ChangeReader, Seen
 from heliostat.mirror.crew import Slots, run_crew, unless_stopped
 from heliostat.mirror.download import Downloader
@@ -210,7 +211,8 @@ class Pass:
             tree, ledger, keeper,
             projects=mirror.batch_projects, seconds=mirror.batch_seconds, room=room,
         )  # fmt: skip
-        stager, slots = Stager(tree.disk), Slots(mirror.projects_at_once)
+        budget = PageBudget()
+        stager, slots = Stager(tree.disk), Slots(mirror.projects_at_once, budget)
         reachability = Reachability(answered=heard)
         downloader = Downloader(
             self._upstream, tree.disk, stager,
@@ -219,7 +221,10 @@ class Pass:
         )  # fmt: skip
         sync = ProjectSync(
             self._config, tree, ledger, keeper, publisher,
-            reader=MetadataReader(self._upstream, self._config, documents),
+            reader=MetadataReader(
+                self._upstream, self._config, documents, wait=lambda: slots.lend(empty_handed=True)
+            ),
+            budget=budget,
             files=FileCollector(tree, ledger, keeper, publisher, downloader, slots, counters=counters, tally=tally),
             provenance=ProvenanceFetcher(self._upstream, tree.disk, stager, counters, tally)
             if mirror.provenance

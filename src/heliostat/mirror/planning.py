@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from heliostat import __version__
 from heliostat.config import Config
 from heliostat.errors import Obstructed, PageMissing, Refused, StoreError, UpstreamError
+from heliostat.mirror.budget import PageBudget
 from heliostat.mirror.changes import ChangeReader, Seen
 from heliostat.mirror.crew import first_of
 from heliostat.mirror.inventory import take_inventory
@@ -103,6 +104,7 @@ class _Planner:
         self._tree = Tree(Disk(config.mirror.directory))
         self._plan = Plan(upstream=upstream.base)
         self._looked_at: set[str] = set()
+        self._budget = PageBudget()
         #: Removals that were approved and are not planned yet.
         self._allowed = 0
 
@@ -224,8 +226,9 @@ class _Planner:
     async def _look_at(
         self, row: Row, metadata: MetadataReader, removals: Removals, reachability: Reachability
     ) -> None:
+        share = self._budget.share()
         try:
-            answers = await metadata.read(row)
+            answers = await metadata.read(row, share)
             removals.another_answered(row.name)
             reachability.answered()
             if answers is None:
@@ -256,6 +259,8 @@ class _Planner:
             self._problem(row, "failing", str(error))
             reachability.failed(error, before=row.attempts > 0)
             return
+        finally:
+            share.release()
         self._plan.files += count
         self._plan.bytes += size
         (self._plan.updates if row.published else self._plan.adds).append(row.name)

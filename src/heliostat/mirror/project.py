@@ -12,6 +12,7 @@ import msgspec
 from heliostat import names
 from heliostat.config import Config
 from heliostat.errors import HeliostatError, NoRoom, Obstructed, PageMissing, Refused, UpstreamError, printable
+from heliostat.mirror.budget import PageBudget, Share
 from heliostat.mirror.claims import Claims
 from heliostat.mirror.doomed import held_paths
 from heliostat.mirror.files import FileCollector, Ready
@@ -69,6 +70,7 @@ class ProjectSync:
         publisher: Publisher,
         *,
         reader: MetadataReader,
+        budget: PageBudget,
         files: FileCollector,
         provenance: ProvenanceFetcher | None,
         removals: Removals,
@@ -78,7 +80,7 @@ class ProjectSync:
         head: int | None,
     ) -> None:
         self._config, self._tree, self._ledger, self._keeper = config, tree, ledger, keeper
-        self._publisher, self._reader, self._files = publisher, reader, files
+        self._publisher, self._reader, self._budget, self._files = publisher, reader, budget, files
         self._provenance, self._removals, self._counters, self._tally = provenance, removals, counters, tally
         self._reachability = reachability
         #: Upstream's own serial when the pass began, where it is known.
@@ -87,8 +89,9 @@ class ProjectSync:
 
     async def sync(self, row: Row) -> None:
         """Bring one owed project up to date, or record why not.  Raises StoreError, StateError."""
+        share = self._budget.share()
         try:
-            await self._sync(row)
+            await self._sync(row, share)
         except PageMissing as error:
             await self._missing(row, error)
         except Refused as error:
@@ -102,9 +105,12 @@ class ProjectSync:
         except UpstreamError as error:
             await self._fail(row, error)
             self._reachability.failed(error, before=row.attempts > 0)
+        finally:
+            if not share.handed_over:
+                share.release()
 
-    async def _sync(self, row: Row) -> None:
-        answers = await self._reader.read(row)
+    async def _sync(self, row: Row, share: Share) -> None:
+        answers = await self._reader.read(row, share)
         self._removals.another_answered(row.name)
         self._reachability.answered()
         if answers is None:
@@ -118,11 +124,12 @@ class ProjectSync:
 
         def done() -> None:
             self._counters.projects_done += 1
+            share.release()
             self._claims.release(row.name, keys)
             self._tally.published(row, item)
             log.info("%s: published, serial %s", row.name, answers.serial)
 
-        item.done = done
+        item.done, share.handed_over = done, True
         await self._publisher.submit(item)
 
     async def _unchanged(self, row: Row) -> None:
