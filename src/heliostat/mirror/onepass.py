@@ -103,6 +103,7 @@ class Pass:
             seen = await unless_stopped(reader.read(full=self._asked.full, now=now), self._stop) or seen
             await self._keeper(self._reconsider, now)
             await self._sweep(facts, now)
+        await self._keeper(self._ledger.trust_clock, now, self._longest_wait())
         if not self._asked.patient:
             await self._keeper(self._ledger.hasten, now)
         if seen.needs_two_looks(self._scope):
@@ -158,7 +159,7 @@ class Pass:
         self._tally.unknown = [self._only.get(ProjectName(name), name) for name in names]
         rows = [self._ledger.row(name) for name in names if begun(self._tree, self._ledger, name)]
         left = [Removal(row, "unknown upstream") for row in rows if row is not None]
-        carry_out(self._tree, self._ledger, left, approved=False)
+        carry_out(self._tree, self._ledger, left)
         for name in names:
             self._ledger.drop_unknown(name)
 
@@ -176,6 +177,10 @@ class Pass:
         if limit >= 1:
             await self._keeper(self._ledger.sweep, now - period / 2, now, limit)
             await self._keeper(self._ledger.put, swept=now)
+
+    def _longest_wait(self) -> float:
+        """Seconds that no project waits for its next try."""
+        return 1.25 * max(self._config.mirror.retry_most, self._config.mirror.stuck_seconds, DAY) + DAY
 
     def _removals(self, facts: dict[str, Any], seen: Seen) -> Removals:
         return Removals(
@@ -264,18 +269,18 @@ class Pass:
         recent = await self._keeper(self._ledger.removals_since, time.time() - DAY)
         published = await self._keeper(self._ledger.published_count)
         go, held, approved = split_by_guard(confirmed, recent=recent, published=published, allowed=self._allowed)
-        if approved:
-            self._allowed -= sum(1 for removal in go if removal.row.published)
+        self._allowed -= len(approved)
         if held:
             await self._keeper(self._ledger.record, hold(held))
+        self._tally.files_removed += await self._keeper(carry_out, self._tree, self._ledger, go, approved=approved)
+        self._tally.removed += sum(1 for removal in go if removal.row.published)
+        if held:
             waiting = (await self._keeper(self._ledger.states)).get("held", len(held))
             log.error(
                 "%d removals of %d projects are implausible and wait: look at 'heliostat status', then approve with "
                 "'heliostat mirror --once --allow-removals %d'",
                 len(held), published, waiting,
             )  # fmt: skip
-        self._tally.files_removed += await self._keeper(carry_out, self._tree, self._ledger, go, approved=approved)
-        self._tally.removed += sum(1 for removal in go if removal.row.published)
 
     async def _forget_abandoned(self) -> None:
         """Downloads that nobody went on with are wanted no more; while projects fail, only after a week."""

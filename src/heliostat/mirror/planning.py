@@ -160,14 +160,15 @@ class _Planner:
         recent = self._ledger.removals_since(time.time() - DAY)
         published = self._ledger.published_count()
         go, held, approved = split_by_guard(confirmed, recent=recent, published=published, allowed=self._allowed)
-        if approved:
-            self._allowed -= sum(1 for removal in go if removal.row.published)
+        self._allowed -= len(approved)
         self._ledger.record(hold(held))
         for removal in go:
             row, stones = removal.row, []
             if row.published:
                 self._plan.removals.append(row.name)
-                stones = [Tombstone(time.time(), row.name, None, row.wanted_serial, removal.reason, approved)]
+                stones = [
+                    Tombstone(time.time(), row.name, None, row.wanted_serial, removal.reason, row.name in approved)
+                ]
             self._ledger.forget(row.name, state=removal.state, serial=row.wanted_serial, tombstones=stones)
 
     def _list_what_waits(self, *, rest: bool) -> None:

@@ -118,16 +118,19 @@ def plausible(candidates: int, recent: int, published: int) -> bool:
 
 def split_by_guard(
     confirmed: list[Removal], *, recent: int, published: int, allowed: int
-) -> tuple[list[Removal], list[Removal], bool]:
-    """(to carry out, to hold, whether those to carry out were approved).
+) -> tuple[list[Removal], list[Removal], frozenset[str]]:
+    """(to carry out, to hold, the names of those to carry out that were approved).
 
-    Projects that were never published do not count: nothing of theirs is served.
+    An approval is for those first that waited for it.  Projects that were never published do not count: nothing of
+    theirs is served.
     """
     counted = [removal for removal in confirmed if removal.row.published]
+    counted.sort(key=lambda removal: removal.row.state != "held")
     free = [removal for removal in confirmed if not removal.row.published]
-    if plausible(len(counted), recent, published):
-        return confirmed, [], False
-    return free + counted[:allowed], counted[allowed:], True
+    covered = counted[:allowed]
+    if plausible(len(counted), recent, published):  # approved all the same, if they were held when they were more
+        return confirmed, [], frozenset(one.row.name for one in covered if one.row.state == "held")
+    return free + covered, counted[allowed:], frozenset(one.row.name for one in covered)
 
 
 def begun(tree: Tree, ledger: Ledger, name: str) -> bool:
@@ -152,8 +155,10 @@ def hold(removals: list[Removal]) -> list[Failed]:
     ]
 
 
-def carry_out(tree: Tree, ledger: Ledger, removals: list[Removal], *, approved: bool) -> int:
+def carry_out(tree: Tree, ledger: Ledger, removals: list[Removal], *, approved: AbstractSet[str] = frozenset()) -> int:
     """Withdraw projects: pages first, bytes last, a tombstone each; returns how many files went.
+
+    ``approved``: the names of those that do not count for the day.
 
     Belongs to the keeper's thread.  A kill at any point leaves doomed rows, and the project owed or gone.
     """
@@ -164,7 +169,9 @@ def carry_out(tree: Tree, ledger: Ledger, removals: list[Removal], *, approved: 
     return files
 
 
-def _carry_out_some(tree: Tree, ledger: Ledger, reaper: Reaper, removals: list[Removal], *, approved: bool) -> int:
+def _carry_out_some(
+    tree: Tree, ledger: Ledger, reaper: Reaper, removals: list[Removal], *, approved: AbstractSet[str]
+) -> int:
     doomed: list[PathRow] = []
     for removal in removals:
         name = removal.row.name
@@ -181,7 +188,7 @@ def _carry_out_some(tree: Tree, ledger: Ledger, reaper: Reaper, removals: list[R
         for removal in removals:
             row = removal.row
             serial = max(row.wanted_serial, row.absent_serial or 0)
-            stone = Tombstone(time.time(), row.name, None, serial, removal.reason, approved)
+            stone = Tombstone(time.time(), row.name, None, serial, removal.reason, row.name in approved)
             ledger.forget(row.name, state=removal.state, serial=serial, tombstones=[stone] if row.published else [])
             ledger.paths.arrived([row.name])
             ledger.paths.clear_project(row.name, "withheld")

@@ -80,6 +80,15 @@ class Ledger(Queries):
             with self.transaction() as connection:
                 connection.execute(f"UPDATE projects SET due_at = ? WHERE {waits}", (now, now))
 
+    def trust_clock(self, now: float, longest: float) -> None:
+        """Nobody waits longer than ``longest`` for the next try: a time beyond it is of a clock that was ahead."""
+        (ahead,) = self.connection.execute(
+            "SELECT max(due_at) FROM projects WHERE due_at > ?", (now + longest,)
+        ).fetchone()
+        if ahead:
+            with self.transaction() as connection:
+                connection.execute("UPDATE projects SET due_at = ? WHERE due_at > ?", (now, now + longest))
+
     def restart(self) -> None:
         """Forget every serial: another upstream was confirmed.  What is published stays, and is owed again."""
         with self.transaction() as connection:
@@ -119,12 +128,17 @@ class Ledger(Queries):
             )
 
     def sweep(self, before: float, now: float, limit: int) -> int:
-        """Make owed up to ``limit`` projects that were last looked at before ``before``; how many."""
-        found = self.connection.execute(
-            "SELECT name FROM projects INDEXED BY projects_checked WHERE published = 1 AND checked_at < ?"
-            " AND due_at IS NULL ORDER BY checked_at LIMIT ?",
-            (before, limit),
-        ).fetchall()
+        """Make owed up to ``limit`` projects that were last looked at before ``before``; how many.
+
+        Those first that were looked at in the future, by a clock that was ahead.
+        """
+        found: list[tuple[str]] = []
+        for condition, value in (("checked_at > ?", now), ("checked_at < ?", before)):
+            found += self.connection.execute(
+                f"SELECT name FROM projects INDEXED BY projects_checked WHERE published = 1 AND {condition}"
+                " AND due_at IS NULL ORDER BY checked_at LIMIT ?",
+                (value, limit - len(found)),
+            ).fetchall()
         if found:
             with self.transaction() as connection:
                 connection.executemany(
@@ -300,7 +314,9 @@ class Ledger(Queries):
             " behind_tries = (:behind_at IS NOT NULL) + CASE WHEN attempts = 0 THEN 0 ELSE behind_tries END,"
             " behind_since = CASE WHEN attempts > 0 AND behind_since <= coalesce(:behind_at, behind_since)"
             " THEN behind_since ELSE :behind_at END, error = :error,"
-            " missing_at = coalesce(missing_at, :missing_at), missing_pass = coalesce(missing_pass, :missing_pass)"
-            " WHERE name = :name",
+            " missing_at = CASE WHEN missing_at <= coalesce(:missing_at, missing_at) THEN missing_at"
+            " ELSE :missing_at END,"
+            " missing_pass = CASE WHEN missing_at <= coalesce(:missing_at, missing_at) THEN missing_pass"
+            " ELSE :missing_pass END WHERE name = :name",
             msgspec.structs.asdict(failed),
         )
