@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from heliostat.errors import StateError, StoreError
-from heliostat.fakeindex import Index, UploadedFile
+from heliostat.fakeindex import Index, Options, UploadedFile
 from heliostat.fakeindex.synthetic import many_projects, small_index, uploaded
 from heliostat.fakeindex.wheels import wheel
 from heliostat.mirror.report import Counters
@@ -236,6 +236,33 @@ async def test_missing_pages_and_links_are_made_from_what_is_left(tmp_path: Path
         await one.sync()
         assert differences(one.index, tmp_path) == []
         assert fetched(one) == 0
+
+
+@pytest.mark.parametrize("ledger", ["there", "lost"])
+@pytest.mark.parametrize("link", [True, False])
+async def test_a_missing_document_is_owed_and_fetched(link: bool, ledger: str, tmp_path: Path) -> None:
+    async with following(small_index(), tmp_path) as one:
+        await one.sync()
+        (one.web / "json" / "alpha").unlink()
+        if not link:
+            (one.web / "pypi" / "alpha" / "json").unlink()
+        if ledger == "lost":
+            lose_ledger(tmp_path)
+        summary = await rebuild(one.config)
+        assert [(owed.project, owed.reason) for owed in summary.owed] == [("alpha", "its JSON document is missing")]
+        one.server.reset_log()
+        await one.sync()
+        assert fetched(one) == 0
+        assert differences(one.index, tmp_path) == []
+
+
+async def test_where_upstream_has_no_documents_none_is_missed(tmp_path: Path) -> None:
+    async with following(many_projects(25, 1, 0, 10), tmp_path, Options(documents=False)) as one:
+        await one.sync()
+        await one.sync()
+        assert (await rebuild(one.config)).complete
+        lose_ledger(tmp_path)
+        assert (await rebuild(one.config)).complete
 
 
 async def test_a_project_of_which_only_the_document_is_left(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """``heliostat rebuild``: pages, document links and ledger made anew from what is on disk, without the network.
 
 The JSON page says everything; where it is missing or damaged the HTML page or the document is read instead.  A file
-that a page lists and that is not there makes its project owed; nothing is ever removed here.
+that a page lists and that is not there makes its project owed, and so does a document that must be there; nothing is
+ever removed here.
 """
 
 from __future__ import annotations
@@ -45,6 +46,9 @@ def rebuild_tree(
     kept = ledger.begin_rebuild()
     checkpoint, assumed = _checkpoint(tree), 0
     head = max(int(ledger.get("upstream_serial") or 0), checkpoint or 0)
+    documents = ledger.get("documents")
+    if documents is None:
+        documents = bool(tree.disk.names("web/json"))
     ledger.paths.begin_claims()
     found = sorted(set(tree.disk.names("web/simple")) | set(tree.disk.names("web/json")))
     counters.projects_total = len(found)
@@ -54,7 +58,7 @@ def rebuild_tree(
             return count
         rows, publications, claims = [], [], []
         for entry in found[start : start + _BATCH]:
-            rebuilt = _rebuild_project(tree, entry, head)
+            rebuilt = _rebuild_project(tree, entry, head, bool(documents))
             counters.projects_done += 1
             if rebuilt is not None:
                 row, publication, paths = rebuilt
@@ -134,10 +138,13 @@ def _show(tree: Tree, publications: list[Publication]) -> None:
     tree.disk.sync()
 
 
-def _rebuild_project(tree: Tree, entry: str, head: int) -> tuple[dict[str, object], Publication, set[str]] | None:
+def _rebuild_project(
+    tree: Tree, entry: str, head: int, documents: bool
+) -> tuple[dict[str, object], Publication, set[str]] | None:
     """The ledger's row, what is to be written, and the paths it claims; None for what is no project.
 
     ``head``: what upstream is known to have reached, 0 if nothing says so; a page that claims more is not believed.
+    ``documents``: projects with files have one.
     """
     try:
         name = names.normalise(entry)
@@ -155,6 +162,8 @@ def _rebuild_project(tree: Tree, entry: str, head: int) -> tuple[dict[str, objec
         return None
     missing = [path for file in page.files for path in _paths(file) if tree.disk.stat(path) is None]
     owed = f"{len(missing)} files are missing, for example {missing[0]}" if missing else None
+    if _lacks_document(inventory, page, documents):
+        owed = owed or "its JSON document is missing"
     if inventory.page is None:
         owed = owed or "rebuilt from less than its JSON page; what that said is to be read again"
     serial = min(page.serial, head) if page.serial and head else page.serial
@@ -177,6 +186,14 @@ def _rebuild_project(tree: Tree, entry: str, head: int) -> tuple[dict[str, objec
         "checked_at": now,
     }
     return row, _publication(name, page, inventory), held_paths(name, held_files(page, inventory.document))
+
+
+def _lacks_document(inventory: Inventory, page: ProjectPage, documents: bool) -> bool:
+    """Whether one was there, or must have been: a link leads to it, or the page has files."""
+    shown = inventory.shown
+    if shown is None or shown.document is not None:
+        return False
+    return shown.link_right or (documents and bool(page.files) and not page.quarantined)
 
 
 def _page_from_html(name: ProjectName, shown: Shown | None) -> ProjectPage | None:
