@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 
 from heliostat import __version__
 from heliostat.config import Config
-from heliostat.errors import Obstructed, PageMissing, Refused, StoreError, UpstreamError
+from heliostat.errors import Obstructed, PageMissing, Refused, UpstreamError
 from heliostat.mirror.budget import PageBudget
 from heliostat.mirror.changes import ChangeReader, Seen
 from heliostat.mirror.crew import first_of
@@ -288,8 +288,8 @@ class _Planner:
         self._plan.problems.append(Owed(row.name, state, reason, row.attempts, row.wanted_serial, None))
 
     def _measure_free_space(self) -> None:
-        try:
-            self._plan.free_bytes, _, self._plan.free_inodes = self._tree.disk.free()
-        except StoreError:
-            directory = os.path.dirname(os.path.abspath(self._config.mirror.directory))
-            self._plan.free_bytes, _, self._plan.free_inodes = Disk(directory).free()
+        """Where the mirror is, or will be."""
+        place = os.path.abspath(self._config.mirror.directory)
+        while not os.path.exists(place):
+            place = os.path.dirname(place)
+        self._plan.free_bytes, _, self._plan.free_inodes = Disk(place).free()
