@@ -38,6 +38,8 @@ NAMES = [
     ("x.metadata", "looks like another file's metadata sidecar"),
     ("demo-1.0-py3-none-any.whl.metadata", "looks like another file's metadata sidecar"),
     ("index.html", "is the name of an index page"),
+    (".htaccess", "begins with a dot"),
+    (".demo-2.0.whl", "begins with a dot"),
     ("INDEX.v1_json", "is the name of an index page"),
 ]
 

@@ -65,11 +65,6 @@ class Queries:
         ).fetchone()
         return int(count)
 
-    def next_due(self) -> float | None:
-        """When the next owed project is to be tried."""
-        (when,) = self.connection.execute("SELECT min(due_at) FROM projects WHERE due_at IS NOT NULL").fetchone()
-        return None if when is None else float(when)
-
     def published_names(self, after: str = "", limit: int = 10_000) -> list[tuple[str, str, int | None]]:
         """(display, name, page serial) of the projects served, in the order of their names."""
         return self.connection.execute(
