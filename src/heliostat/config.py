@@ -72,6 +72,8 @@ class MirrorConfig:
     projects_at_once: int = field(default=64, metadata=_by(read.count(1, 10_000)))
     #: Attempts after which a project whose serial stays below the announced one is accepted as it is.
     stuck_after: int = field(default=5, metadata=_by(read.count(1, 1000)))
+    #: Least time from the first such attempt to that; then the first pause before upstream is looked at again.
+    stuck_seconds: float = field(default=3600.0, metadata=_by(_SECONDS))
     #: First and longest pause before a project that failed is tried again.
     retry_first: float = field(default=60.0, metadata=_by(_SECONDS))
     retry_most: float = field(default=21600.0, metadata=_by(_SECONDS))

@@ -1,20 +1,17 @@
 """Every exception that heliostat raises on purpose.
 
-Two questions decide how an error is handled, and each class answers both: *whom does it concern*
-(one project, the upstream, the store, the operator) and *can waiting help* (``transient``).
-A project's fault becomes a ledger row with a reason; a store fault ends the pass; a bug ends the process.
+Its class says how an error is handled: whom it concerns (one project, the upstream, the store, the operator), and
+whether waiting can help.  A project's fault becomes a ledger row with a reason; a store fault ends the pass; a bug ends
+the process.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 
 class HeliostatError(Exception):
     """Base of all errors raised on purpose; ``str()`` of it is one line fit for an operator."""
-
-    transient: ClassVar[bool] = False
 
 
 class ConfigError(HeliostatError):
@@ -56,8 +53,6 @@ class NoRoom(StoreError):
     says more about upstream than about the disk.
     """
 
-    transient: ClassVar[bool] = True
-
     def __init__(self, action: str, path: str, reason: str, *, ever: bool) -> None:
         self.ever = ever
         super().__init__(action, path, reason if ever else f"{reason}; it is larger than the whole file system")
@@ -66,16 +61,12 @@ class NoRoom(StoreError):
 class Obstructed(StoreError):
     """Something that is not ours lies where one project's pages or document belong: it waits until that is gone."""
 
-    transient: ClassVar[bool] = True
-
     def __init__(self, path: str, what: str) -> None:
         super().__init__("use", path, f"{what} is in the way; heliostat did not put it there, please remove it")
 
 
 class UpstreamError(HeliostatError):
     """Something that upstream sent, or failed to send.  ``url`` never holds a secret."""
-
-    transient: ClassVar[bool] = True
 
     def __init__(self, url: str, reason: str) -> None:
         self.url, self.reason = url, reason
@@ -101,6 +92,10 @@ class Missing(UpstreamError):
     """404 or 410: on its own never a reason to delete anything."""
 
 
+class PageMissing(Missing):
+    """That of a project's Simple page, wherever upstream keeps it: the first sign that the project is gone."""
+
+
 class Stale(UpstreamError):
     """The answer's serial is below the one wanted."""
 
@@ -113,6 +108,14 @@ class Invalid(UpstreamError):
     """The answer is not what the protocol says: bad JSON or XML, wrong types, too large, endless."""
 
 
+class TooLarge(Invalid):
+    """The answer is longer than what is accepted."""
+
+
+class NotNow(UpstreamError):
+    """The answer is longer than what may be held at the moment: it waits for its turn, and is asked for again."""
+
+
 class IntegrityError(UpstreamError):
     """Bytes whose digest or size is not the one upstream declared."""
 
@@ -123,8 +126,6 @@ class IntegrityError(UpstreamError):
 
 class FeedUnsupported(UpstreamError):
     """This upstream has no change feed (no XML-RPC, or the method was removed): use the root list."""
-
-    transient: ClassVar[bool] = False
 
 
 class Refused(HeliostatError):

@@ -77,6 +77,8 @@ def safe_segment(text: str, what: str = "file name", *, reserve: int = 0) -> str
 def safe_filename(text: str) -> str:
     """A distribution file's name, unchanged, if it can stand in ``packages/`` beside its sidecar; raises Refused."""
     safe_segment(text, reserve=len(METADATA_SUFFIX))
+    if text.startswith("."):
+        raise Refused("file name", text, "begins with a dot: web servers hide such files, or obey them")
     if text.endswith(METADATA_SUFFIX):
         raise Refused("file name", text, "looks like another file's metadata sidecar")
     if text.lower() in ("index.html", "index.v1_html", "index.v1_json"):

@@ -108,6 +108,7 @@ def test_the_closing_summary_lists_what_is_missing_and_why() -> None:
                 owed_by_state={"failing": 1, "blocked": 1, "pending": 0},
                 unknown=["nosuch"],
                 stuck=["slow"],
+                stuck_count=3,
                 held=4,
                 held_by_scope=1,
                 unreachable="refused\n",
@@ -122,7 +123,7 @@ def test_the_closing_summary_lists_what_is_missing_and_why() -> None:
     assert "held: 4 removals wait for approval, 1 of them left out by the configuration; if that is meant, and" in text
     assert " upstream really removed the others: heliostat mirror --once --allow-removals 4\n" in text
     assert "not known to upstream: 1\n  nosuch" in text
-    assert "older than announced: 1\n  slow" in text
+    assert "upstream stays behind what it announced: 3\n  slow\n  and 2 more" in text
     assert "owed: 1 blocked, 1 failing\n  bad\\x1b[2J  failing: HTTP 500\n  odd  blocked: file name '..': no" in text
 
 

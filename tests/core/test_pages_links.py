@@ -32,7 +32,7 @@ ODD = [
     "//".replace("/", ":"),
     "a@b.whl",
     "trailing.",
-    "...",
+    "a...",
     "~x|y^z`.whl",
     "<script>.whl",
     "a=b,c$d!.whl",

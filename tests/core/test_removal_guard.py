@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heliostat.errors import Missing
+from heliostat.errors import PageMissing
 from heliostat.mirror.removals import Removal, Removals, plausible, split_by_guard
 from heliostat.model import ProjectName
 from heliostat.state.rows import Row
@@ -26,7 +26,7 @@ def row(**changes: object) -> Row:
 
 def judge(removals: Removals, it: Row, now: float = 1000.0) -> bool:
     """True if the 404 was believed."""
-    return removals.judge(it, Missing(URL, "404"), now, now + 60) is None
+    return removals.judge(it, PageMissing(URL, "404"), now, now + 60) is None
 
 
 def looks(**changes: object) -> Removals:
@@ -36,7 +36,7 @@ def looks(**changes: object) -> Removals:
 
 def test_one_404_is_not_believed() -> None:
     removals = looks()
-    failed = removals.judge(row(), Missing(URL, "404"), 1000, 1060)
+    failed = removals.judge(row(), PageMissing(URL, "404"), 1000, 1060)
     assert failed is not None
     assert failed.state == "failing"
     assert "second sign" in failed.error
@@ -115,7 +115,25 @@ def test_the_guard_loses_nothing_and_never_exceeds_what_was_allowed(
     assert len(go) + len(held) == wanted
     if held:
         assert len(go) == allowed
-        assert approved
+        assert approved == {removal.row.name for removal in go}
+
+
+def test_an_approval_is_for_those_that_waited_for_it() -> None:
+    new = [Removal(row(name=ProjectName(f"new{number}")), "gone") for number in range(3)]
+    waiting = [Removal(row(name=ProjectName(f"old{number}"), state="held"), "gone") for number in range(3)]
+    go, held, approved = split_by_guard(new + waiting, recent=0, published=6, allowed=3)
+    assert (go, held) == (waiting, new)
+    assert approved == {"old0", "old1", "old2"}
+
+
+def test_what_was_approved_is_approved_also_when_it_has_become_plausible() -> None:
+    waiting = [Removal(row(name=ProjectName(f"old{number}"), state="held"), "gone") for number in range(3)]
+    new = [Removal(row(name=ProjectName("new")), "gone")]
+    go, held, approved = split_by_guard(new + waiting, recent=0, published=20, allowed=4)
+    assert len(go) == 4
+    assert not held
+    assert approved == {"old0", "old1", "old2"}
+    assert split_by_guard(waiting, recent=0, published=20, allowed=0)[2] == frozenset()
 
 
 def test_what_was_never_published_is_not_counted() -> None:

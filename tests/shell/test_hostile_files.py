@@ -1,6 +1,9 @@
 """Names, URLs and digests that an index has no business to give: refused, blocked, and never a path."""
 
+import contextlib
 import os
+import sqlite3
+import time
 from pathlib import Path
 
 import pytest
@@ -10,7 +13,7 @@ from heliostat.fakeindex.faults import Body, Wrong
 from heliostat.fakeindex.synthetic import uploaded
 from heliostat.fakeindex.wheels import wheel
 from support import suffering
-from support.mirrors import complete_pass, config_for, run_pass
+from support.mirrors import changed, complete_pass, config_for, owed_names, run_pass
 
 LONG = 255 - len(".metadata")
 
@@ -35,8 +38,48 @@ NAMES = [
     ("x.metadata", "looks like another file's metadata sidecar"),
     ("demo-1.0-py3-none-any.whl.metadata", "looks like another file's metadata sidecar"),
     ("index.html", "is the name of an index page"),
+    (".htaccess", "begins with a dot"),
+    (".demo-2.0.whl", "begins with a dot"),
     ("INDEX.v1_json", "is the name of an index page"),
 ]
+
+
+async def test_what_a_setting_refused_is_taken_when_the_setting_changes(tmp_path: Path) -> None:
+    """No more than that is needed; and nothing is asked for again while nothing changes."""
+    index = Index()
+    index.publish("bare", "1.0", UploadedFile("bare-1.0.zip", b"bare", hashes="none"))
+    index.publish("big", "1.0", UploadedFile("big-1.0.zip", b"big" * 1000))
+    index.publish("fine", "1.0", uploaded(wheel("fine", "1.0")))
+    async with FakeIndex(index, options=Options(files_host=True)) as server:
+        config = config_for(tmp_path / "mirror", server, max_file=2000, file_hosts=())
+        assert owed_names(await run_pass(config)) == ["bare", "big", "fine"]
+        server.reset_log()
+        assert owed_names(await run_pass(config)) == ["bare", "big", "fine"]
+        assert server.count("/simple/*/") == 0
+        config = changed(config, file_hosts=(server.files_host,))
+        assert owed_names(await run_pass(config)) == ["bare", "big"]
+        config = changed(config, allow_unhashed=True)
+        assert owed_names(await run_pass(config)) == ["big"]
+        config = changed(config, max_file=None)
+        await complete_pass(config)
+        suffering.assert_equal(config, index)
+
+
+async def test_a_page_that_was_refused_for_a_moment_heals_within_a_day(tmp_path: Path) -> None:
+    index = suffering.suffering_index()
+    async with FakeIndex(index) as server:
+        config = config_for(tmp_path / "mirror", server)
+        suffering.lie(server, lambda page: [file.update(url="//127.0.0.2/x.zip") for file in page["files"]] and None)
+        summary = await run_pass(config)
+        suffering.assert_owed(summary, "blocked", "127.0.0.2")
+        due = summary.owed[0].due_at
+        assert due is not None
+        assert 0 < due - time.time() < 2 * 86400
+        server.clear_faults()
+        with contextlib.closing(sqlite3.connect(tmp_path / "mirror" / "heliostat.db")) as ledger, ledger:
+            ledger.execute("UPDATE projects SET due_at = due_at - 2 * 86400 WHERE state = 'blocked'")
+        await complete_pass(config)
+        suffering.assert_equal(config, index)
 
 
 @pytest.mark.parametrize("update", [False, True], ids=["first-run", "update"])

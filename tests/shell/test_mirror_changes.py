@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import re
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from heliostat.fakeindex.synthetic import many_projects, provenance_for, small_i
 from heliostat.fakeindex.wheels import wheel
 from heliostat.mirror.report import Counters
 from heliostat.mirror.run import Mirror
+from heliostat.mirror.status import read_status
 from support.equality import differences
 from support.mirrors import Followed, following
 
@@ -385,6 +388,58 @@ async def test_each_sweep_takes_a_share_of_the_projects(tmp_path: Path) -> None:
         assert one.server.count("/simple/*") == 0  # in thirty days each once: not one of forty yet
 
 
+# -- a clock that was ahead ------------------------------------------------------------------------------------
+
+
+def in_a_year(one: Followed, column: str) -> None:
+    """What the ledger remembers of now, it remembers of a time that is to come."""
+    table, where = ("projects", "1") if column != "reconciled" else ("meta", f"key = '{column}'")
+    column = column if table == "projects" else "value"
+    with contextlib.closing(sqlite3.connect(one.directory / "heliostat.db")) as ledger, ledger:
+        ledger.execute(f"UPDATE {table} SET {column} = {column} + 365 * 86400 WHERE {where}")
+
+
+async def test_a_list_compared_in_the_future_is_compared_again(tmp_path: Path) -> None:
+    async with following(few(), tmp_path) as one:
+        await one.sync()
+        in_a_year(one, "reconciled")
+        one.server.reset_log()
+        await one.sync()
+        assert one.server.count("/simple/") == 1
+        await one.sync()
+        assert one.server.count("/simple/") == 1
+
+
+async def test_projects_looked_at_in_the_future_are_swept_first(tmp_path: Path) -> None:
+    async with following(few(), tmp_path, heartbeat=0.0) as one:
+        await one.sync()
+        in_a_year(one, "checked_at")
+        one.index.archive("bee")
+        one.configure(sweep_days=1e-12)
+        await one.sync()
+        assert differences(one.index, tmp_path) == []
+
+
+async def test_a_next_try_far_in_the_future_is_not_waited_for(tmp_path: Path) -> None:
+    async with following(few(), tmp_path, retries=1) as one:
+        await one.sync()
+        one.index.touch("bee")
+        one.server.fault("/simple/bee/", Status(503), times=1)
+        await one.attempt()
+        in_a_year(one, "due_at")
+        await one.sync(patient=True)
+
+
+async def test_a_first_404_in_the_future_is_the_first_one_now(tmp_path: Path) -> None:
+    async with following(few(), tmp_path, projects=("ant", "bee"), changes="list") as one:
+        await one.sync()
+        one.index.remove_project("bee")
+        await one.attempt()
+        in_a_year(one, "missing_at")
+        await one.attempt()
+        assert (await one.attempt()).removed == 1
+
+
 async def test_the_sweep_of_a_project_that_fails_once_ends_well(tmp_path: Path) -> None:
     async with following(few(), tmp_path, heartbeat=0.0, retries=1) as one:
         await one.sync()
@@ -428,7 +483,13 @@ async def test_a_serial_that_stays_behind_is_accepted_after_some_tries_and_liste
         assert summary.stuck == ["bee"]
         assert summary.checkpoint == summary.cursor == one.index.serial
         assert one.page("bee")["files"][0]["yanked"] == "stuck"
+        status = read_status(one.config)
+        assert [(row.project, "stale" in row.reason) for row in status.stuck] == [("bee", True)]
+        assert (await one.sync()).stuck == ["bee"]
+        one.index.hold_serial("bee", held=False)
+        one.index.touch("bee")
         assert (await one.sync()).stuck == []
+        assert read_status(one.config).stuck == []
 
 
 async def test_odd_rows_of_the_feed_do_no_harm(tmp_path: Path) -> None:

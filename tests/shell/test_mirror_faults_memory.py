@@ -10,11 +10,12 @@ import msgspec
 import pytest
 
 from heliostat.fakeindex import FakeIndex, Index, Options
-from heliostat.fakeindex.faults import Action, Body, Endless, GzipBomb, XmlBomb
+from heliostat.fakeindex.faults import Action, Body, Endless, GzipBomb, Hang, XmlBomb
 from heliostat.fakeindex.synthetic import many_projects
 from support import suffering
 
 MIB = 1 << 20
+JSON = "application/vnd.pypi.simple.v1+json"
 #: One pass over the mirror in argv[2] of the index argv[1], with settings argv[3]; tells what it used (KiB).
 CHILD = """
 import asyncio, json, re, sys
@@ -92,6 +93,26 @@ async def test_absurd_json(name: str, tmp_path: Path) -> None:
         assert len(found.owed) >= len(suffer) - 4
         assert grown < 300 * MIB
         suffering.assert_others_equal_in(tmp_path / "mirror", index, *suffer)
+
+
+async def test_large_pages_whose_files_hang(tmp_path: Path) -> None:
+    """Only so many bytes of pages are held together, however many projects wait for their files; small ones go on."""
+    index = many_projects(24, files_per_project=1, sidecars=0, size=100)
+    async with FakeIndex(index, options=Options(documents=False)) as server:
+        suffer = [f"project-{number:07}" for number in range(20)]
+        for project in suffer:
+            files = ",".join(
+                f'{{"filename":"{project}-{number}.zip","url":"/packages/{project}-{number}.zip",'
+                f'"hashes":{{"sha256":"{number:064x}"}},"size":2000000}}'
+                for number in range(25_000)
+            )
+            page = f'{{"meta":{{"api-version":"1.0","_last-serial":99999}},"name":"{project}","files":[{files}]}}'
+            server.fault(f"/simple/{project}/", Body(page.encode(), JSON))
+        server.fault("/packages/project-*.zip", Hang(0))
+        grown, found = await extra(server, tmp_path, stale_tries=1, retries=1, stall_timeout=1.0)
+        assert sorted(project for project, _ in found.owed) == suffer
+        assert all("/packages/" in reason for _, reason in found.owed)
+        assert grown < 450 * MIB
 
 
 ENDLESS: list[tuple[str, str, Action]] = [

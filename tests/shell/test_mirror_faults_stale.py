@@ -8,8 +8,9 @@ import pytest
 from heliostat.fakeindex import FakeIndex, Options
 from heliostat.fakeindex.faults import Action, Headers, Stale, Status
 from heliostat.fakeindex.synthetic import many_projects
+from heliostat.mirror.status import read_status
 from support import suffering
-from support.mirrors import complete_pass, config_for, run_pass
+from support.mirrors import changed, complete_pass, config_for, run_pass
 
 WHERE = ("page", "document")
 
@@ -72,12 +73,119 @@ async def test_stale_for_good(where: str, tmp_path: Path) -> None:
         assert summary.stuck == ["demo"]
         assert summary.checkpoint == index.serial
         suffering.assert_others_equal(config, index)
-        assert (await complete_pass(config)).stuck == []
+        assert (await complete_pass(config)).stuck == ["demo"]
 
         fault.remove()
         suffering.publish_victim(index, "3.0")
         summary = await complete_pass(config)
         assert summary.stuck == []
+        suffering.assert_equal(config, index)
+
+
+async def test_a_cache_that_is_stale_for_some_runs_is_waited_for(tmp_path: Path) -> None:
+    """Many runs in a short time prove nothing: the project stays owed until the cache is fresh."""
+    index = suffering.suffering_index()
+    async with FakeIndex(index) as server:
+        config = config_for(tmp_path / "mirror", server, stuck_after=2, stuck_seconds=3600.0, stale_tries=1)
+        await complete_pass(config)
+        suffering.publish_victim(index, "2.0")
+        faults = [server.fault(suffering.PLACES[where], Stale()) for where in WHERE]
+        for _ in range(6):
+            suffering.assert_owed(await run_pass(config), "failing", "stale")
+        for fault in faults:
+            fault.remove()
+        assert (await complete_pass(config)).stuck == []
+        suffering.assert_equal(config, index)
+
+
+@pytest.mark.parametrize("full", [False, True])
+async def test_what_was_accepted_heals_by_itself(full: bool, tmp_path: Path) -> None:
+    """It stays listed, is looked at again after growing pauses and by a full run, and is as upstream in the end."""
+    index = suffering.suffering_index()
+    async with FakeIndex(index) as server:
+        config = config_for(tmp_path / "mirror", server, stuck_after=1, stale_tries=1)
+        await complete_pass(config)
+        suffering.publish_victim(index, "2.0")
+        faults = [server.fault(suffering.PLACES[where], Stale()) for where in WHERE]
+        assert (await complete_pass(config)).stuck == ["demo"]
+        slow = changed(config, stuck_seconds=3600.0)
+        assert (await complete_pass(slow if full else config)).stuck == ["demo"]
+        for fault in faults:
+            fault.remove()
+        if full:
+            server.reset_log()
+            assert (await complete_pass(slow)).stuck == ["demo"]
+            assert server.count("/simple/demo/") == 0
+            (stuck,) = read_status(slow).stuck
+            assert stuck.due_at is not None
+            assert "stale: serial" in stuck.reason
+        summary = await complete_pass(slow if full else config, full=full)
+        assert (summary.stuck, summary.stuck_count) == ([], 0)
+        assert read_status(config).stuck_count == 0
+        suffering.assert_equal(config, index)
+
+
+async def test_only_tries_that_find_upstream_behind_count(tmp_path: Path) -> None:
+    index = suffering.suffering_index()
+    async with FakeIndex(index) as server:
+        config = config_for(tmp_path / "mirror", server, stuck_after=3, stale_tries=1, retries=1)
+        await complete_pass(config)
+        suffering.publish_victim(index, "2.0")
+        fault = server.fault("/simple/demo/", Status(500))
+        for _ in range(4):
+            suffering.assert_owed(await run_pass(config), "failing", "500")
+        fault.remove()
+        server.fault("/simple/demo/", Stale())
+        for _ in range(2):
+            suffering.assert_owed(await run_pass(config), "failing", "stale")
+        assert (await complete_pass(config)).stuck == ["demo"]
+
+
+async def test_a_list_announces_a_serial_that_gets_tries_of_its_own(tmp_path: Path) -> None:
+    index = suffering.suffering_index()
+    async with FakeIndex(index, options=Options(xmlrpc=False)) as server:
+        config = config_for(tmp_path / "mirror", server, stuck_after=2, stale_tries=1)
+        await complete_pass(config)
+        suffering.publish_victim(index, "2.0")
+        server.fault("/simple/demo/", Stale())
+        suffering.assert_owed(await run_pass(config), "failing", "stale")
+        suffering.publish_victim(index, "3.0")
+        suffering.assert_owed(await run_pass(config), "failing", "stale")
+        assert (await complete_pass(config)).stuck == ["demo"]
+
+
+async def test_a_page_older_than_the_one_shown_is_never_accepted(tmp_path: Path) -> None:
+    index = suffering.suffering_index()
+    async with FakeIndex(index) as server:
+        config = config_for(tmp_path / "mirror", server, stuck_after=1, stale_tries=1)
+        await complete_pass(config)
+        before = suffering.served(config)
+        index.touch("demo")
+        server.fault("/simple/demo/", Headers({"X-PyPI-Last-Serial": "1"}))
+        for _ in range(3):
+            suffering.assert_owed(await run_pass(config), "failing", "stale: serial 1 where")
+            assert suffering.served(config) == before
+
+
+async def test_a_document_stays_while_its_page_has_files(tmp_path: Path) -> None:
+    """One that answers 404 is waited for, then listed; the one that is there is not taken away, and follows again."""
+    index = suffering.suffering_index()
+    async with FakeIndex(index) as server:
+        config = config_for(tmp_path / "mirror", server, stuck_after=3, stale_tries=1)
+        await complete_pass(config)
+        before = suffering.served(config)
+        suffering.publish_victim(index, "2.0")
+        fault = server.fault("/pypi/demo/json", Status(404))
+        for _ in range(2):
+            suffering.assert_owed(await run_pass(config), "failing", "404, but the page has files")
+            assert suffering.served(config) == before
+        for full in (False, True):
+            assert (await complete_pass(config, full=full)).stuck == ["demo"]
+            assert suffering.served(config)["json/demo"] == before["json/demo"]
+            assert suffering.served(config)["simple/demo/index.v1_json"] != before["simple/demo/index.v1_json"]
+        suffering.assert_others_equal(config, index)
+        fault.remove()
+        assert (await complete_pass(config)).stuck == []
         suffering.assert_equal(config, index)
 
 
@@ -195,8 +303,8 @@ async def test_the_only_document_in_doubt(action: Action, tmp_path: Path) -> Non
         suffering.assert_equal(config, index)
 
 
-@pytest.mark.parametrize("serial", [2**53, 2**63 - 1])
-@pytest.mark.parametrize("where", WHERE)
+@pytest.mark.parametrize("serial", [150_000, 2**53, 2**63 - 1])
+@pytest.mark.parametrize("where", [*WHERE, "both"])
 async def test_a_serial_far_ahead_is_not_believed_for_ever(serial: int, where: str, tmp_path: Path) -> None:
     """A page that claims to be of the far future does not keep later changes from being mirrored."""
     index = suffering.suffering_index()
@@ -204,12 +312,13 @@ async def test_a_serial_far_ahead_is_not_believed_for_ever(serial: int, where: s
         config = config_for(tmp_path / "mirror", server)
 
         def ahead(body: Any) -> None:
-            if where == "page":
+            if "meta" in body:
                 body["meta"]["_last-serial"] = serial
             else:
                 body["last_serial"] = serial
 
-        suffering.lie(server, ahead, where=where)
+        for each in WHERE if where == "both" else (where,):
+            suffering.lie(server, ahead, where=each)
         await run_pass(config)
         server.clear_faults()
         suffering.publish_victim(index, "2.0")

@@ -50,11 +50,11 @@ async def test_the_plan_of_a_first_run_is_what_it_then_does(tmp_path: Path) -> N
 async def test_a_missing_directory_stays_missing(tmp_path: Path) -> None:
     async with FakeIndex(small_index()) as server:
         config = config_for(tmp_path / "here", server)
-        config = changed(config, directory=str(tmp_path / "not-there"))
-        made = await plan(config)
-        assert len(made.adds) == 26
-        assert made.free_bytes > 0
-        assert not (tmp_path / "not-there").exists()
+        for missing in ("not-there", "not-there/nor-here"):
+            made = await plan(changed(config, directory=str(tmp_path / missing)))
+            assert len(made.adds) == 26
+            assert made.free_bytes > 0
+            assert not (tmp_path / "not-there").exists()
 
 
 async def test_the_plan_of_an_update(tmp_path: Path) -> None:

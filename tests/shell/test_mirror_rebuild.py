@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from heliostat.errors import StateError, StoreError
-from heliostat.fakeindex import Index, UploadedFile
+from heliostat.fakeindex import Index, Options, UploadedFile
 from heliostat.fakeindex.synthetic import many_projects, small_index, uploaded
 from heliostat.fakeindex.wheels import wheel
 from heliostat.mirror.report import Counters
@@ -79,6 +79,53 @@ async def test_named_projects_that_were_not_there_yet_are_fetched(tmp_path: Path
         one.configure(projects=("alpha", "zeta", "signed"))
         await one.sync()
         assert differences(one.index, tmp_path, only=["alpha", "zeta", "signed"]) == []
+
+
+@pytest.mark.parametrize("how", ["rebuilt", "lost", "damaged", "cut short"])
+async def test_projects_asked_for_by_name_are_kept(how: str, tmp_path: Path) -> None:
+    async with following(small_index(), tmp_path, projects=("alpha", "zeta", "old")) as one:
+        await one.sync()
+        await one.sync("signed")
+        if how == "lost":
+            lose_ledger(tmp_path)
+        else:
+            if how == "damaged":
+                _garbage(tmp_path / "heliostat.db")
+            elif how == "cut short":
+                async with Mirror.open(one.config) as mirror:
+                    stop = asyncio.Event()
+                    stop.set()
+                    await mirror.rebuild(counters=Counters(), stop=stop)
+            assert (await rebuild(one.config)).complete
+        await one.sync()
+        one.index.publish("signed", "7.0", [uploaded(wheel("signed", "7.0"))])
+        await one.sync()
+        assert differences(one.index, tmp_path, only=["alpha", "zeta", "old", "signed"]) == []
+        one.configure(projects=("alpha", "zeta", "old", "signed"))
+        await one.sync()
+        one.configure(projects=("alpha", "zeta", "old"))
+        assert (await one.sync()).removed == 1
+        assert differences(one.index, tmp_path, only=["alpha", "zeta", "old"]) == []
+
+
+async def test_a_page_that_claims_a_serial_far_ahead_does_not_silence_later_events(tmp_path: Path) -> None:
+    async with following(small_index(), tmp_path) as one:
+        await one.sync()
+        page = tmp_path / "web/simple/alpha/index.v1_json"
+        page.write_bytes(page.read_bytes().replace(b'"_last-serial":', b'"_last-serial":9'))
+        lose_ledger(tmp_path)
+        await one.attempt()
+        one.index.publish("alpha", "3.0", [uploaded(wheel("alpha", "3.0"))])
+        await one.sync()
+        assert differences(one.index, tmp_path) == []
+
+
+async def test_what_a_changed_scope_left_out_goes_after_a_rebuild_too(tmp_path: Path) -> None:
+    async with following(small_index(), tmp_path, projects=("alpha", "zeta", "old")) as one:
+        await one.sync()
+        await rebuild(one.config)
+        one.configure(projects=("alpha", "zeta"))
+        assert (await one.sync()).removed == 1
 
 
 async def test_an_empty_tree_is_a_first_run_not_a_rebuild(tmp_path: Path) -> None:
@@ -189,6 +236,33 @@ async def test_missing_pages_and_links_are_made_from_what_is_left(tmp_path: Path
         await one.sync()
         assert differences(one.index, tmp_path) == []
         assert fetched(one) == 0
+
+
+@pytest.mark.parametrize("ledger", ["there", "lost"])
+@pytest.mark.parametrize("link", [True, False])
+async def test_a_missing_document_is_owed_and_fetched(link: bool, ledger: str, tmp_path: Path) -> None:
+    async with following(small_index(), tmp_path) as one:
+        await one.sync()
+        (one.web / "json" / "alpha").unlink()
+        if not link:
+            (one.web / "pypi" / "alpha" / "json").unlink()
+        if ledger == "lost":
+            lose_ledger(tmp_path)
+        summary = await rebuild(one.config)
+        assert [(owed.project, owed.reason) for owed in summary.owed] == [("alpha", "its JSON document is missing")]
+        one.server.reset_log()
+        await one.sync()
+        assert fetched(one) == 0
+        assert differences(one.index, tmp_path) == []
+
+
+async def test_where_upstream_has_no_documents_none_is_missed(tmp_path: Path) -> None:
+    async with following(many_projects(25, 1, 0, 10), tmp_path, Options(documents=False)) as one:
+        await one.sync()
+        await one.sync()
+        assert (await rebuild(one.config)).complete
+        lose_ledger(tmp_path)
+        assert (await rebuild(one.config)).complete
 
 
 async def test_a_project_of_which_only_the_document_is_left(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from heliostat.fakeindex import Index, Options, UploadedFile, Virtual
-from heliostat.fakeindex.faults import Frozen, Rewrite, Stale, Status
+from heliostat.fakeindex.faults import Frozen, Redirect, Rewrite, Stale, Status
 from heliostat.fakeindex.synthetic import many_projects, provenance_for, uploaded
 from heliostat.fakeindex.wheels import sdist, wheel
 from heliostat.state.database import open_readonly
@@ -19,9 +19,14 @@ from heliostat.state.queries import Queries
 from heliostat.state.rows import Tombstone
 from support.disks import Step, WatchedDisk
 from support.equality import differences
-from support.mirrors import Followed, following, rewritten
+from support.mirrors import Followed, complete_pass, config_for, following, rewritten
+from support.plainserver import plainly_served
 
 NAMES = ("ant", "bee", "cat", "dog", "eel", "fox")
+
+
+#: The root list, but nothing is in it.
+EMPTY_LIST = Rewrite(lambda body: json.dumps(json.loads(body) | {"projects": []}).encode())
 
 
 def animals(*names: str) -> Index:
@@ -239,6 +244,31 @@ async def test_a_404_of_the_document_alone_removes_nothing(tmp_path: Path) -> No
         assert one.page("ant")["files"]
 
 
+async def test_a_404_behind_a_redirect(tmp_path: Path) -> None:
+    async with following(animals(), tmp_path) as one:
+        await one.sync()
+        one.index.remove_project("cat")
+        one.server.fault("/simple/cat/", Redirect("/elsewhere/cat"))
+        assert (await one.sync()).removed == 1
+        assert differences(one.index, tmp_path) == []
+
+
+async def test_a_removal_followed_from_a_plain_file_server(tmp_path: Path) -> None:
+    """One that has no page under ``simple/NAME/`` in JSON, but ``index.v1_json`` below it."""
+    (tmp_path / "central").mkdir()
+    async with following(animals(), tmp_path / "central") as one:
+        await one.sync()
+        with plainly_served(one.web) as url:
+            config = config_for(tmp_path / "region", url)
+            await complete_pass(config)
+            one.index.remove_project("cat")
+            one.index.publish("bee", "3.0", [uploaded(wheel("bee", "3.0"))])
+            await one.sync()
+            await complete_pass(config)
+            assert not (tmp_path / "region" / "web" / "simple" / "cat").exists()
+            assert differences(one.index, tmp_path / "region") == []
+
+
 async def test_absence_from_the_list_with_a_404(tmp_path: Path) -> None:
     async with following(animals(), tmp_path, changes="list") as one:
         await one.sync()
@@ -254,14 +284,8 @@ async def test_absence_from_the_list_alone_is_not_believed(tmp_path: Path) -> No
     async with following(animals(), tmp_path, changes="list") as one:
         await one.sync()
         before = one.listing()
-
-        def lose(body: bytes) -> bytes:
-            root = json.loads(body)
-            root["projects"] = []
-            return json.dumps(root).encode()
-
         one.index.touch("ant")
-        one.server.fault("/simple/", Rewrite(lose))
+        one.server.fault("/simple/", EMPTY_LIST)
         await one.sync()
         assert differences(one.index, tmp_path) == []
         assert not any(path.startswith("web/packages") for path in rewritten(before, one.listing()))
@@ -340,7 +364,9 @@ async def test_a_page_that_is_empty_for_a_moment_is_not_believed(tmp_path: Path)
 # -- the guard -------------------------------------------------------------------------------------------------
 
 
-async def test_more_than_half_of_a_small_mirror_waits_and_everything_else_goes_on(tmp_path: Path) -> None:
+async def test_more_than_half_of_a_small_mirror_waits_and_everything_else_goes_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     async with following(animals(), tmp_path) as one:
         await one.sync()
         for name in ("ant", "bee", "cat", "dog"):
@@ -359,14 +385,16 @@ async def test_more_than_half_of_a_small_mirror_waits_and_everything_else_goes_o
         assert len(one.files("ant")) == 4
         assert all(path.exists() for path in one.files("ant").values())
 
+        caplog.clear()
         summary = await one.attempt(allow_removals=3)
         assert (summary.held, summary.removed) == (1, 3)
+        assert "--allow-removals 1'" in caplog.text
         summary = await one.sync(allow_removals=1)
         assert (summary.held, summary.removed) == (0, 1)
         assert differences(one.index, tmp_path) == []
         assert sorted(gone(one)) == ["ant", "bee", "cat", "dog"]
-        # One of the four that were left is plausible by itself; what was approved does not count for the day.
-        assert [stone.approved for stone in tombstones(one)] == [True, True, True, False]
+        # One of the four that were left would be plausible by itself, but it was approved: none counts for the day.
+        assert [stone.approved for stone in tombstones(one)] == [True, True, True, True]
 
 
 async def test_what_is_held_and_comes_back_is_held_no_more(tmp_path: Path) -> None:
@@ -380,6 +408,33 @@ async def test_what_is_held_and_comes_back_is_held_no_more(tmp_path: Path) -> No
         await one.sync()
         assert differences(one.index, tmp_path) == []
         assert gone(one) == []
+
+
+@pytest.mark.parametrize("xmlrpc", [True, False])
+async def test_what_a_list_lacked_for_a_moment_is_held_no_more_when_it_is_back(xmlrpc: bool, tmp_path: Path) -> None:
+    """No event tells it: the next complete list does."""
+    async with following(animals(), tmp_path, Options(xmlrpc=xmlrpc)) as one:
+        await one.sync()
+        one.index.touch("ant")
+        one.server.fault("/simple/", EMPTY_LIST)
+        one.server.fault("/simple/*/", Status(404))
+        assert (await one.attempt(full=xmlrpc)).held >= 5
+        one.server.clear_faults()
+        one.index.touch("bee")
+        assert (await one.sync(full=xmlrpc)).removed == 0
+        assert differences(one.index, tmp_path) == []
+
+
+async def test_a_list_older_than_the_removal_does_not_end_its_wait(tmp_path: Path) -> None:
+    async with following(animals(), tmp_path) as one:
+        await one.sync()
+        one.server.fault("/simple/", Frozen())
+        for name in ("ant", "bee", "cat", "dog"):
+            one.index.remove_project(name)
+        assert (await one.attempt()).held == 4
+        one.server.reset_log()
+        assert (await one.attempt(full=True)).held == 4
+        assert one.server.count("/simple/*/") == 0
 
 
 async def test_more_than_a_hundred_and_one_in_a_hundred_within_a_day(tmp_path: Path) -> None:

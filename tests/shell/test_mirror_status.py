@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import time
 from pathlib import Path
 
 import pytest
 
-from heliostat.errors import StateError
+from heliostat.errors import MirrorLocked, StateError
 from heliostat.fakeindex import UploadedFile
 from heliostat.fakeindex.faults import Status as HttpStatus
 from heliostat.fakeindex.synthetic import small_index
+from heliostat.mirror.lock import hold_lock
 from heliostat.mirror.run import Mirror
 from heliostat.mirror.status import read_status
 from support.mirrors import changed, following
@@ -92,6 +94,25 @@ async def test_beside_a_running_mirror(tmp_path: Path) -> None:
             assert status.running is not None
             assert str(os.getpid()) in status.running
         assert read_status(one.config).running is None
+
+
+async def test_after_a_crash_its_number_may_be_another_process_s(tmp_path: Path) -> None:
+    async with following(small_index(), tmp_path) as one:
+        await one.sync()
+        (tmp_path / ".lock").write_text(f"{os.getppid()} since 2026-01-01 00:00:00 UTC\n")
+        assert read_status(one.config).running is None
+        await one.sync()
+        with hold_lock(str(tmp_path / ".lock")), pytest.raises(MirrorLocked, match=f"process {os.getpid()} since"):
+            await one.sync()
+
+
+async def test_two_that_look_do_not_take_each_other_for_a_mirror(tmp_path: Path) -> None:
+    async with following(small_index(), tmp_path) as one:
+        await one.sync()
+        with (tmp_path / ".lock").open() as looking:
+            fcntl.flock(looking, fcntl.LOCK_SH)
+            assert read_status(one.config).running is None
+        await one.sync()
 
 
 async def test_reading_writes_nothing(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def config_for(directory: str | os.PathLike[str], upstream: FakeIndex | str, **o
     mirror: dict[str, Any] = {
         "directory": os.fspath(directory), "everything": not overrides.get("projects"), "min_free": 0.0,
         "root_interval": 0.0, "batch_seconds": 0.02, "retry_first": 0.0, "retry_most": 0.0,
-        "confirm_seconds": 0.0, "shrink_seconds": 0.0,
+        "confirm_seconds": 0.0, "shrink_seconds": 0.0, "stuck_seconds": 0.0,
     }  # fmt: skip
     source: dict[str, Any] = {
         "url": (url,), "allow_http": True, "file_hosts": hosts, "retries": 3, "retry_delay": 0.0,

@@ -179,7 +179,7 @@ async def test_a_pass_survives_closed_streams(home: Path, closed: str) -> None:
     process = await asyncio.create_subprocess_shell(
         f'"$PYTHON" -m heliostat mirror --once {closed}', cwd=home, env=environment(home, PYTHON=sys.executable)
     )
-    assert await process.wait() == 0
+    assert await process.wait() == (6 if "1>" in closed else 0)  # the summary was to be printed
     assert (home / "pypi/web/simple/alpha/index.html").exists()
 
 
@@ -196,6 +196,20 @@ async def test_rebuild_makes_the_ledger_anew_without_the_network(home: Path, ups
     await upstream.start()
     done = result(await arun("mirror", "--once", "--json", cwd=home))
     assert (done["exit_code"], done["files_added"]) == (0, 0)
+
+
+@pytest.mark.parametrize("where", [">&-", ">/dev/full"])
+async def test_a_result_that_standard_output_does_not_take(home: Path, upstream: FakeIndex, where: str) -> None:
+    """The pass is done, but nobody was told: not so under --quiet, where nothing is to be told."""
+    for more, code in (("", 6), ("--json", 6), ("--quiet", 0)):
+        process = await asyncio.create_subprocess_exec(
+            "sh", "-c", f'exec "$0" -m heliostat mirror --once {more} {where}', sys.executable,
+            cwd=home, env=environment(home), stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        _, said = await process.communicate()
+        assert process.returncode == code, said
+        assert (b"cannot be written to standard output" in said) == (code == 6)
+        assert (home / "pypi" / "web" / "simple" / "index.html").exists()
 
 
 # --- signals, the lock, and the daemon ---------------------------------------------------------------------------

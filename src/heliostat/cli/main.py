@@ -20,7 +20,7 @@ from heliostat import __version__
 from heliostat.cli.exit_codes import ExitCode, Stopped, error_code, signal_code
 from heliostat.cli.format import plain
 from heliostat.cli.options import Options, common
-from heliostat.cli.output import NotWritten, say
+from heliostat.cli.output import NotWritten, Nowhere, say
 from heliostat.errors import ConfigError, HeliostatError, MirrorLocked
 
 #: Command to module, in the order in which help shows them.
@@ -118,9 +118,9 @@ def _open_closed_streams() -> None:
             opened = os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
             os.set_inheritable(opened, True)  # noqa: FBT003
     if sys.stdout is None:
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - as long as the process
+        sys.stdout = Nowhere()
     if sys.stderr is None:
-        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - as long as the process
 
 
 def _not_written(error: Exception) -> NotWritten | None:

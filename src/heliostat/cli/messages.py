@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 #: Lines of one list that are printed; --json has all there are.
 _MOST = 100
+_STUCK = "accepted as they are, since upstream stays behind what it announced"
 
 
 def summary_lines(summary: Summary) -> list[str]:
@@ -40,7 +41,7 @@ def summary_lines(summary: Summary) -> list[str]:
     if summary.held:
         lines.append(f"held: {_approval(summary.held, summary.held_by_scope)}")
     lines += _listed("not known to upstream", summary.unknown)
-    lines += _listed("accepted although older than announced", summary.stuck)
+    lines += _listed(_STUCK, summary.stuck, summary.stuck_count)
     return lines + owed_lines(summary.owed, summary.owed_by_state)
 
 
@@ -71,12 +72,14 @@ def _behind(upstream: int | None, checkpoint: int) -> str:
     return f" of {upstream}" if upstream > checkpoint else ""
 
 
-def _listed(title: str, names: Sequence[str]) -> list[str]:
+def _listed(title: str, names: Sequence[str], count: int = 0) -> list[str]:
+    """``count``: how many there are, when they are more than ``names``."""
     if not names:
         return []
-    lines = [f"{title}: {fmt.number(len(names))}"]
+    count = max(count, len(names))
+    lines = [f"{title}: {fmt.number(count)}"]
     lines += [f"  {fmt.plain(name)}" for name in names[:_MOST]]
-    return lines + _rest(len(names) - _MOST)
+    return lines + _rest(count - min(len(names), _MOST))
 
 
 def _rest(count: int) -> list[str]:
@@ -150,4 +153,10 @@ def status_lines(status: Status) -> list[str]:
     width = max(len(title) for title, _ in rows)
     lines = [f"{title:{width}}  {fmt.plain(text)}" for title, text in rows]
     owed = {state: status.states.get(state, 0) for state in ("pending", "failing", "blocked", "held")}
+    if status.stuck:
+        lines.append(f"{_STUCK}: {fmt.number(status.stuck_count)}")
+        lines += [
+            f"  {fmt.plain(item.project)}  {fmt.plain(item.reason)}{_again(item)}" for item in status.stuck[:_MOST]
+        ]
+        lines += _rest(status.stuck_count - min(len(status.stuck), _MOST))
     return lines + owed_lines(status.owed, owed)

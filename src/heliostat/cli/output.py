@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
+import os
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,6 +26,10 @@ def show(options: Options, code: int, lines: Sequence[str], result: Mapping[str,
     return code
 
 
+class Nowhere(io.StringIO):
+    """Stands in for a standard output that the caller closed: what is printed by the way is lost, a result refused."""
+
+
 class NotWritten(Exception):
     """Standard output did not take what it was given; ``str()`` of it is the message."""
 
@@ -31,6 +39,8 @@ class NotWritten(Exception):
 
 def say(text: str, *, end: str = "\n") -> None:
     """Prints ``text`` at once.  Raises NotWritten; BrokenPipeError when nobody reads it any more."""
+    if isinstance(sys.stdout, Nowhere):
+        raise NotWritten(OSError(errno.EBADF, os.strerror(errno.EBADF)))
     try:
         print(text, end=end, flush=True)
     except BrokenPipeError:

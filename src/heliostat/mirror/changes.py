@@ -96,7 +96,8 @@ class ChangeReader:
         if self._config.upstream.changes == "list" or full or not facts.get("cursor"):
             return True
         age = now - float(facts.get("reconciled") or 0)
-        return facts.get("feed") == "unsupported" or age > self._config.mirror.reconcile_hours * 3600
+        # A time in the future was written while the clock was ahead.
+        return facts.get("feed") == "unsupported" or not 0 <= age <= self._config.mirror.reconcile_hours * 3600
 
     async def _complete(self, facts: dict[str, Any], *, now: float, restart: bool, full: bool) -> Seen:
         """Compare everything; what a list does not tell is in the feed's rows, which are read afterwards."""
@@ -191,7 +192,7 @@ class ChangeReader:
         etag = None if full or restart or not cursor else facts.get("root_etag")
         collected = await self._lists.collect_root(str(etag) if etag else None, cursor)
         if collected is None:
-            if now - float(facts.get("reconciled") or 0) >= self._config.mirror.heartbeat:
+            if not 0 <= now - float(facts.get("reconciled") or 0) < self._config.mirror.heartbeat:
                 await self._keeper(self._ledger.put, reconciled=now)
             return Seen(serial=cursor, by_list=True, idle=True)
         serial, found_etag = collected

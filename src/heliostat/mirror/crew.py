@@ -10,28 +10,34 @@ from heliostat.errors import UpstreamError
 from heliostat.state.rows import Row
 
 if TYPE_CHECKING:
+    from heliostat.mirror.budget import PageBudget
     from heliostat.mirror.publish import Publisher
 
 T = TypeVar("T")
 
 #: Seconds that work in flight gets to end by itself once a stop was asked for; all of it can be resumed.
 _GRACE = 2.0
-#: Projects that wait for large files, for each slot: what each holds in memory meanwhile is its page and document.
+#: Projects that wait for large files, for each slot; what each holds in memory meanwhile is its page and document.
 _MOST_WAITING = 8
 
 
 class Slots:
-    """How many projects are under way: ``size``, and besides them those that only wait for large files."""
+    """How many projects are under way: ``size``, and besides them those that only wait, unless they hold too much."""
 
-    def __init__(self, size: int) -> None:
-        self.size = size
+    def __init__(self, size: int, budget: PageBudget) -> None:
+        self.size, self._budget = size, budget
         #: Puts one more worker to work.
         self.hire: Callable[[], object] = lambda: None
         self._lent: set[asyncio.Task[Any] | None] = set()
 
-    def lend(self) -> None:
-        """The worker that calls this has a long wait before it: another one takes its place, if not too many wait."""
+    def lend(self, *, empty_handed: bool = False) -> None:
+        """The worker that calls this has a long wait before it: another one takes its place, if not too many wait.
+
+        ``empty_handed``: it holds no page meanwhile.
+        """
         worker = asyncio.current_task()
+        if self._budget.crowded and not empty_handed:
+            return
         if worker not in self._lent and len(self._lent) < _MOST_WAITING * self.size:
             self._lent.add(worker)
             self.hire()

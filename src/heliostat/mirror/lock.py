@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import time
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from heliostat.errors import MirrorLocked, StoreError
 from heliostat.state.database import owner_of
+
+if TYPE_CHECKING:
+    from filelock import FileLock
+
+#: Whoever looks whether the lock is held shares it for a moment; so many tries, so many seconds apart, outlast that.
+_TRIES, _PAUSE = 5, 0.02
 
 
 @contextlib.contextmanager
@@ -22,7 +30,7 @@ def hold_lock(path: str) -> Iterator[None]:
 
     lock = FileLock(path, blocking=False, thread_local=False, mode=0o644)
     try:
-        lock.acquire()
+        _acquire(lock)
     except Timeout:
         raise MirrorLocked(path, holder_of(path) or "another process") from None
     except OSError as error:
@@ -39,16 +47,45 @@ def hold_lock(path: str) -> Iterator[None]:
         lock.release()
 
 
+def _acquire(lock: FileLock) -> None:
+    from filelock import Timeout
+
+    for _ in range(_TRIES - 1):
+        try:
+            lock.acquire()
+        except Timeout:
+            time.sleep(_PAUSE)
+        else:
+            return
+    lock.acquire()
+
+
 def holder_of(path: str) -> str | None:
-    """Who holds the lock, as its holder wrote it; None when nobody signed it."""
+    """Who holds the lock, as its holder wrote it; None when nobody does.  Needs to read the file only."""
     try:
-        with open(path, encoding="utf-8") as file:
-            pid, _, since = file.read(100).strip().partition(" since ")
-    except (OSError, UnicodeDecodeError):
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
         return None
-    if not pid.isdecimal() or not os.path.exists(f"/proc/{pid}"):
+    try:
+        if not _is_held(descriptor):
+            return None
+        signature = os.read(descriptor, 100).decode("ascii", "replace")
+    except OSError:
         return None
-    return f"process {pid} since {since}"
+    finally:
+        os.close(descriptor)
+    pid, _, since = signature.strip().partition(" since ")
+    return f"process {pid} since {since}" if pid.isdecimal() else "another process"
+
+
+def _is_held(descriptor: int) -> bool:
+    """A signature may be left from a crash, and its number be another process's by now: the lock itself tells."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+    return False
 
 
 def _sign(path: str) -> None:

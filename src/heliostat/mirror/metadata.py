@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+import time
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 import msgspec
 
 from heliostat.config import Config
-from heliostat.errors import Missing, Stale, UpstreamError
+from heliostat.errors import Missing, NotNow, Stale, UpstreamError
+from heliostat.mirror.budget import SMALL, Share
 from heliostat.model import Document, ProjectName, ProjectPage
 from heliostat.state.rows import Row
 from heliostat.store.tree import Placement
@@ -22,6 +24,8 @@ B = TypeVar("B")
 
 #: So many projects with files but without a document, and none with one: this upstream has no documents.
 _NO_DOCUMENTS = 20
+#: A page says at least so much of a file (bytes): from that it is known beforehand which ones are large.
+_OF_A_FILE = 600
 
 
 class Answers(msgspec.Struct, frozen=True):
@@ -37,8 +41,12 @@ class Answers(msgspec.Struct, frozen=True):
     stuck: str | None = None
     #: A large document, set aside under ``partial/``; ``body`` is None then.
     staged: Placement | None = None
-    #: A large document that is the one shown already; ``body`` is None then.
+    #: The document is the one shown already; ``body`` is None then.
     unchanged: bool = False
+    #: Upstream has documents, but not this one, although the page has files: ours stays if there is one.
+    keep_document: bool = False
+    #: Bytes of both, as upstream sent them.
+    size: int = 0
 
 
 class Documents:
@@ -65,8 +73,16 @@ class Documents:
 class MetadataReader:
     """Reads pages and documents of projects.  Raises UpstreamError, Refused."""
 
-    def __init__(self, upstream: Upstream, config: Config, documents: Documents) -> None:
-        self._upstream, self._config, self._documents = upstream, config, documents
+    def __init__(
+        self,
+        upstream: Upstream,
+        config: Config,
+        documents: Documents,
+        *,
+        wait: Callable[[], object] = lambda: None,
+    ) -> None:
+        """``wait`` is called when a project begins to wait for the turn of the large ones."""
+        self._upstream, self._config, self._documents, self._wait = upstream, config, documents, wait
 
     def page_url(self, name: ProjectName) -> str:
         """Where upstream has the project's page."""
@@ -76,60 +92,87 @@ class MetadataReader:
         """``url`` if it may be requested from upstream; raises Refused."""
         return str(self._upstream.check_url(url))
 
-    async def read(self, row: Row) -> Answers | None:
+    async def read(self, row: Row, share: Share) -> Answers | None:
         """The project's page and document with at least the serial that is wanted; None if both are unchanged.
 
-        Raises Missing when the page answers 404, Stale when upstream stays behind for ``stale_tries`` tries,
-        unless the row has been tried ``stuck_after`` times: then what there is is accepted, and says so.
+        Until ``share`` is released, what was read counts as held.
+
+        Raises PageMissing when the page answers 404, one of BEHIND when upstream stays behind for ``stale_tries``
+        tries, unless it has done so ``stuck_after`` times and for ``stuck_seconds``: then what there is is accepted,
+        and says so.
         """
-        quiet = row.published and row.owed_serial is None and row.state in ("current", "quarantined")
+        answers: Answers | None = None
+        large = row.files * _OF_A_FILE > SMALL
+        while True:
+            if large and not share.large:
+                self._wait()
+                await share.become_large()
+            try:
+                answers = await self._read(row, None if large else SMALL)
+                break
+            except NotNow:
+                large = True
+        share.holds(answers.size if answers else 0)
+        return answers
+
+    async def _read(self, row: Row, most: int | None) -> Answers | None:
+        quiet = row.published and row.owed_serial is None and row.state in ("current", "quarantined") and not row.stuck
         if quiet and row.why in ("sweep", "poll") and row.page_etag:
-            answers = await self._conditional(row)
+            answers = await self._conditional(row, most)
             if answers is None:
                 return None
         else:
-            answers = await self._fresh(row)
+            answers = await self._fresh(row, most)
         if row.published and row.files > 0 and not answers.page.files and not answers.page.quarantined:
             log.info("%s: lost all its files at once; looking again before it is believed", row.name)
             await asyncio.sleep(self._config.mirror.shrink_seconds)
-            answers = await self._fresh(row)
+            answers = await self._fresh(row, most)
         return answers
 
-    async def _fresh(self, row: Row) -> Answers:
-        tries = self._config.upstream.stale_tries
-        last_resort = row.attempts + 1 >= self._config.mirror.stuck_after
+    async def _fresh(self, row: Row, most: int | None) -> Answers:
+        tries = 1 if row.stuck else self._config.upstream.stale_tries
         for attempt in range(tries):
             try:
-                page, document = await self._both(row)
+                page, document = await _together(
+                    self._page(row, row.wanted_serial, most), self._document(row, row.wanted_serial, most)
+                )
                 return self._agreed(row, page, document, final=attempt + 1 == tries)
-            except (Stale, _Disagree, _DocumentMissing) as error:
+            except BEHIND as error:
                 if attempt + 1 < tries:
                     await self._upstream.back_off(attempt, None)
                     continue
-                if not last_resort:
+                if not (row.stuck or self._behind_for_good(row)):
                     raise
-                page, document = await self._both(row, minimum=0)
-                log.warning("%s: accepted as it is after %d attempts: %s", row.name, row.attempts + 1, error)
-                return self._answers(page, document, stuck=str(error))
+                return await self._as_it_is(row, error, most)
         raise AssertionError("unreachable")
 
-    async def _both(self, row: Row, minimum: int | None = None) -> tuple[PageAnswer, DocumentAnswer | None]:
-        wanted = row.wanted_serial if minimum is None else minimum
-        page, document = await _together(self._page(row, wanted), self._document(row, wanted))
-        return page, document
+    def _behind_for_good(self, row: Row) -> bool:
+        """Whether this try is the one after which no more is waited for: enough of them, over enough time."""
+        before, now = row.behind_tries if row.attempts else 0, time.time()
+        since = row.behind_since if before and row.behind_since is not None else now
+        mirror = self._config.mirror
+        return before + 1 >= mirror.stuck_after and now - since >= mirror.stuck_seconds
 
-    async def _page(self, row: Row, wanted: int) -> PageAnswer:
-        answer = await self._upstream.page(row.name)
+    async def _as_it_is(self, row: Row, error: UpstreamError, most: int | None) -> Answers:
+        """What upstream has; a page older than the one shown is not accepted even so."""
+        shown = row.page_serial if row.published else None
+        oldest = min(shown or 0, row.wanted_serial)
+        page, document = await _together(self._page(row, oldest, most), self._document(row, 0, most))
+        log.warning("%s: accepted as it is, since upstream stays behind: %s", row.name, error)
+        return self._answers(page, document, stuck=str(error))
+
+    async def _page(self, row: Row, wanted: int, most: int | None) -> PageAnswer:
+        answer = await self._upstream.page(row.name, most=most)
         assert answer is not None
         if answer.serial is not None and answer.serial < wanted:
             raise Stale(self.page_url(row.name), wanted, answer.serial)
         return answer
 
-    async def _document(self, row: Row, wanted: int) -> DocumentAnswer | None:
+    async def _document(self, row: Row, wanted: int, most: int | None) -> DocumentAnswer | None:
         if self._documents.available is False:
             return None
         try:
-            answer = await self._upstream.document(row.name)
+            answer = await self._upstream.document(row.name, most=most)
         except Missing:
             return None
         assert answer is not None
@@ -142,7 +185,7 @@ class MetadataReader:
         """Both must name the same files, unless their serials say that they always will differ."""
         if document is None:
             if page.page.files and not page.page.quarantined and self._documents.available is not False:
-                if self._documents.available or not final:
+                if self._documents.available or row.stuck or not final:
                     raise _DocumentMissing(f"{self._upstream.base}/pypi/{row.name}/json", "404, but the page has files")
                 self._documents.missing(row.name)
             return self._answers(page, None)
@@ -155,29 +198,34 @@ class MetadataReader:
             )
         return self._answers(page, document)
 
-    async def _conditional(self, row: Row) -> Answers | None:
+    async def _conditional(self, row: Row, most: int | None) -> Answers | None:
         page, document = await _together(
-            self._upstream.page(row.name, etag=row.page_etag), self._document_unless(row.name, row.document_etag)
+            self._upstream.page(row.name, etag=row.page_etag, most=most),
+            self._document_unless(row.name, row.document_etag, most),
         )
         if page is None and document is None:
             return None
-        return await self._fresh(row)
+        return await self._fresh(row, most)
 
-    async def _document_unless(self, name: ProjectName, etag: str | None) -> bool | None:
+    async def _document_unless(self, name: ProjectName, etag: str | None, most: int | None) -> bool | None:
         """None if the document is unchanged (or there is none now and was none before)."""
         if self._documents.available is False:
             return None
         try:
-            answer = await self._upstream.document(name, etag=etag)
+            answer = await self._upstream.document(name, etag=etag, most=most)
         except Missing:
             return None if etag is None else True
         return None if answer is None else True
 
     def _answers(self, page: PageAnswer, document: DocumentAnswer | None, stuck: str | None = None) -> Answers:
         if document is None:
-            return Answers(page.page, page.serial, page.etag, None, None, None, stuck)
+            keep = bool(page.page.files) and not page.page.quarantined and self._documents.available is not False
+            return Answers(
+                page.page, page.serial, page.etag, None, None, None, stuck, keep_document=keep, size=page.size
+            )
         return Answers(
-            page.page, page.serial, page.etag, document.body, document.document, document.etag, stuck
+            page.page, page.serial, page.etag, document.body, document.document, document.etag, stuck,
+            size=page.size + len(document.body),
         )  # fmt: skip
 
 
@@ -187,6 +235,10 @@ class _Disagree(UpstreamError):
 
 class _DocumentMissing(UpstreamError):
     """A project with files has no document, where others have one."""
+
+
+#: How upstream can be behind what it announced.
+BEHIND = (Stale, _Disagree, _DocumentMissing)
 
 
 async def _together(first: Coroutine[Any, Any, A], second: Coroutine[Any, Any, B]) -> tuple[A, B]:

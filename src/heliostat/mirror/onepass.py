@@ -16,13 +16,14 @@ import msgspec
 
 from heliostat.config import Config
 from heliostat.errors import StoreError
+from heliostat.mirror.budget import PageBudget
 from heliostat.mirror.changes import ChangeReader, Seen
 from heliostat.mirror.crew import Slots, run_crew, unless_stopped
 from heliostat.mirror.places import scope_of
 from heliostat.mirror.reachability import Reachability
 from heliostat.mirror.removals import Removal, Removals, begun, carry_out, hold, split_by_guard
 from heliostat.mirror.report import Counters
-from heliostat.mirror.rescope import leaving, take_files, take_scope
+from heliostat.mirror.rescope import leaving, take_files, take_limits, take_scope
 from heliostat.mirror.root import write_last_modified, write_root, write_status
 from heliostat.mirror.tally import Tally
 from heliostat.model import ProjectName
@@ -98,11 +99,13 @@ class Pass:
         else:
             await self._keeper(take_scope, self._ledger, self._scope, now, self._tree)
             await self._keeper(take_files, self._ledger, self._config.mirror.files, now)
+            await self._keeper(take_limits, self._ledger, self._config, now)
             excluded = await self._keeper(leaving, self._ledger, self._scope)
             seen = await unless_stopped(reader.read(full=self._asked.full, now=now), self._stop) or seen
             self.overlapped = reader.overlapped
             await self._keeper(self._reconsider, now)
             await self._sweep(facts, now)
+        await self._keeper(self._ledger.trust_clock, now, self._longest_wait())
         if not self._asked.patient:
             await self._keeper(self._ledger.hasten, now)
         if seen.needs_two_looks(self._scope):
@@ -150,6 +153,7 @@ class Pass:
         """What waits for an operator is looked at again when the operator says so."""
         if self._asked.full:
             self._ledger.unblock(now)
+            self._ledger.doubt_stuck(now)
         if self._asked.allow_removals:
             self._ledger.approve(now)
         self._look_for_free_places(now)
@@ -170,7 +174,7 @@ class Pass:
         self._tally.unknown = [self._only.get(ProjectName(name), name) for name in names]
         rows = [self._ledger.row(name) for name in names if begun(self._tree, self._ledger, name)]
         left = [Removal(row, "unknown upstream") for row in rows if row is not None]
-        carry_out(self._tree, self._ledger, left, approved=False)
+        carry_out(self._tree, self._ledger, left)
         for name in names:
             self._ledger.drop_unknown(name)
 
@@ -188,6 +192,10 @@ class Pass:
         if limit >= 1:
             await self._keeper(self._ledger.sweep, now - period / 2, now, limit)
             await self._keeper(self._ledger.put, swept=now)
+
+    def _longest_wait(self) -> float:
+        """Seconds that no project waits for its next try."""
+        return 1.25 * max(self._config.mirror.retry_most, self._config.mirror.stuck_seconds, DAY) + DAY
 
     def _removals(self, facts: dict[str, Any], seen: Seen) -> Removals:
         return Removals(
@@ -235,7 +243,8 @@ class Pass:
             tree, ledger, keeper,
             projects=mirror.batch_projects, seconds=mirror.batch_seconds, room=room,
         )  # fmt: skip
-        stager, slots = Stager(tree.disk), Slots(mirror.projects_at_once)
+        budget = PageBudget()
+        stager, slots = Stager(tree.disk), Slots(mirror.projects_at_once, budget)
         reachability = Reachability(answered=heard)
         downloader = Downloader(
             self._upstream, tree.disk, stager,
@@ -244,7 +253,10 @@ class Pass:
         )  # fmt: skip
         sync = ProjectSync(
             self._config, tree, ledger, keeper, publisher,
-            reader=MetadataReader(self._upstream, self._config, documents),
+            reader=MetadataReader(
+                self._upstream, self._config, documents, wait=lambda: slots.lend(empty_handed=True)
+            ),
+            budget=budget,
             files=FileCollector(tree, ledger, keeper, publisher, downloader, slots, counters=counters, tally=tally),
             provenance=ProvenanceFetcher(self._upstream, tree.disk, stager, counters, tally)
             if mirror.provenance and mirror.files
@@ -284,18 +296,18 @@ class Pass:
         recent = await self._keeper(self._ledger.removals_since, time.time() - DAY)
         published = await self._keeper(self._ledger.published_count)
         go, held, approved = split_by_guard(confirmed, recent=recent, published=published, allowed=self._allowed)
-        if approved:
-            self._allowed -= sum(1 for removal in go if removal.row.published)
+        self._allowed -= len(approved)
         if held:
             await self._keeper(self._ledger.record, hold(held))
+        self._tally.files_removed += await self._keeper(carry_out, self._tree, self._ledger, go, approved=approved)
+        self._tally.removed += sum(1 for removal in go if removal.row.published)
+        if held:
             waiting = (await self._keeper(self._ledger.owed_by_state)).get("held", len(held))
             log.error(
                 "%d removals of %d projects are implausible and wait: look at 'heliostat status', then approve with "
                 "'heliostat mirror --once --allow-removals %d'",
                 len(held), published, waiting,
             )  # fmt: skip
-        self._tally.files_removed += await self._keeper(carry_out, self._tree, self._ledger, go, approved=approved)
-        self._tally.removed += sum(1 for removal in go if removal.row.published)
 
     async def _forget_abandoned(self) -> None:
         """Downloads that nobody went on with are wanted no more; while projects fail, only after a week."""

@@ -14,7 +14,8 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 
 from heliostat import __version__
 from heliostat.config import Config
-from heliostat.errors import Missing, Obstructed, Refused, StoreError, UpstreamError
+from heliostat.errors import Obstructed, PageMissing, Refused, UpstreamError
+from heliostat.mirror.budget import PageBudget
 from heliostat.mirror.changes import ChangeReader, Seen
 from heliostat.mirror.crew import first_of
 from heliostat.mirror.inventory import take_inventory
@@ -24,7 +25,7 @@ from heliostat.mirror.places import DATABASE, scope_of, state_directory
 from heliostat.mirror.reachability import Reachability
 from heliostat.mirror.removals import Removal, Removals, hold, split_by_guard
 from heliostat.mirror.report import Counters, Owed, Plan
-from heliostat.mirror.rescope import held_by_scope, leaving, take_scope
+from heliostat.mirror.rescope import held_by_scope, leaving, take_limits, take_scope
 from heliostat.mirror.rows import owed_of
 from heliostat.mirror.wanted import Wanted, held_files, provenance_path, wanted_files
 from heliostat.model import ProjectName, ProjectPage
@@ -103,6 +104,7 @@ class _Planner:
         self._tree = Tree(Disk(config.mirror.directory))
         self._plan = Plan(upstream=upstream.base)
         self._looked_at: set[str] = set()
+        self._budget = PageBudget()
         #: Removals that were approved and are not planned yet.
         self._allowed = 0
 
@@ -130,6 +132,7 @@ class _Planner:
                 await self._keeper(self._ledger.intake.want, raw, normalise(raw), now, named=True, why="named")
         else:
             await self._keeper(take_scope, self._ledger, self._scope, now, self._tree)
+            await self._keeper(take_limits, self._ledger, self._config, now)
             excluded = await self._keeper(leaving, self._ledger, self._scope)
             seen = await reader.read(full=asked.full, now=now)
             await self._keeper(self._reconsider, asked, now)
@@ -149,6 +152,7 @@ class _Planner:
     def _reconsider(self, asked: Asked, now: float) -> None:
         if asked.full:
             self._ledger.unblock(now)
+            self._ledger.doubt_stuck(now)
         if asked.allow_removals:
             self._ledger.approve(now)
 
@@ -156,14 +160,15 @@ class _Planner:
         recent = self._ledger.removals_since(time.time() - DAY)
         published = self._ledger.published_count()
         go, held, approved = split_by_guard(confirmed, recent=recent, published=published, allowed=self._allowed)
-        if approved:
-            self._allowed -= sum(1 for removal in go if removal.row.published)
+        self._allowed -= len(approved)
         self._ledger.record(hold(held))
         for removal in go:
             row, stones = removal.row, []
             if row.published:
                 self._plan.removals.append(row.name)
-                stones = [Tombstone(time.time(), row.name, None, row.wanted_serial, removal.reason, approved)]
+                stones = [
+                    Tombstone(time.time(), row.name, None, row.wanted_serial, removal.reason, row.name in approved)
+                ]
             self._ledger.forget(row.name, state=removal.state, serial=row.wanted_serial, tombstones=stones)
 
     def _list_what_waits(self, *, rest: bool) -> None:
@@ -222,8 +227,9 @@ class _Planner:
     async def _look_at(
         self, row: Row, metadata: MetadataReader, removals: Removals, reachability: Reachability
     ) -> None:
+        share = self._budget.share()
         try:
-            answers = await metadata.read(row)
+            answers = await metadata.read(row, share)
             removals.another_answered(row.name)
             reachability.answered()
             if answers is None:
@@ -240,10 +246,7 @@ class _Planner:
             if self._config.mirror.files:
                 count, size = await in_thread(self._missing, wanted)
                 count += await in_thread(self._missing_provenance, answers.page)
-        except Missing as error:
-            if not error.url.endswith(f"/simple/{row.name}/"):
-                self._problem(row, "failing", str(error))
-                return
+        except PageMissing as error:
             failed = removals.judge(row, error, time.time(), time.time())
             if failed is not None:
                 self._problem(row, failed.state, failed.error)
@@ -260,6 +263,8 @@ class _Planner:
             self._problem(row, "failing", str(error))
             reachability.failed(error, before=row.attempts > 0)
             return
+        finally:
+            share.release()
         self._plan.files += count
         self._plan.bytes += size
         (self._plan.updates if row.published else self._plan.adds).append(row.name)
@@ -286,8 +291,8 @@ class _Planner:
         self._plan.problems.append(Owed(row.name, state, reason, row.attempts, row.wanted_serial, None))
 
     def _measure_free_space(self) -> None:
-        try:
-            self._plan.free_bytes, _, self._plan.free_inodes = self._tree.disk.free()
-        except StoreError:
-            directory = os.path.dirname(os.path.abspath(self._config.mirror.directory))
-            self._plan.free_bytes, _, self._plan.free_inodes = Disk(directory).free()
+        """Where the mirror is, or will be."""
+        place = os.path.abspath(self._config.mirror.directory)
+        while not os.path.exists(place):
+            place = os.path.dirname(place)
+        self._plan.free_bytes, _, self._plan.free_inodes = Disk(place).free()

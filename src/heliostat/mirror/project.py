@@ -13,18 +13,19 @@ from heliostat import names
 from heliostat.config import Config
 from heliostat.errors import (
     HeliostatError,
-    Missing,
     NoRoom,
     Obstructed,
     Occupied,
+    PageMissing,
     Refused,
     UpstreamError,
     printable,
 )
+from heliostat.mirror.budget import PageBudget, Share
 from heliostat.mirror.claims import Claims, turns
 from heliostat.mirror.files import FileCollector, Ready
 from heliostat.mirror.inventory import Inventory, take_inventory
-from heliostat.mirror.metadata import Answers, MetadataReader
+from heliostat.mirror.metadata import BEHIND, Answers, MetadataReader
 from heliostat.mirror.owners import refuse_if_shared
 from heliostat.mirror.provenance import ProvenanceFetcher
 from heliostat.mirror.publish import Item, Publisher, tombstones_for
@@ -46,6 +47,8 @@ from heliostat.store.tree import Publication, Tree
 
 log = logging.getLogger(__name__)
 
+#: The pause before a blocked project is looked at again, and the longest for one accepted as it is, in seconds.
+_DAY = 86400.0
 #: Documents above this (bytes) are not held in memory while files are fetched.
 _LARGE_DOCUMENT = 256 << 10
 
@@ -62,6 +65,7 @@ class ProjectSync:
         publisher: Publisher,
         *,
         reader: MetadataReader,
+        budget: PageBudget,
         files: FileCollector,
         provenance: ProvenanceFetcher | None,
         removals: Removals,
@@ -71,7 +75,7 @@ class ProjectSync:
         head: int | None,
     ) -> None:
         self._config, self._tree, self._ledger, self._keeper = config, tree, ledger, keeper
-        self._publisher, self._reader, self._files = publisher, reader, files
+        self._publisher, self._reader, self._budget, self._files = publisher, reader, budget, files
         self._provenance, self._removals, self._counters, self._tally = provenance, removals, counters, tally
         self._reachability = reachability
         #: Upstream's own serial when the pass began, where it is known.
@@ -80,13 +84,11 @@ class ProjectSync:
 
     async def sync(self, row: Row) -> None:
         """Bring one owed project up to date, or record why not.  Raises StoreError, StateError."""
+        share = self._budget.share()
         try:
-            await self._sync(row)
-        except Missing as error:
-            if error.url.endswith(f"/simple/{row.name}/"):
-                await self._missing(row, error)
-            else:
-                await self._fail(row, error)
+            await self._sync(row, share)
+        except PageMissing as error:
+            await self._missing(row, error)
         except Refused as error:
             await self._block(row, error)
         except Obstructed as error:
@@ -101,9 +103,12 @@ class ProjectSync:
         except BaseException:
             self._claims.release(row.name)
             raise
+        finally:
+            if not share.handed_over:
+                share.release()
 
-    async def _sync(self, row: Row) -> None:
-        answers = await self._reader.read(row)
+    async def _sync(self, row: Row, share: Share) -> None:
+        answers = await self._reader.read(row, share)
         self._removals.another_answered(row.name)
         self._reachability.answered()
         if answers is None:
@@ -117,11 +122,12 @@ class ProjectSync:
 
         def done() -> None:
             self._counters.projects_done += 1
+            share.release()
             self._claims.release(row.name)
             self._tally.published(row, finished)
             log.info("%s: published, serial %s", row.name, answers.serial)
 
-        item.done = done
+        item.done, share.handed_over = done, True
         await self._publisher.submit(item)
 
     async def _unchanged(self, row: Row) -> None:
@@ -143,6 +149,8 @@ class ProjectSync:
         None when a project that should be ``untouched`` turns out to have something in the tree: a kill came between.
         """
         standing = Standing(row.name) if untouched else await self._standing(row)
+        if answers.keep_document and standing.inventory.document is not None:
+            answers = msgspec.structs.replace(answers, document=standing.inventory.document, unchanged=True)
         answers = await self._set_aside(row, answers, standing.inventory)
         wanted = wanted_files(
             answers.page, answers.document, standing.held, allow_unhashed=self._config.upstream.allow_unhashed
@@ -244,7 +252,8 @@ class ProjectSync:
             name=row.name,
             display=display if display and _same_project(display, row.name) else row.display,
             wanted_serial=row.wanted_serial,
-            accepted_serial=max(row.wanted_serial, self._believed(answers.serial)),
+            # What a page claims beyond what upstream is known to have reached must not silence later events.
+            accepted_serial=max(row.wanted_serial, min(answers.serial or 0, self._head or 0)),
             page_serial=answers.serial,
             state="quarantined" if page.quarantined else "current",
             files=max(len(ready), len(page.files)),
@@ -255,14 +264,14 @@ class ProjectSync:
             checked_at=time.time(),
             extra=any(not one.want.listed for one in ready),
             stuck=answers.stuck,
+            due_at=self._look_again(row) if answers.stuck else None,
         )
 
-    def _believed(self, serial: int | None) -> int:
-        """Up to where a page of ``serial`` satisfies: upstream may have moved on since it was asked, but not so far."""
-        serial = serial or 0
-        if self._head is None or serial <= self._head + self._config.upstream.far_behind:
-            return serial
-        return self._head
+    def _look_again(self, row: Row) -> float:
+        """Doubling pauses with jitter, from ``stuck-seconds`` to a day."""
+        first = self._config.mirror.stuck_seconds
+        pause = min(max(_DAY, first), first * 2.0 ** min(row.stuck_tries, 30))
+        return time.time() + pause * random.uniform(0.75, 1.25)
 
     def _entry(self, one: Ready) -> DistFile:
         """The file as our page lists it: verified hashes, a relative link, and a sidecar only where there is one."""
@@ -292,7 +301,7 @@ class ProjectSync:
 
     # -- failures -----------------------------------------------------------------------------------------------
 
-    async def _missing(self, row: Row, error: Missing) -> None:
+    async def _missing(self, row: Row, error: PageMissing) -> None:
         """The page answers 404: gone, if there is a second sign; otherwise owed."""
         outcome = self._removals.judge(row, error, time.time(), self._due(row))
         if outcome is not None:
@@ -310,6 +319,7 @@ class ProjectSync:
                 state="failing",
                 error=str(error),
                 due_at=self._due(row),
+                behind_at=time.time() if isinstance(error, BEHIND) else None,
             ),
         )
 
@@ -318,7 +328,13 @@ class ProjectSync:
         log.warning("%s: blocked: %s", row.name, reason)
         await self._submit_failure(
             row,
-            Failed(name=row.name, wanted_serial=row.wanted_serial, state="blocked", error=reason, due_at=None),
+            Failed(
+                name=row.name,
+                wanted_serial=row.wanted_serial,
+                state="blocked",
+                error=reason,
+                due_at=time.time() + _DAY * random.uniform(0.75, 1.25),  # it may have been a moment's glitch
+            ),
             [PathRow(error.path, row.name, "waiting")] if isinstance(error, Occupied) else [],
         )
 

@@ -1,7 +1,8 @@
 """``heliostat rebuild``: pages, document links and ledger made anew from what is on disk, without the network.
 
 The JSON page says everything; where it is missing or damaged the HTML page or the document is read instead.  A file
-that a page lists and that is not there makes its project owed; nothing is ever removed here.
+that a page lists and that is not there makes its project owed, and so does a document that must be there; nothing is
+ever removed here.
 """
 
 from __future__ import annotations
@@ -35,13 +36,21 @@ _BATCH = 256
 _PIECE = 1 << 20
 
 
-def rebuild_tree(tree: Tree, ledger: Ledger, counters: Counters, stopped: Callable[[], bool]) -> int:
+def rebuild_tree(
+    tree: Tree, ledger: Ledger, counters: Counters, stopped: Callable[[], bool], in_scope: Callable[[str], bool]
+) -> int:
     """Rebuild everything; how many projects were found.  Belongs to the keeper's thread.
 
-    A rebuild that was interrupted begins again at the next start.
+    A rebuild that was interrupted begins again at the next start.  Where the ledger was lost, nobody knows whether a
+    project outside the configured scope was asked for by name; it is kept, as if it had been.
     """
-    releases = ledger.begin_rebuild()
+    kept = ledger.begin_rebuild()
     ledger.paths.forget_claims(without_project=False)
+    checkpoint, assumed = _checkpoint(tree), 0
+    head = max(int(ledger.get("upstream_serial") or 0), checkpoint or 0)
+    documents = ledger.get("documents")
+    if documents is None:
+        documents = bool(tree.disk.names("web/json"))
     found = sorted(set(tree.disk.names("web/simple")) | set(tree.disk.names("web/json")))
     counters.projects_total = len(found)
     count = 0
@@ -51,12 +60,19 @@ def rebuild_tree(tree: Tree, ledger: Ledger, counters: Counters, stopped: Callab
         rows, publications = [], []
         claims: list[PathRow] = []
         for entry in found[start : start + _BATCH]:
-            rebuilt = _rebuild_project(tree, entry)
+            rebuilt = _rebuild_project(tree, entry, head, bool(documents))
             counters.projects_done += 1
             if rebuilt is not None:
                 row, publication, claimed = rebuilt
                 claims += claimed
-                rows.append(row | {"quarantined_releases": releases.get(publication.name)})
+                name = publication.name
+                outside = kept.lost and not in_scope(name)
+                assumed += outside
+                more = {
+                    "quarantined_releases": kept.quarantined_releases.get(name),
+                    "named": outside or name in kept.named,
+                }
+                rows.append(row | more)
                 publications.append(publication)
         _show(tree, publications)
         with ledger.transaction():
@@ -67,7 +83,9 @@ def rebuild_tree(tree: Tree, ledger: Ledger, counters: Counters, stopped: Callab
         ledger.paths.forget_claims(without_project=True)
     _adopt_withheld(tree, ledger)
     _adopt_spellings(tree, ledger)
-    ledger.end_rebuild(_checkpoint(tree))
+    ledger.end_rebuild(checkpoint)
+    if assumed:
+        log.warning("%d projects are outside the configured scope; they are kept as if asked for by name", assumed)
     return count
 
 
@@ -122,8 +140,14 @@ def _show(tree: Tree, publications: list[Publication]) -> None:
     tree.disk.sync()
 
 
-def _rebuild_project(tree: Tree, entry: str) -> tuple[dict[str, object], Publication, list[PathRow]] | None:
-    """The ledger's row, what is to be written, and rows of what it claims; None for what is no project."""
+def _rebuild_project(
+    tree: Tree, entry: str, head: int, documents: bool
+) -> tuple[dict[str, object], Publication, list[PathRow]] | None:
+    """The ledger's row, what is to be written, and rows of what it claims; None for what is no project.
+
+    ``head``: what upstream is known to have reached, 0 if nothing says so; a page that claims more is not believed.
+    ``documents``: projects with files have one.
+    """
     try:
         name = names.normalise(entry)
     except Refused:
@@ -142,9 +166,11 @@ def _rebuild_project(tree: Tree, entry: str) -> tuple[dict[str, object], Publica
         return None
     missing = [path for file in page.files for path in _paths(file) if tree.disk.stat(path) is None]
     owed = f"{len(missing)} files are missing, for example {missing[0]}" if missing else None
+    if _lacks_document(inventory, page, documents):
+        owed = owed or "its JSON document is missing"
     if inventory.page is None:
         owed = owed or "rebuilt from less than its JSON page; what that said is to be read again"
-    serial = page.serial
+    serial = min(page.serial, head) if page.serial and head else page.serial
     now = time.time()
     row = {
         "name": name,
@@ -152,7 +178,7 @@ def _rebuild_project(tree: Tree, entry: str) -> tuple[dict[str, object], Publica
         "wanted_serial": serial or 0,
         "accepted_serial": 0 if owed else serial or 0,
         "owed_serial": serial if owed else None,
-        "page_serial": serial,
+        "page_serial": page.serial,
         "published": 1,
         "hidden": page.quarantined,
         "due_at": now if owed else None,
@@ -199,6 +225,14 @@ def _matches(tree: Tree, path: str, hashes: CoreMetadata) -> bool:
     if found is None or found.is_directory:
         return False
     return hashes is True or (isinstance(hashes, dict) and tree.file_digests(path, tuple(hashes)) == hashes != {})
+
+
+def _lacks_document(inventory: Inventory, page: ProjectPage, documents: bool) -> bool:
+    """Whether one was there, or must have been: a link leads to it, or the page has files."""
+    shown = inventory.shown
+    if shown is None or shown.document is not None:
+        return False
+    return shown.link_right or (documents and bool(page.files) and not page.quarantined)
 
 
 def _page_from_html(name: ProjectName, shown: Shown | None) -> ProjectPage | None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from heliostat import names
-from heliostat.errors import Missing
+from heliostat.errors import PageMissing
 from heliostat.model import ProjectName
 from heliostat.state.ledger import Ledger
 from heliostat.state.rows import CLEARED_WITH_PROJECT, Failed, PathRow, Row, Tombstone
@@ -62,7 +62,7 @@ class Removals:
         if len(self._answered) < 2:
             self._answered.add(name)
 
-    def judge(self, row: Row, error: Missing, now: float, due_at: float) -> Failed | None:
+    def judge(self, row: Row, error: PageMissing, now: float, due_at: float) -> Failed | None:
         """None if the project is to be removed (or was never there); otherwise why its row stays owed."""
         reason = self._second_sign(row, now)
         if reason is None and not row.published and row.wanted_serial == 0 and row.name not in self._followed:
@@ -89,7 +89,7 @@ class Removals:
             return f"404 twice, {now - row.missing_at:.0f} s apart"
         return None
 
-    def _unconfirmed(self, row: Row, error: Missing, now: float, due_at: float) -> Failed:
+    def _unconfirmed(self, row: Row, error: PageMissing, now: float, due_at: float) -> Failed:
         if row.published:
             reason = f"{error} without a second sign of removal"
             log.warning("%s: %s; not removed on one sign, looking again", row.name, error)
@@ -121,16 +121,19 @@ def plausible(candidates: int, recent: int, published: int) -> bool:
 
 def split_by_guard(
     confirmed: list[Removal], *, recent: int, published: int, allowed: int
-) -> tuple[list[Removal], list[Removal], bool]:
-    """(to carry out, to hold, whether those to carry out were approved).
+) -> tuple[list[Removal], list[Removal], frozenset[str]]:
+    """(to carry out, to hold, the names of those to carry out that were approved).
 
-    Projects that were never published do not count: nothing of theirs is served.
+    An approval is for those first that waited for it.  Projects that were never published do not count: nothing of
+    theirs is served.
     """
     counted = [removal for removal in confirmed if removal.row.published]
+    counted.sort(key=lambda removal: removal.row.state != "held")
     free = [removal for removal in confirmed if not removal.row.published]
-    if plausible(len(counted), recent, published):
-        return confirmed, [], False
-    return free + counted[:allowed], counted[allowed:], True
+    covered = counted[:allowed]
+    if plausible(len(counted), recent, published):  # approved all the same, if they were held when they were more
+        return confirmed, [], frozenset(one.row.name for one in covered if one.row.state == "held")
+    return free + covered, counted[allowed:], frozenset(one.row.name for one in covered)
 
 
 def begun(tree: Tree, ledger: Ledger, name: str) -> bool:
@@ -155,8 +158,10 @@ def hold(removals: list[Removal]) -> list[Failed]:
     ]
 
 
-def carry_out(tree: Tree, ledger: Ledger, removals: list[Removal], *, approved: bool) -> int:
+def carry_out(tree: Tree, ledger: Ledger, removals: list[Removal], *, approved: AbstractSet[str] = frozenset()) -> int:
     """Withdraw projects: pages first, bytes last, a tombstone each; returns how many files went.
+
+    ``approved``: the names of those that do not count for the day.
 
     Belongs to the keeper's thread.  A kill at any point leaves doomed rows, and the project owed or gone.
     """
@@ -171,7 +176,9 @@ def carry_out(tree: Tree, ledger: Ledger, removals: list[Removal], *, approved: 
     return files
 
 
-def _carry_out_some(tree: Tree, ledger: Ledger, reaper: Reaper, removals: list[Removal], *, approved: bool) -> int:
+def _carry_out_some(
+    tree: Tree, ledger: Ledger, reaper: Reaper, removals: list[Removal], *, approved: AbstractSet[str]
+) -> int:
     from heliostat.mirror.owners import claimed_paths
 
     doomed: list[PathRow] = []
@@ -190,7 +197,7 @@ def _carry_out_some(tree: Tree, ledger: Ledger, reaper: Reaper, removals: list[R
         for removal in removals:
             row = removal.row
             serial = max(row.wanted_serial, row.absent_serial or 0)
-            stone = Tombstone(time.time(), row.name, None, serial, removal.reason, approved)
+            stone = Tombstone(time.time(), row.name, None, serial, removal.reason, row.name in approved)
             ledger.forget(row.name, state=removal.state, serial=serial, tombstones=[stone] if row.published else [])
             ledger.paths.arrived([row.name])
             for kind in CLEARED_WITH_PROJECT:

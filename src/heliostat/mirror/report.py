@@ -59,8 +59,9 @@ class Summary(msgspec.Struct, kw_only=True):
     #: Everything owed by state; ``owed`` lists the first thousand of them.
     owed_by_state: dict[str, int] = {}
     owed: list[Owed] = []
-    #: Accepted below the serial that the feed announced, after bounded tries.
+    #: Accepted as they are, in this pass or before, since upstream stays behind what it announced; at most a thousand.
     stuck: list[str] = []
+    stuck_count: int = 0
     #: Names asked for that upstream does not have.
     unknown: list[str] = []
     #: Removals that wait for approval, and how many of them the configuration, not upstream, is the reason for.
@@ -123,6 +124,9 @@ class Status(msgspec.Struct, kw_only=True):
     files: int
     bytes: int
     owed: list[Owed]
+    #: Accepted as they are since upstream stays behind what it announced: how many, and the first thousand of them.
+    stuck_count: int = 0
+    stuck: list[Owed] = []
     #: What ended the last pass before its time, and since when; None when nothing did.
     trouble: str | None = None
     trouble_since: float | None = None

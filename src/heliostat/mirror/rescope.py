@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+
+from heliostat import __version__
+from heliostat.config import Config, without_credentials
 from heliostat.mirror.removals import Removal, begun
 from heliostat.policy.scope import Scope
 from heliostat.state.ledger import Ledger
@@ -39,6 +43,25 @@ def take_files(ledger: Ledger, files: bool, now: float) -> None:
         if without:
             ledger.owe_again(now)
         ledger.put(without_files=None if files else 1)
+
+
+def take_limits(ledger: Ledger, config: Config, now: float) -> None:
+    """Have another look at what is blocked when what can block it changed: a setting, or the rules of this version."""
+    upstream = config.upstream
+    urls = sorted(without_credentials(url) for url in upstream.url)
+    said = (
+        __version__,
+        urls,
+        upstream.allow_http,
+        sorted(upstream.file_hosts),
+        upstream.allow_unhashed,
+        upstream.max_file,
+    )
+    limits = hashlib.sha256(repr(said).encode()).hexdigest()[:32]
+    if ledger.get("limits") != limits:
+        with ledger.transaction():
+            ledger.unblock(now)
+            ledger.put(limits=limits)
 
 
 def held_by_scope(ledger: Ledger, scope: Scope) -> int:

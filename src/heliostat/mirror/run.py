@@ -152,7 +152,8 @@ class Mirror:
         from heliostat.mirror.rebuild import rebuild_tree
         from heliostat.mirror.root import write_root
 
-        await self._keeper(rebuild_tree, self._tree, self._ledger, counters, stop.is_set)
+        in_scope = scope_of(self._config).__contains__
+        await self._keeper(rebuild_tree, self._tree, self._ledger, counters, stop.is_set, in_scope)
         if not stop.is_set():
             packed = self._config.mirror.gzip_root
             await self._keeper(write_root, self._tree, self._ledger, force=True, packed=packed)
@@ -173,6 +174,8 @@ class Mirror:
             summary.cursor = await self._keeper(lambda: self._ledger.cursor)
             summary.checkpoint = await self._keeper(self._ledger.checkpoint)
             summary.projects = await self._keeper(self._ledger.published_count)
+            summary.stuck = [row.name for row in await self._keeper(self._ledger.stuck, _LISTED)]
+            summary.stuck_count = await self._keeper(self._ledger.stuck_count)
         except StateError as error:
             summary.store_error = summary.store_error or str(error)
             return
@@ -183,7 +186,7 @@ class Mirror:
             summary.held_by_scope = await self._keeper(held_by_scope, self._ledger, scope_of(self._config))
         for field in ("added", "updated", "unchanged", "removed", "files_added", "files_removed", "bytes_fetched"):
             setattr(summary, field, getattr(tally, field))
-        summary.stuck, summary.unknown = tally.stuck, tally.unknown
+        summary.unknown = tally.unknown
         summary.requests, summary.retries = counters.requests, counters.retries
         if checkpoint and summary.complete:
             await self._keeper(self._tree.clean_partial, downloads=True)

@@ -45,6 +45,8 @@ def _read(config: Config, queries: Queries, running: str | None) -> Status:
         files=files,
         bytes=size,
         owed=[owed_of(row) for row in queries.owed(_LISTED)],
+        stuck_count=queries.stuck_count(),
+        stuck=[owed_of(row) for row in queries.stuck(_LISTED)],
         trouble=facts.get("trouble"),
         trouble_since=facts.get("trouble_since"),
         running=running,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from heliostat.state.rows import Published, Row
+from heliostat.state.rows import Row
 
 if TYPE_CHECKING:
     from heliostat.mirror.publish import Item
@@ -22,17 +22,14 @@ class Tally(msgspec.Struct):
     files_added: int = 0
     files_removed: int = 0
     bytes_fetched: int = 0
-    stuck: list[str] = []
     unknown: list[str] = []
     #: Why a file was not fetched that does not fit on the disk.
     no_room: str | None = None
 
     def published(self, row: Row, item: Item) -> None:
         """Count one project whose batch is in the tree and in the ledger."""
-        publication, outcome = item.publication, item.outcome
+        publication = item.publication
         assert publication is not None
-        if isinstance(outcome, Published) and outcome.stuck:
-            self.stuck.append(row.name)
         self.files_removed += len(item.tombstones)
         changed = (
             publication.json_page is not None

@@ -151,6 +151,7 @@ class Intake:
                 " owed_serial = coalesce(projects.owed_serial, l.serial),"
                 " due_at = CASE WHEN state IN ('failing', 'blocked') AND l.serial <= projects.wanted_serial AND NOT ?"
                 " THEN due_at ELSE ? END,"
+                " attempts = CASE WHEN l.serial > projects.wanted_serial THEN 0 ELSE attempts END,"
                 " why = CASE WHEN NOT published THEN 'new' WHEN l.serial IS NULL AND NOT ? THEN 'poll'"
                 " ELSE 'changed' END,"
                 " state = CASE WHEN state IN ('failing', 'blocked') AND l.serial <= projects.wanted_serial AND NOT ?"
@@ -162,12 +163,20 @@ class Intake:
                 (everything, now, everything, everything, everything),
             ).rowcount
             self._take_spellings()
+            # A removal that waits is judged anew, unless its event is newer than the list.
+            connection.execute(
+                "UPDATE projects INDEXED BY projects_odd SET state = 'pending', due_at = ?, why = 'changed'"
+                " WHERE state <> 'current' AND state = 'held' AND coalesce(hint_serial, 0) <= ?"
+                " AND EXISTS (SELECT 1 FROM temp.listed l WHERE l.name = projects.name)",
+                (now, serial),
+            )
             connection.execute(
                 "UPDATE projects SET absent_serial = NULL WHERE name IN"
                 " (SELECT name FROM temp.different WHERE kind & 4)"
             )
             absent = connection.execute(
-                "UPDATE projects SET absent_serial = ?, due_at = coalesce(due_at, ?),"
+                "UPDATE projects SET absent_serial = ?,"
+                " due_at = CASE WHEN due_at IS NULL OR state IN ('current', 'blocked') THEN ? ELSE due_at END,"
                 " why = coalesce(why, 'removal') WHERE wanted_serial <= ?"
                 " AND (published = 1 OR due_at IS NOT NULL OR state = 'blocked') AND named = 0"
                 " AND state NOT IN ('quarantined', 'gone', 'excluded', 'held') AND name NOT LIKE '!%'"

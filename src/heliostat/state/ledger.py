@@ -11,13 +11,15 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, cast
 
+import msgspec
+
 from heliostat.errors import StateError
 from heliostat.state.connection import Connection, Executes
 from heliostat.state.database import explained
 from heliostat.state.intake import Intake
 from heliostat.state.paths import Paths
 from heliostat.state.queries import Queries
-from heliostat.state.rows import Failed, Published, Tombstone
+from heliostat.state.rows import Failed, Kept, Published, Tombstone
 
 _ROOT_DIRTY = ("root_json_dirty", "root_html_dirty")
 
@@ -72,13 +74,21 @@ class Ledger(Queries):
                     connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
 
     def hasten(self, now: float) -> None:
-        """Make everything that waits for its next try due now."""
-        (waiting,) = self.connection.execute(
-            "SELECT EXISTS (SELECT 1 FROM projects WHERE due_at > ?)", (now,)
-        ).fetchone()
+        """Make everything that waits for its next try due now; what is only looked at again slowly keeps its pace."""
+        waits = "due_at > ? AND state NOT IN ('current', 'quarantined', 'blocked')"
+        (waiting,) = self.connection.execute(f"SELECT EXISTS (SELECT 1 FROM projects WHERE {waits})", (now,)).fetchone()
         if waiting:
             with self.transaction() as connection:
-                connection.execute("UPDATE projects SET due_at = ? WHERE due_at > ?", (now, now))
+                connection.execute(f"UPDATE projects SET due_at = ? WHERE {waits}", (now, now))
+
+    def trust_clock(self, now: float, longest: float) -> None:
+        """Nobody waits longer than ``longest`` for the next try: a time beyond it is of a clock that was ahead."""
+        (ahead,) = self.connection.execute(
+            "SELECT max(due_at) FROM projects WHERE due_at > ?", (now + longest,)
+        ).fetchone()
+        if ahead:
+            with self.transaction() as connection:
+                connection.execute("UPDATE projects SET due_at = ? WHERE due_at > ?", (now, now + longest))
 
     def restart(self) -> None:
         """Forget every serial: another upstream was confirmed.  What is published stays, and is owed again."""
@@ -86,7 +96,8 @@ class Ledger(Queries):
             connection.execute(
                 "UPDATE projects SET wanted_serial = 0, accepted_serial = 0, owed_serial = NULL, hint = NULL,"
                 " hint_serial = NULL, absent_serial = NULL, missing_at = NULL, missing_pass = NULL,"
-                " page_etag = NULL, document_etag = NULL, quarantined_releases = NULL, withdrawn = NULL, attempts = 0"
+                " page_etag = NULL, document_etag = NULL, quarantined_releases = NULL, withdrawn = NULL, attempts = 0,"
+                " stuck_since = NULL, stuck_tries = 0"
             )
             self.put(
                 cursor=None, rows=None, root_etag=None, documents=None, went_back=None, upstream=None,
@@ -118,12 +129,17 @@ class Ledger(Queries):
             )
 
     def sweep(self, before: float, now: float, limit: int) -> int:
-        """Make owed up to ``limit`` projects that were last looked at before ``before``; how many."""
-        found = self.connection.execute(
-            "SELECT name FROM projects INDEXED BY projects_checked WHERE published = 1 AND checked_at < ?"
-            " AND due_at IS NULL ORDER BY checked_at LIMIT ?",
-            (before, limit),
-        ).fetchall()
+        """Make owed up to ``limit`` projects that were last looked at before ``before``; how many.
+
+        Those first that were looked at in the future, by a clock that was ahead.
+        """
+        found: list[tuple[str]] = []
+        for condition, value in (("checked_at > ?", now), ("checked_at < ?", before)):
+            found += self.connection.execute(
+                f"SELECT name FROM projects INDEXED BY projects_checked WHERE published = 1 AND {condition}"
+                " AND due_at IS NULL ORDER BY checked_at LIMIT ?",
+                (value, limit - len(found)),
+            ).fetchall()
         if found:
             with self.transaction() as connection:
                 connection.executemany(
@@ -160,6 +176,13 @@ class Ledger(Queries):
                 "UPDATE projects SET due_at = ?, why = 'policy' WHERE published = 1 AND due_at IS NULL", (now,)
             )
 
+    def doubt_stuck(self, now: float) -> None:
+        """Have a fresh look at all that was accepted although upstream stayed behind."""
+        with self.transaction() as connection:
+            connection.execute(
+                "UPDATE projects INDEXED BY projects_stuck SET due_at = ? WHERE stuck_since IS NOT NULL", (now,)
+            )
+
     def unblock(self, now: float) -> int:
         """Make blocked projects whose names can be paths due once more; how many."""
         with self.transaction() as connection:
@@ -169,21 +192,29 @@ class Ledger(Queries):
                 (now,),
             ).rowcount
 
-    def begin_rebuild(self) -> dict[str, str]:
+    def begin_rebuild(self) -> Kept:
         """Forget all projects; what is not finished by :meth:`end_rebuild` is begun anew at the next start.
 
-        Returns by project what the tree cannot tell: the releases in quarantine.
+        Returns what the tree cannot tell, which is remembered until the end.
         """
         with self.transaction() as connection:
-            releases = dict(
-                connection.execute(
-                    "SELECT name, quarantined_releases FROM projects WHERE quarantined_releases IS NOT NULL"
-                ).fetchall()
-            )
+            kept = self._kept(connection)
             # What was owed and never published is not in the tree: everything has to be compared afterwards.
             self.put(rebuilding=1, cursor=None, rows=None, root_etag=None, reconciled=None, scope=None)
+            self.put(kept=msgspec.json.encode(kept).decode())
             connection.execute("DELETE FROM projects")
-        return releases
+        return kept
+
+    def _kept(self, connection: Executes) -> Kept:
+        if (before := self.get("kept")) is not None:  # a rebuild was cut short
+            return msgspec.json.decode(before, type=Kept)
+        if self.get("rebuilding"):
+            return Kept(lost=True)
+        releases = connection.execute(
+            "SELECT name, quarantined_releases FROM projects WHERE quarantined_releases IS NOT NULL"
+        )
+        named = connection.execute("SELECT name FROM projects WHERE named = 1")
+        return Kept(named=frozenset(name for (name,) in named), quarantined_releases=dict(releases.fetchall()))
 
     def insert_rebuilt(self, rows: Iterable[Mapping[str, Any]]) -> None:
         with self.transaction() as connection:
@@ -200,7 +231,7 @@ class Ledger(Queries):
     def end_rebuild(self, checkpoint: int | None) -> None:
         """``checkpoint`` is what the tree's own ``status`` says: the feed is read from there."""
         with self.transaction():
-            self.put(rebuilding=None, cursor=checkpoint)
+            self.put(rebuilding=None, kept=None, cursor=checkpoint)
             self.mark_root(html=True, json=True)
 
     # -- outcomes -----------------------------------------------------------------------------------------------
@@ -251,7 +282,8 @@ class Ledger(Queries):
                 " accepted_serial = max(accepted_serial, wanted_serial, ?), files = 0, bytes = 0,"
                 " page_etag = NULL, document_etag = NULL, absent_serial = NULL, quarantined_releases = NULL,"
                 " withdrawn = NULL,"
-                " missing_at = NULL, missing_pass = NULL, named = 0 WHERE name = ?",
+                " missing_at = NULL, missing_pass = NULL, stuck_since = NULL, stuck_tries = 0, named = 0"
+                " WHERE name = ?",
                 (state, serial, name),
             )
             self.root_shows([(name, True)] if shown else [])
@@ -286,32 +318,33 @@ class Ledger(Queries):
 
     def _record_published(self, done: Published) -> None:
         self.connection.execute(
-            "UPDATE projects SET display = ?, accepted_serial = max(accepted_serial, ?), page_serial = ?,"
-            " published = 1, hidden = ?, state = CASE WHEN wanted_serial > ? THEN 'pending' ELSE ? END,"
-            " owed_serial = CASE WHEN wanted_serial > ? THEN wanted_serial ELSE NULL END,"
-            " due_at = CASE WHEN wanted_serial > ? THEN due_at ELSE NULL END,"
-            " why = CASE WHEN wanted_serial > ? THEN why ELSE NULL END,"
-            " attempts = 0, error = ?, files = ?, bytes = ?, policy = ?, page_etag = ?, document_etag = ?,"
-            " checked_at = ?, extra = ?, absent_serial = CASE WHEN ? = 'quarantined' THEN absent_serial ELSE NULL END,"
-            " missing_at = NULL, missing_pass = NULL,"
-            " withdrawn = CASE WHEN wanted_serial > ? THEN withdrawn ELSE NULL END,"
-            " hint = CASE WHEN hint_serial > ? THEN hint ELSE NULL END WHERE name = ?",
-            (
-                done.display, done.accepted_serial, done.page_serial,
-                done.state == "quarantined", done.accepted_serial, done.state,
-                done.accepted_serial, done.accepted_serial, done.accepted_serial, done.stuck, done.files, done.bytes,
-                done.policy, done.page_etag, done.document_etag, done.checked_at, done.extra, done.state,
-                done.accepted_serial, done.accepted_serial, done.name,
-            ),
-        )  # fmt: skip
+            "UPDATE projects SET display = :display, accepted_serial = max(accepted_serial, :accepted_serial),"
+            " page_serial = :page_serial, published = 1, hidden = :state = 'quarantined',"
+            " state = CASE WHEN wanted_serial > :accepted_serial THEN 'pending' ELSE :state END,"
+            " owed_serial = CASE WHEN wanted_serial > :accepted_serial THEN wanted_serial ELSE NULL END,"
+            " due_at = CASE WHEN wanted_serial > :accepted_serial THEN due_at ELSE :due_at END,"
+            " why = CASE WHEN wanted_serial > :accepted_serial THEN why WHEN :stuck IS NULL THEN NULL ELSE 'stuck' END,"
+            " attempts = 0, error = :stuck, files = :files, bytes = :bytes, policy = :policy,"
+            " page_etag = :page_etag, document_etag = :document_etag, checked_at = :checked_at, extra = :extra,"
+            " absent_serial = CASE WHEN :state = 'quarantined' THEN absent_serial ELSE NULL END,"
+            " withdrawn = CASE WHEN wanted_serial > :accepted_serial THEN withdrawn ELSE NULL END,"
+            " missing_at = NULL, missing_pass = NULL, behind_tries = 0, behind_since = NULL,"
+            " stuck_since = CASE WHEN :stuck IS NULL THEN NULL ELSE coalesce(stuck_since, :checked_at) END,"
+            " stuck_tries = CASE WHEN :stuck IS NULL THEN 0 ELSE stuck_tries + 1 END,"
+            " hint = CASE WHEN hint_serial > :accepted_serial THEN hint ELSE NULL END WHERE name = :name",
+            msgspec.structs.asdict(done),
+        )
 
     def _record_failed(self, failed: Failed) -> None:
         self.connection.execute(
-            "UPDATE projects SET state = CASE WHEN wanted_serial > ? THEN 'pending' ELSE ? END,"
-            " due_at = CASE WHEN wanted_serial > ? THEN due_at ELSE ? END, attempts = attempts + 1, error = ?,"
-            " missing_at = coalesce(missing_at, ?), missing_pass = coalesce(missing_pass, ?) WHERE name = ?",
-            (
-                failed.wanted_serial, failed.state, failed.wanted_serial, failed.due_at, failed.error,
-                failed.missing_at, failed.missing_pass, failed.name,
-            ),
-        )  # fmt: skip
+            "UPDATE projects SET state = CASE WHEN wanted_serial > :wanted_serial THEN 'pending' ELSE :state END,"
+            " due_at = CASE WHEN wanted_serial > :wanted_serial THEN due_at ELSE :due_at END, attempts = attempts + 1,"
+            " behind_tries = (:behind_at IS NOT NULL) + CASE WHEN attempts = 0 THEN 0 ELSE behind_tries END,"
+            " behind_since = CASE WHEN attempts > 0 AND behind_since <= coalesce(:behind_at, behind_since)"
+            " THEN behind_since ELSE :behind_at END, error = :error,"
+            " missing_at = CASE WHEN missing_at <= coalesce(:missing_at, missing_at) THEN missing_at"
+            " ELSE :missing_at END,"
+            " missing_pass = CASE WHEN missing_at <= coalesce(:missing_at, missing_at) THEN missing_pass"
+            " ELSE :missing_pass END WHERE name = :name",
+            msgspec.structs.asdict(failed),
+        )

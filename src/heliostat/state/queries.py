@@ -68,11 +68,6 @@ class Queries:
         ).fetchone()
         return int(count)
 
-    def next_due(self) -> float | None:
-        """When the next owed project is to be tried."""
-        (when,) = self.connection.execute("SELECT min(due_at) FROM projects WHERE due_at IS NOT NULL").fetchone()
-        return None if when is None else float(when)
-
     def published_names(self, after: str = "", limit: int = 10_000) -> list[tuple[str, str, int | None]]:
         """(display, name, page serial) of the projects served, in the order of their names."""
         return self.connection.execute(
@@ -113,6 +108,22 @@ class Queries:
             (limit,),
         )
         return [_row(item) for item in found]
+
+    def stuck(self, limit: int) -> list[Row]:
+        """Rows that were accepted although upstream stayed behind what it announced."""
+        found = self.connection.execute(
+            f"SELECT {ROW_COLUMNS} FROM projects INDEXED BY projects_stuck WHERE stuck_since IS NOT NULL"
+            " AND state IN ('current', 'quarantined') ORDER BY name LIMIT ?",
+            (limit,),
+        )
+        return [_row(item) for item in found]
+
+    def stuck_count(self) -> int:
+        (count,) = self.connection.execute(
+            "SELECT count(*) FROM projects INDEXED BY projects_stuck WHERE stuck_since IS NOT NULL"
+            " AND state IN ('current', 'quarantined')"
+        ).fetchone()
+        return int(count)
 
     def by_state(self, state: str, limit: int) -> list[Row]:
         """Rows of a state other than ``current``."""

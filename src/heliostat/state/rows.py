@@ -45,6 +45,10 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     extra: bool
     quarantined_releases: str | None = None
     withdrawn: str | None = None
+    behind_tries: int = 0
+    behind_since: float | None = None
+    stuck_since: float | None = None
+    stuck_tries: int = 0
     #: Paths of it have an open fate.
     open_paths: bool = True
 
@@ -52,6 +56,11 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     def untouched(self) -> bool:
         """The ledger knows of nothing that this project has, or had, in the tree."""
         return not self.published and not self.open_paths
+
+    @property
+    def stuck(self) -> bool:
+        """It was accepted as it is although upstream stayed behind, and nothing newer was announced."""
+        return self.stuck_since is not None and self.owed_serial is None
 
     @property
     def releases_in_quarantine(self) -> frozenset[str]:
@@ -90,8 +99,10 @@ class Published(msgspec.Struct, frozen=True, kw_only=True):
     document_etag: str | None
     checked_at: float
     extra: bool
-    #: Accepted below the announced serial; said in the row's error.
+    #: Why it was accepted although upstream stayed behind; said in the row's error.
     stuck: str | None = None
+    #: When to look again whether upstream has caught up.
+    due_at: float | None = None
 
 
 class Failed(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,6 +115,19 @@ class Failed(msgspec.Struct, frozen=True, kw_only=True):
     due_at: float | None
     missing_at: float | None = None
     missing_pass: int | None = None
+    #: When upstream was found behind what it announced, if that is why.
+    behind_at: float | None = None
+
+
+class Kept(msgspec.Struct, frozen=True, kw_only=True):
+    """What only a ledger knows of projects, and a rebuild cannot read from the tree."""
+
+    #: There was no ledger to ask.
+    lost: bool = False
+    #: Asked for by name, outside the configured scope.
+    named: frozenset[str] = frozenset()
+    #: Versions in quarantine by project, as the ledger writes them.
+    quarantined_releases: dict[str, str] = {}
 
 
 class PathRow(msgspec.Struct, frozen=True):

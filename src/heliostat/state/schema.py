@@ -55,11 +55,18 @@ CREATE TABLE projects (
   -- versions in quarantine, a JSON list; null when there is none
   quarantined_releases TEXT,
   -- versions, and names of files, that were removed since the page was published, a JSON list; null when there is none
-  withdrawn TEXT
+  withdrawn TEXT,
+  -- tries, of those counted by attempts, that found upstream behind what it announced, and when the first was
+  behind_tries INTEGER NOT NULL DEFAULT 0,
+  behind_since REAL,
+  -- accepted although upstream stayed behind: since when, and how often that was found anew
+  stuck_since REAL,
+  stuck_tries INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 CREATE INDEX projects_due ON projects (due_at, name) WHERE due_at IS NOT NULL;
 CREATE INDEX projects_owed ON projects (owed_serial) WHERE owed_serial IS NOT NULL;
 CREATE INDEX projects_odd ON projects (state) WHERE state <> 'current';
+CREATE INDEX projects_stuck ON projects (name) WHERE stuck_since IS NOT NULL;
 CREATE INDEX projects_checked ON projects (checked_at) WHERE published = 1;
 
 CREATE TABLE paths (
@@ -107,6 +114,16 @@ DELETE FROM paths WHERE kind = 'shared' AND project = '*';
 UPDATE paths SET kind = 'claimed' WHERE kind = 'shared';
 """
 
+#: And what is remembered of removals, and of projects with which upstream is behind.
+_REMEMBERED = """
+ALTER TABLE projects ADD COLUMN withdrawn TEXT;
+ALTER TABLE projects ADD COLUMN behind_tries INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE projects ADD COLUMN behind_since REAL;
+ALTER TABLE projects ADD COLUMN stuck_since REAL;
+ALTER TABLE projects ADD COLUMN stuck_tries INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX projects_stuck ON projects (name) WHERE stuck_since IS NOT NULL;
+"""
+
 #: And figures and changes of the root pages that are had without reading every project.
 _TOTALS = """
 -- of the projects that are published
@@ -134,7 +151,7 @@ INSERT OR REPLACE INTO meta VALUES ('root_json_dirty', 1), ('root_html_dirty', 1
 TABLES = _TABLES + _INCOMING + _TOTALS
 
 #: From each earlier version to the next.
-MIGRATIONS = {1: _INCOMING + _CLAIMED + _TOTALS}
+MIGRATIONS = {1: _INCOMING + _CLAIMED + _REMEMBERED + _TOTALS}
 
 #: A new ledger knows nothing, also after a kill right here: whoever opens it has to look whether there is a tree.
 FIRST = "INSERT INTO meta VALUES ('rebuilding', 1);"

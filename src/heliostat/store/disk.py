@@ -34,7 +34,6 @@ class Entry(NamedTuple):
     inode: int
     links: int
     is_directory: bool
-    is_link: bool
 
 
 class Operations(Protocol):
@@ -126,10 +125,7 @@ class Disk:
             return None
         except OSError as error:
             raise _refused("look at", path, error) from error
-        mode = found.st_mode
-        return Entry(
-            found.st_size, found.st_mtime_ns, found.st_ino, found.st_nlink, stat.S_ISDIR(mode), stat.S_ISLNK(mode)
-        )
+        return Entry(found.st_size, found.st_mtime_ns, found.st_ino, found.st_nlink, stat.S_ISDIR(found.st_mode))
 
     def make_directory(self, path: str) -> None:
         """Make ``path`` and what is missing above it."""

@@ -9,7 +9,7 @@ import asyncio
 import zlib
 from collections.abc import AsyncIterator, Iterator
 
-from heliostat.errors import Invalid, Unavailable
+from heliostat.errors import Invalid, TooLarge, Unavailable
 from heliostat.upstream.channel import Response
 from heliostat.upstream.urls import redacted
 
@@ -102,5 +102,5 @@ def _check_declared(response: Response, url: str, limit: int) -> None:
         raise _too_large(url, limit)
 
 
-def _too_large(url: str, limit: int) -> Invalid:
-    return Invalid(redacted(url), f"larger than {limit} bytes, the most that is accepted")
+def _too_large(url: str, limit: int) -> TooLarge:
+    return TooLarge(redacted(url), f"larger than {limit} bytes, the most that is accepted")

@@ -129,13 +129,15 @@ class Upstream:
 
     # Projects.
 
-    async def page(self, name: ProjectName, *, etag: str | None = None) -> PageAnswer | None:
-        """A project's Simple page; None when it is still the one with ``etag``."""
-        return await self._retried(lambda: self._metadata.page(name, etag))
+    async def page(self, name: ProjectName, *, etag: str | None = None, most: int | None = None) -> PageAnswer | None:
+        """A project's Simple page; None when it is still the one with ``etag``.  Raises NotNow above ``most`` bytes."""
+        return await self._retried(lambda: self._metadata.page(name, etag, most))
 
-    async def document(self, name: ProjectName, *, etag: str | None = None) -> DocumentAnswer | None:
-        """A project's JSON document; None when it is still the one with ``etag``."""
-        return await self._retried(lambda: self._metadata.document(name, etag))
+    async def document(
+        self, name: ProjectName, *, etag: str | None = None, most: int | None = None
+    ) -> DocumentAnswer | None:
+        """A project's JSON document, as :meth:`page`."""
+        return await self._retried(lambda: self._metadata.document(name, etag, most))
 
     # Files.
 

@@ -12,7 +12,7 @@ from typing import Self, TypeVar
 import msgspec
 
 from heliostat.config import UpstreamConfig
-from heliostat.errors import Invalid, UpstreamError
+from heliostat.errors import Invalid, Missing, NotNow, PageMissing, TooLarge, UpstreamError
 from heliostat.model import Document, Listed, ProjectName, ProjectPage
 from heliostat.pages.document import parse_document
 from heliostat.pages.parse_json import parse_project
@@ -39,6 +39,8 @@ class PageAnswer(msgspec.Struct, frozen=True):
     page: ProjectPage
     serial: int | None
     etag: str | None
+    #: Bytes of it as upstream sent it, unpacked.
+    size: int
 
 
 class DocumentAnswer(msgspec.Struct, frozen=True):
@@ -63,29 +65,34 @@ class Metadata:
         #: ``index.v1_json`` where a plain file server does not negotiate; learnt from its answers.
         self._index = ""
 
-    async def page(self, name: ProjectName, etag: str | None) -> PageAnswer | None:
-        """The Simple page in JSON; None when it is still the one with ``etag``."""
+    async def page(self, name: ProjectName, etag: str | None, most: int | None = None) -> PageAnswer | None:
+        """The Simple page in JSON; None when it is still the one with ``etag``.  Raises PageMissing for 404, and NotNow
+        when it is longer than ``most`` bytes and could be accepted all the same.
+        """
         url = f"{self._base}/simple/{name}/"
         try:
-            return await self._page(url + self._index, name, etag)
-        except _HtmlOnly as error:
-            return await self._page(await self._explicit(url, error), name, etag)
+            try:
+                return await self._page(url + self._index, name, etag, most)
+            except _HtmlOnly as error:
+                return await self._page(await self._explicit(url, error), name, etag, most)
+        except Missing as error:
+            raise PageMissing(error.url, error.reason) from None
 
-    async def _page(self, url: str, name: ProjectName, etag: str | None) -> PageAnswer | None:
+    async def _page(self, url: str, name: ProjectName, etag: str | None, most: int | None) -> PageAnswer | None:
         async with _Get(self._session, self._gate, url, _SIMPLE, etag) as get:
             if get.unchanged:
                 return None
-            content = await get.json_body(self._config.max_page)
+            content = await get.json_body(self._config.max_page, most)
             page = await self._parsed(content, lambda: parse_project(content, url=get.shown, name=name))
-            return PageAnswer(page, _lower(get.serial, page.serial), get.etag)
+            return PageAnswer(page, _lower(get.serial, page.serial), get.etag, len(content))
 
-    async def document(self, name: ProjectName, etag: str | None) -> DocumentAnswer | None:
-        """The JSON document; None when it is still the one with ``etag``."""
+    async def document(self, name: ProjectName, etag: str | None, most: int | None = None) -> DocumentAnswer | None:
+        """The JSON document; None when it is still the one with ``etag``.  Raises NotNow as :meth:`page` does."""
         url = f"{self._base}/pypi/{name}/json"
         async with _Get(self._session, self._gate, url, "application/json", etag) as get:
             if get.unchanged:
                 return None
-            content = await get.json_body(self._config.max_document)
+            content = await get.json_body(self._config.max_document, most)
             document = await self._parsed(content, lambda: parse_document(content, url=get.shown))
             return DocumentAnswer(content, document, _lower(get.serial, document.serial), get.etag)
 
@@ -213,9 +220,15 @@ class _Get:
     async def body(self, limit: int) -> bytes:
         return await self._session.whole(self.response, self._permit, self._url, limit)
 
-    async def json_body(self, limit: int) -> bytes:
+    async def json_body(self, limit: int, most: int | None) -> bytes:
+        """Raises TooLarge above ``limit`` bytes, NotNow above ``most``."""
         self.check_type()
-        return await self.body(limit)
+        if most is None or most >= limit:
+            return await self.body(limit)
+        try:
+            return await self.body(most)
+        except TooLarge as error:
+            raise NotNow(error.url, f"larger than {most} bytes") from None
 
 
 class RootAnswer:
