@@ -7,9 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from heliostat.errors import Refused
 from heliostat.fakeindex import Index, Options, UploadedFile, Virtual
 from heliostat.fakeindex.faults import Status
+from heliostat.mirror.owners import possible_owners, tells_owner
+from heliostat.names import normalise
 from support.equality import differences
 from support.mirrors import following, rebuild, rewritten
 from support.suffering import assert_owed
@@ -233,3 +238,14 @@ async def test_a_time_is_set_before_the_page_says_it(tmp_path: Path) -> None:
         one.server.clear_faults()
         await one.sync()
         assert differences(index, tmp_path) == []
+
+
+@given(st.text("aB-_.1", min_size=1, max_size=8), st.text("aB-_.1", max_size=8))
+def test_a_file_name_tells_its_project_or_does_not(given_name: str, rest: str) -> None:
+    try:
+        name = normalise(given_name)
+    except Refused:
+        return
+    for filename in (f"{given_name}-{rest}", given_name + rest, f"{name}-{rest}", rest):
+        path = f"web/packages/aa/bb/cc/{filename}"
+        assert tells_owner(path, name) == any(owner == name for owner in possible_owners(path))

@@ -115,4 +115,8 @@ def possible_owners(path: str) -> Iterator[ProjectName]:
 
 def tells_owner(path: str, name: str) -> bool:
     """Whether a file's name begins with that of the project, so that no row need say whose it is."""
+    filename = path.rpartition("/")[2]
+    begins, follows = filename[: len(name)], filename[len(name) : len(name) + 1]
+    if follows == "-" and begins.lower().replace("_", "-").replace(".", "-") == name:  # nearly always
+        return True
     return any(one == name for one in possible_owners(path))
