@@ -58,6 +58,7 @@ def test_interruption_says_by_which_signal() -> None:
 ERRORS = {
     errors.ConfigError(["x"]): 2,
     errors.Refused("project name", "x y", "no"): 2,
+    errors.Occupied("web/packages/x"): 2,
     errors.MirrorLocked("/x", "process 1"): 4,
     errors.StoreError("write", "/x", "full"): 6,
     errors.NoRoom("keep x in", "/x", "full", ever=True): 6,

@@ -2,7 +2,8 @@
 
 A batch is at most ``batch_projects`` projects or ``batch_seconds`` old.  For each batch:
 
-1. what will be placed (``incoming``) and what will be dropped (``doomed``) is recorded in the ledger;
+1. what will be placed (``incoming``), what will be dropped (``doomed``), and claims that pages do not tell are recorded
+   in the ledger;
 2. small files, documents and pages are written under ``partial/`` beside the large files that lie there already, and
    made durable;
 3. files, documents and links are renamed into place, and made durable;
