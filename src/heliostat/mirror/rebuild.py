@@ -85,7 +85,9 @@ def rebuild_tree(
     _adopt_spellings(tree, ledger)
     ledger.end_rebuild(checkpoint)
     if assumed:
-        log.warning("%d projects are outside the configured scope; they are kept as if asked for by name", assumed)
+        log.warning(
+            "kept as if asked for by name, since outside the configured scope: %d of %d projects", assumed, count
+        )
     return count
 
 
