@@ -100,6 +100,9 @@ class RateLimited(Unavailable):
 class Missing(UpstreamError):
     """404 or 410: on its own never a reason to delete anything."""
 
+    #: Said by a source that stands in for the first one: it may just not have it yet.
+    stand_in: bool = False
+
 
 class Stale(UpstreamError):
     """The answer's serial is below the one wanted."""
