@@ -105,6 +105,8 @@ class MetadataReader:
                 if not last_resort:
                     raise
                 page, document = await self._both(row, minimum=0)
+                if page.stand_in or (document is not None and document.stand_in):
+                    raise  # the first source will have it
                 log.warning("%s: accepted as it is after %d attempts: %s", row.name, row.attempts + 1, error)
                 return self._answers(page, document, stuck=str(error))
         raise AssertionError("unreachable")

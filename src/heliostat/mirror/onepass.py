@@ -93,7 +93,7 @@ class Pass:
         if self._only:
             reader.confirm_upstream(facts, full=False)
             if facts.get("upstream") is None:
-                await self._keeper(self._ledger.put, upstream=self._upstream.base)
+                await self._keeper(self._ledger.put, upstream=self._upstream.identity)
             await self._keeper(self._want_named, now)
         else:
             await self._keeper(take_scope, self._ledger, self._scope, now, self._tree)
