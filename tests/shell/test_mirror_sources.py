@@ -17,8 +17,11 @@ from heliostat import names
 from heliostat.config import Config
 from heliostat.errors import UpstreamChanged
 from heliostat.fakeindex import FakeIndex, Index, Options, UploadedFile, Virtual
-from heliostat.fakeindex.faults import Action, Cut, Hang, Reset, Status, Wrong
+from heliostat.fakeindex.connection import Exchange
+from heliostat.fakeindex.damage import Flipped, with_content
+from heliostat.fakeindex.faults import Action, Cut, Fault, Hang, Reset, Status, Wrong, _send_part
 from heliostat.fakeindex.synthetic import many_projects
+from heliostat.mirror.planning import plan_pass
 from heliostat.mirror.report import Counters, Summary
 from heliostat.mirror.run import Mirror
 from heliostat.mirror.status import read_status
@@ -186,6 +189,14 @@ async def test_when_none_is_there_the_pass_names_each(tmp_path: Path) -> None:
                 assert said in summary.unreachable
 
 
+async def test_a_dry_run(tmp_path: Path) -> None:
+    async with sources(tmp_path) as both:
+        await both.first.refuse_connections()
+        plan = await plan_pass(both.config, counters=Counters(), stop=asyncio.Event())
+        assert plan.unreachable is None
+        assert (plan.upstream, len(plan.adds)) == (both.second.url, len(both.first.index))
+
+
 async def test_named_projects(tmp_path: Path) -> None:
     async with sources(tmp_path, projects=("demo", "alpha")) as both:
         await both.first.refuse_connections()
@@ -336,8 +347,12 @@ async def test_what_a_source_does_not_have_yet_is_not_removed(tmp_path: Path) ->
     async with sources(tmp_path, options=Options(xmlrpc=False), projects=("alpha", "demo", "newcomer")) as both:
         suffering.move_on(both.first.index)
         await both.sync()
-        await both.first.refuse_connections()
-        for _ in range(3):
+        for look in range(4):
+            if look == 1:
+                both.first.clear_faults()
+                await both.first.refuse_connections()
+            elif look == 0:
+                both.first.fault("/simple/newcomer/", Status(404))
             summary = await both.attempt()
             assert "newcomer" in owed_names(summary)
             assert summary.removed == 0
@@ -423,17 +438,26 @@ async def test_a_file_that_one_source_does_not_give_is_had_from_another(
         suffering.assert_nothing_left(both.config)
 
 
-async def test_wrong_bytes_at_one_and_half_of_them_at_the_other(tmp_path: Path) -> None:
+class WrongAndCut(Cut, frozen=True, tag="wrongandcut"):
+    """Half of the file, and not even that is right."""
+
+    async def act(self, exchange: Exchange, fault: Fault) -> None:
+        wrong = with_content(fault.honest(exchange.request), lambda content: Flipped(content, 10))
+        await _send_part(exchange, wrong, self.after)
+        exchange.close()
+
+
+async def test_wrong_bytes_from_one_and_the_rest_from_the_other(tmp_path: Path) -> None:
     """Bytes of two sources that do not fit say nothing of the one that gave the second half."""
     async with sources(tmp_path, large) as both:
-        part = tmp_path / names.partial_path("sha256", CONTENT.digests.sha256)
-        part.parent.mkdir()
-        part.write_bytes(b"x" * (LARGE // 2))
-        both.first.fault(FILE, Status(500))
+        both.first.fault(FILE, WrongAndCut())
         await both.sync()
         both.equal()
         asked = [one.range for one in both.second.requests if one.path.endswith("/large-1.0.tar.gz")]
-        assert asked == [f"bytes={LARGE // 2}-", None]
+        assert len(asked) == 2
+        assert asked[0] is not None
+        assert asked[1] is None
+        assert both.first.count(FILE) == 1
 
 
 @pytest.mark.parametrize("action", [Wrong(), Status(404), Status(500)], ids=str)

@@ -120,6 +120,16 @@ async def test_one_page_that_fails_is_had_elsewhere_and_nothing_else(caplog: pyt
     assert said == []
 
 
+async def test_one_page_that_hangs_costs_one_time_limit() -> None:
+    async with two() as (first, second), upstream(first.url, second.url, stall_timeout=SHORT) as one:
+        fault = first.fault(f"/simple/{DEMO}/", Hang())
+        waiting = asyncio.create_task(one.page(DEMO))
+        await first.seen(f"/simple/{DEMO}/")
+        assert await one.page(NAMES[1]) is not None
+        assert await waiting is not None
+        assert (fault.fired, second.request_count, one.base) == (1, 1, first.url)
+
+
 @pytest.mark.parametrize(
     ("action", "error"),
     [

@@ -112,6 +112,7 @@ class _Planner:
             await self._go_through(asked, stop)
         except UpstreamError as error:
             self._plan.unreachable = str(error)
+        self._plan.upstream = self._upstream.base
         await self._keeper(self._list_what_waits, rest=not (self._plan.unreachable or stop.is_set()))
         self._measure_free_space()
         for listed in (self._plan.adds, self._plan.updates, self._plan.removals, self._plan.held):

@@ -103,7 +103,7 @@ class Failover:
                 if trial or dead or (over and _is_failure(error) and one.answers == answers):
                     self._leave(one, error, times_left)
                     raise
-                if over:
+                if over or shows_death(error):  # elsewhere it may be quick
                     raise
                 failure = error
             except UpstreamError as error:

@@ -43,6 +43,9 @@ class Standing:
         self.broken = 0
         self.times_left = 0
 
+    def __str__(self) -> str:
+        return self.base if self.number >= 0 else f"{self.base} (files)"
+
     def error(self) -> Left:
         """Why it is not asked now."""
         return Left(self.base, self.reason)
@@ -91,7 +94,7 @@ class Sources:
         one.answers += 1
         if one.rests_until is not None and not one.behind:
             one.rests_until = None
-            log.warning("%s answers again: it is asked again", one.base)
+            log.warning("%s answers again: it is asked again", one)
 
     def failed(self, one: Standing, error: UpstreamError) -> None:
         """A source, or a host, is to be left: who waits to ask it goes elsewhere."""
@@ -108,12 +111,12 @@ class Sources:
         one.times_left += 1
         one.rests_until, one.reason = self._clock.now() + self._rest, reason
         if known:
-            log.debug("%s still rests: %s", one.base, reason)
+            log.debug("%s still rests: %s", one, reason)
             return
         others = self.standings if one in self.standings else ()
         following = next((other.base for other in others if other.rests_until is None), None)
         instead = f"; {following} is asked instead" if following else ""
-        log.warning("%s is left for %g s: %s%s", one.base, self._rest, reason, instead)
+        log.warning("%s is left for %g s: %s%s", one, self._rest, reason, instead)
 
     def look_again(self) -> None:
         """Sources that were behind may be asked for their serial again, when their rest is over."""
@@ -125,7 +128,7 @@ class Sources:
         """A source's serial is as high as any that was seen."""
         if one.behind:
             one.behind, one.rests_until = False, None
-            log.warning("%s is not behind any more: it is asked again", one.base)
+            log.warning("%s is not behind any more: it is asked again", one)
 
     # Files.
 
