@@ -487,6 +487,20 @@ async def test_files_on_a_host_of_their_own(tmp_path: Path) -> None:
         assert second.count("/packages/*") > 0
 
 
+async def test_a_file_whose_own_address_may_not_be_requested(tmp_path: Path) -> None:
+    """A mirror may keep links to a host that is not ours to ask; the sources have the file nevertheless."""
+    async with (
+        FakeIndex(suffering.suffering_index(), options=Options(files_host=True)) as first,
+        FakeIndex(suffering.suffering_index()) as second,
+    ):
+        config = config_for(tmp_path, first.url)
+        summary = await run_pass(config)
+        assert set(summary.owed_by_state) == {"blocked"}
+        config = changed(config, url=(first.url, second.url))
+        await complete_pass(config, full=True)
+        assert differences(first.index, tmp_path) == []
+
+
 async def test_one_source_pays_nothing(tmp_path: Path) -> None:
     async with FakeIndex(large()) as server:
         config = config_for(tmp_path, server, retries=1)

@@ -76,7 +76,7 @@ class Downloader:
         """One distribution file; resumes what an earlier try, or an earlier process, left."""
         if self._max_file is not None and (want.size or 0) > self._max_file:
             raise Refused("file", want.file.filename, f"{want.size} bytes, more than [upstream] max-file allows")
-        url, algorithms = self._upstream.check_url(want.file.url), _algorithms(want)
+        url, algorithms = self._upstream.file_url(want.file.url), _algorithms(want)
         if want.size is not None and want.size <= SMALL:
             return await self._with_retries(want, algorithms, url, None, transfer)
         path = want.partial or await self._stager.put(b"")
@@ -122,7 +122,7 @@ class Downloader:
         declared = want.file.core_metadata
         expected = dict(declared) if isinstance(declared, dict) else {}
         address, mark, query = want.file.url.partition("#")[0].partition("?")
-        url = self._upstream.check_url(f"{address}{names.METADATA_SUFFIX}{mark}{query}")
+        url = self._upstream.file_url(f"{address}{names.METADATA_SUFFIX}{mark}{query}")
         algorithms, route = tuple({"sha256", *expected}), self._upstream.route(url)
         wrong = 0
         while True:

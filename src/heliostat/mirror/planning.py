@@ -235,7 +235,7 @@ class _Planner:
                 answers.page, answers.document, held, allow_unhashed=self._config.upstream.allow_unhashed
             )
             for want in wanted:
-                self._upstream.check_url(want.file.url)
+                self._upstream.file_url(want.file.url)
             count, size = await in_thread(self._missing, wanted)
             count += await in_thread(self._missing_provenance, answers.page)
         except Missing as error:

@@ -175,6 +175,16 @@ class Upstream:
 
     # Files.
 
+    def file_url(self, url: str) -> Checked:
+        """``url`` of a file, or its place at a source where that may not be requested; raises Refused (see check)."""
+        try:
+            return self.check_url(url)
+        except Refused:
+            for other in self.sources.same_file(url) if self._failover is not None else ():
+                with suppress(Refused):
+                    return self.check_url(other)
+            raise
+
     def route(self, url: Checked) -> Route | None:
         """Where else the file at ``url`` can be had; None where there is only this one place."""
         if self._failover is None:
