@@ -208,6 +208,18 @@ async def test_three_sources() -> None:
         assert one.base == second.url
 
 
+async def test_idle_connections_to_one_take_no_room_from_another() -> None:
+    async with (
+        two() as (first, second),
+        upstream(first.url, second.url, metadata_at_once=2, files_at_once=1, connect_timeout=2 * SHORT) as one,
+    ):
+        first.options.latency = SHORT / 5
+        await asyncio.gather(pages(one), *(whole(one, file_of(first), len(FILE) + len(DEMO)) for _ in range(4)))
+        first.fault("*", Status(500))
+        await pages(one)
+        assert second.count("/simple/*") == len(NAMES)
+
+
 # Taking it again.
 
 
