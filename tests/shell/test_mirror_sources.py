@@ -28,6 +28,7 @@ from heliostat.mirror.status import read_status
 from support import suffering
 from support.equality import differences
 from support.mirrors import changed, complete_pass, config_for, owed_names, run_pass
+from support.served import static_server
 
 LARGE = 20 << 20
 CONTENT = Virtual(LARGE, 11)
@@ -224,6 +225,30 @@ async def test_a_static_source_stands_in_for_one_with_a_feed(tmp_path: Path) -> 
         both.equal()
         assert both.first.count("/simple/") == 0
         assert both.first.count("/pypi") > 1
+
+
+async def test_another_mirror_stands_in(tmp_path: Path) -> None:
+    """What a plain web server shows of a heliostat's tree is as good as the index: the two meet again where they were."""
+    index = suffering.suffering_index()
+    async with FakeIndex(index) as server:
+        central = config_for(tmp_path / "central", server)
+        await complete_pass(central)
+        with static_server(tmp_path / "central" / "web") as served:
+            region = changed(config_for(tmp_path / "region", server), url=(server.url, served.url))
+            await complete_pass(region, "alpha")
+            suffering.move_on(index)
+            await complete_pass(central)
+            await server.refuse_connections()
+            summary = await complete_pass(region)
+            assert summary.upstream == served.url
+            assert differences(index, tmp_path / "region") == []
+            await server.start()
+            index.yank("alpha", "1.0")
+            server.reset_log()
+            await complete_pass(region)
+            assert differences(index, tmp_path / "region") == []
+            assert server.count("/simple/*") == 1
+            assert server.count("/packages/*") == 0
 
 
 # Serials.
