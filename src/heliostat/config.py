@@ -110,6 +110,8 @@ class UpstreamConfig:
     retries: int = field(default=5, metadata=_by(read.count(1, 100)))
     retry_delay: float = field(default=1.0, metadata=_by(_SECONDS))
     retry_delay_most: float = field(default=60.0, metadata=_by(_SECONDS))
+    #: How long a source that failed, or is behind, is left for the others in ``url``.
+    source_rest: float = field(default=300.0, metadata=_by(_SECONDS))
     stale_tries: int = field(default=3, metadata=_by(read.count(1, 100)))
     #: Serials behind upstream from which on the root list is read instead of the feed.
     far_behind: int = field(default=200_000, metadata=_by(read.count(1, 10**12)))

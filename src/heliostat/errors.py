@@ -91,6 +91,9 @@ class RateLimited(Unavailable):
 class Missing(UpstreamError):
     """404 or 410: on its own never a reason to delete anything."""
 
+    #: Said by a source that stands in for the first one: it may just not have it yet.
+    stand_in: bool = False
+
 
 class PageMissing(Missing):
     """That of a project's Simple page, wherever upstream keeps it: the first sign that the project is gone."""

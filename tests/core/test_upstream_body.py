@@ -73,17 +73,17 @@ def connection(host: str) -> Any:
     [
         (
             aiohttp.ClientConnectorDNSError(connection("index.example"), OSError(-2, "Name or service not known")),
-            Unavailable,
+            faults.NotConnected,
             "cannot connect to index.example: the name does not resolve",
         ),
         (
             aiohttp.ClientConnectorError(connection("index.example"), OSError(113, "")),
-            Unavailable,
+            faults.NotConnected,
             "cannot connect to index.example: No route to host",
         ),
         (
             aiohttp.ClientConnectorCertificateError(connection("index.example"), ValueError("x")),
-            Unavailable,
+            faults.NotConnected,
             "cannot connect to index.example: certificate not accepted (handshake)",
         ),
         (aiohttp.ConnectionTimeoutError(), faults.TimedOut, "no connection within 30 s"),

@@ -14,12 +14,19 @@ from typing import Any
 import msgspec
 
 from heliostat.config import Config
-from heliostat.errors import FeedUnsupported, Invalid, Unavailable, UpstreamChanged, UpstreamError
+from heliostat.errors import (
+    FeedUnsupported,
+    HeliostatError,
+    Invalid,
+    Unavailable,
+    UpstreamChanged,
+    UpstreamError,
+)
 from heliostat.mirror.lists import ListReader
 from heliostat.policy.scope import Scope
 from heliostat.state.ledger import Ledger
 from heliostat.store.threads import Keeper
-from heliostat.upstream.client import Upstream
+from heliostat.upstream.client import Sources, Upstream
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +50,10 @@ class Seen(msgspec.Struct):
         return not self.by_list and not (self.by_feed and scope.everything)
 
 
+class _Behind(HeliostatError):
+    """The source that answered has not come as far as others: changes are to be read from another one."""
+
+
 class ChangeReader:
     """Reads changes into the ledger.  Raises UpstreamError, UpstreamChanged, StateError, StoreError."""
 
@@ -55,16 +66,33 @@ class ChangeReader:
         #: This process has read the feed from a little before its cursor on already.
         self.overlapped = overlapped
         self._head: int | None = None
+        #: The cursor when the first source read it last, if others have taken it further since.
+        self._vouched: int | None = None
 
     async def read(self, *, full: bool, now: float) -> Seen:
-        """Make owed what changed.  ``full`` compares everything, and confirms another upstream."""
+        """Make owed what changed.  ``full`` compares everything, and confirms another upstream.
+
+        Where there are several sources, one that is behind is left for the next one.
+        """
+        sources = self._upstream.sources
+        sources.look_again()
+        while True:
+            try:
+                return await self._read_once(full=full, now=now)
+            except _Behind as behind:
+                self._head = None
+                if not sources.is_behind(sources.last, str(behind)):
+                    raise _all_resting(sources) from None
+
+    async def _read_once(self, *, full: bool, now: float) -> Seen:
         facts = await self._keeper(self._ledger.facts)
         restart = self.confirm_upstream(facts, full=full)
         if full:
             restart = await self._look_for_feed(facts) or restart
         elif self._feed_may_be_back(facts, now):
             await self._look_for_feed(facts)
-            await self._keeper(self._ledger.put, feed_asked=now)
+            if self._upstream.stand_in is None:
+                await self._keeper(self._ledger.put, feed_asked=now)
         if restart:
             await self._keeper(self._restart)
             facts = await self._keeper(self._ledger.facts)
@@ -161,6 +189,8 @@ class ChangeReader:
         """The feed's head, asked for once."""
         if self._head is None:
             self._head = await self._upstream.last_serial()
+            if self._upstream.several:
+                await self._heard(self._head)
         return self._head
 
     async def _is_near(self, facts: dict[str, Any]) -> bool:
@@ -180,8 +210,11 @@ class ChangeReader:
     async def _no_feed(self, facts: dict[str, Any], error: FeedUnsupported) -> None:
         if self._config.upstream.changes == "feed":
             raise error
-        log.info("upstream has no change feed (%s); reading its root list from now on", error.reason)
         facts["feed"] = "unsupported"
+        if self._upstream.stand_in is not None:  # the first source may well have one
+            log.debug("%s has no change feed (%s); reading its root list", self._upstream.base, error.reason)
+            return
+        log.info("upstream has no change feed (%s); reading its root list from now on", error.reason)
         await self._keeper(self._ledger.put, feed="unsupported", feed_asked=time.time())
 
     # -- the root list ------------------------------------------------------------------------------------------
@@ -196,8 +229,10 @@ class ChangeReader:
                 await self._keeper(self._ledger.put, reconciled=now)
             return Seen(serial=cursor, by_list=True, idle=True)
         serial, found_etag = collected
+        if self._upstream.several:
+            await self._heard(serial)
         if serial < cursor and not restart and not self._feed_leads(facts):
-            if not full:
+            if not full or self._is_behind(serial):
                 self._check_head(serial, cursor)
             await self._keeper(self._restart)
             restart = True
@@ -255,11 +290,11 @@ class ChangeReader:
     def confirm_upstream(self, facts: dict[str, Any], *, full: bool) -> bool:
         """True when ``full`` confirms another upstream than the ledger's.  Raises UpstreamChanged without it."""
         known = facts.get("upstream")
-        if known is None or known == self._upstream.base:
+        if known is None or known == self._upstream.identity:
             return bool(full and facts.get("went_back"))
         if not full:
             raise UpstreamChanged(
-                f"this mirror follows {known}, but the configuration says {self._upstream.base}; "
+                f"this mirror follows {known}, but the configuration says {self._upstream.identity}; "
                 "if they are the same index, confirm with 'heliostat mirror --once --full'"
             )
         return True
@@ -276,8 +311,12 @@ class ChangeReader:
                 log.debug("the change feed cannot be had for now: %s", error)
         if facts.get("feed") != feed:
             facts["feed"] = feed
-            await self._keeper(self._ledger.put, feed=feed)
-        return head is not None and head < int(facts.get("cursor") or 0)
+            if self._upstream.stand_in is None:
+                await self._keeper(self._ledger.put, feed=feed)
+        cursor = int(facts.get("cursor") or 0)
+        if head is not None and self._is_behind(head):
+            self._check_head(head, cursor)
+        return head is not None and head < cursor
 
     def _feed_may_be_back(self, facts: dict[str, Any], now: float) -> bool:
         """A feed that was not there may have been away for a moment: it is asked for again at each full reconcile."""
@@ -287,10 +326,36 @@ class ChangeReader:
     def _restart(self) -> None:
         log.warning("another upstream, or one that went back, is confirmed: everything is owed again")
         self._ledger.restart()
+        self._ledger.put(vouched=None)
+
+    async def _heard(self, serial: int) -> None:
+        """One of several sources told its serial: keep how far the first one came, before others go further."""
+        facts, first = await self._keeper(self._ledger.facts), self._upstream.sources.last.number == 0
+        cursor, vouched = int(facts.get("cursor") or 0), facts.get("vouched")
+        if first and vouched is not None and serial >= cursor:
+            vouched = None
+        elif not first and vouched is None and serial > cursor:
+            vouched = cursor
+        if vouched != facts.get("vouched"):
+            await self._keeper(self._ledger.put, vouched=vouched)
+        self._vouched = vouched
+
+    def _is_behind(self, serial: int) -> bool:
+        """Whether a serial that is too low says no more than that its source is behind others.
+
+        The first source can go back, and so be another index; but not behind what it said itself.
+        """
+        if not self._upstream.several:
+            return False
+        return self._upstream.sources.last.number > 0 or (self._vouched is not None and serial >= self._vouched)
 
     def _check_head(self, head: int, cursor: int) -> None:
         if head >= cursor:
+            if self._upstream.several:
+                self._upstream.sources.is_not_behind(self._upstream.sources.last)
             return
+        if self._is_behind(head):
+            raise _Behind(f"behind: its serial is {head}, where {cursor} was seen before")
         raise UpstreamChanged(
             f"upstream's serial went back: {head}, where {cursor} was seen before; if this is the same index, "
             "confirm with 'heliostat mirror --once --full'"
@@ -299,7 +364,15 @@ class ChangeReader:
     async def _remember(self, seen: Seen) -> None:
         """Keep upstream's name and head; nothing is written when nothing moved."""
         facts = await self._keeper(self._ledger.facts)
-        if facts.get("upstream") != self._upstream.base or facts.get("went_back"):
-            await self._keeper(self._ledger.put, upstream=self._upstream.base, went_back=None)
+        if facts.get("upstream") != self._upstream.identity or facts.get("went_back"):
+            await self._keeper(self._ledger.put, upstream=self._upstream.identity, went_back=None)
+        if facts.get("source") != self._upstream.stand_in:
+            await self._keeper(self._ledger.put, source=self._upstream.stand_in)
         if seen.serial is not None and facts.get("upstream_serial") != seen.serial:
             await self._keeper(self._ledger.put, upstream_serial=seen.serial, upstream_seen=time.time())
+
+
+def _all_resting(sources: Sources) -> Unavailable:
+    """Why none of the sources is of use."""
+    first, *others = sources.standings
+    return Unavailable(first.base, "; ".join([first.reason, *(f"{one.base}: {one.reason}" for one in others)]))

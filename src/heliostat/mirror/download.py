@@ -18,7 +18,6 @@ from heliostat.errors import (
     IntegrityError,
     Invalid,
     Missing,
-    RateLimited,
     Refused,
     Unavailable,
     UpstreamError,
@@ -30,7 +29,7 @@ from heliostat.store.incoming import Incoming, digests_of
 from heliostat.store.room import Room
 from heliostat.store.staging import Stager
 from heliostat.store.threads import in_computing_thread, in_thread
-from heliostat.upstream.client import Upstream
+from heliostat.upstream.client import Route, Upstream
 from heliostat.upstream.urls import Checked, redacted
 
 #: Up to here a file is taken in memory (bytes).
@@ -77,17 +76,19 @@ class Downloader:
         """One distribution file; resumes what an earlier try, or an earlier process, left."""
         if self._max_file is not None and (want.size or 0) > self._max_file:
             raise Refused("file", want.file.filename, f"{want.size} bytes, more than [upstream] max-file allows")
-        url, algorithms = self._upstream.check_url(want.file.url), _algorithms(want)
+        url, algorithms = self._upstream.file_url(want.file.url), _algorithms(want)
         if want.size is not None and want.size <= SMALL:
-            return await self._with_retries(want, algorithms, url, transfer)
+            return await self._with_retries(want, algorithms, url, None, transfer)
         path = want.partial or await self._stager.put(b"")
         alone = self._downloading.get(path)
         if alone is None:
             alone = self._downloading[path] = asyncio.Lock()
         async with alone:  # files with the same bytes share their partial download, and so take turns
-            return await self._large_file(want, path, algorithms, transfer)
+            return await self._large_file(want, path, algorithms, url, transfer)
 
-    async def _large_file(self, want: Wanted, path: str, algorithms: tuple[str, ...], transfer: Transfer) -> Fetched:
+    async def _large_file(
+        self, want: Wanted, path: str, algorithms: tuple[str, ...], url: Checked, transfer: Transfer
+    ) -> Fetched:
         incoming = Incoming(self._disk, path, algorithms)
         self.unfinished |= {path, _etag_path(path)}
         there = await self._there(path)
@@ -96,7 +97,7 @@ class Downloader:
             self.room.reserve, want.file.filename, lambda: (want.size or 0) - max(there, incoming.size)
         )
         try:
-            fetched = await self._with_retries(want, algorithms, incoming, transfer)
+            fetched = await self._with_retries(want, algorithms, url, incoming, transfer)
             self.unfinished -= {path, _etag_path(path)}
             return fetched
         finally:
@@ -121,47 +122,64 @@ class Downloader:
         declared = want.file.core_metadata
         expected = dict(declared) if isinstance(declared, dict) else {}
         address, mark, query = want.file.url.partition("#")[0].partition("?")
-        url = self._upstream.check_url(f"{address}{names.METADATA_SUFFIX}{mark}{query}")
-        algorithms = tuple({"sha256", *expected})
-        for attempt in range(self._tries):
-            body = await self._upstream.fetch(url, limit=self._max_sidecar)
+        url = self._upstream.file_url(f"{address}{names.METADATA_SUFFIX}{mark}{query}")
+        algorithms, route = tuple({"sha256", *expected}), self._upstream.route(url)
+        wrong = 0
+        while True:
+            body = await self._upstream.fetch(url, limit=self._max_sidecar, route=route)
             transfer.arrived(len(body))
             digests = digests_of(body, algorithms)
             try:
-                _check(url, expected, digests)
+                _check(url if route is None else route.url, expected, digests)
             except IntegrityError as error:
-                if attempt + 1 == min(2, self._tries):
-                    raise
-                await self._upstream.back_off(attempt, error)
-                continue
-            return Fetched(body, digests, len(body))
-        raise AssertionError("unreachable")
-
-    async def _with_retries(
-        self, want: Wanted, algorithms: tuple[str, ...], through: Incoming | Checked, transfer: Transfer
-    ) -> Fetched:
-        """A large file through ``incoming``, or a small one from its URL."""
-        incoming = through if isinstance(through, Incoming) else None
-        attempt = wrong = 0
-        while True:
-            before = incoming.size if incoming else 0
-            try:
-                if isinstance(through, Incoming):
-                    return await self._large(want, through, transfer)
-                return await self._small(want, algorithms, through, transfer)
-            except Missing:
-                raise
-            except (IntegrityError, Invalid) as error:
+                if route is not None and route.failed(error) is None:
+                    continue
                 wrong += 1
                 if wrong >= min(2, self._tries):
                     raise
-                failure: UpstreamError = error
-            except (RateLimited, Unavailable) as error:
-                failure = error
+                await self._upstream.back_off(wrong - 1, error)
+                continue
+            return Fetched(body, digests, len(body))
+
+    async def _with_retries(
+        self,
+        want: Wanted,
+        algorithms: tuple[str, ...],
+        url: Checked,
+        incoming: Incoming | None,
+        transfer: Transfer,
+    ) -> Fetched:
+        """A large file through ``incoming``, or a small one; from another source when one does not have it."""
+        route = self._upstream.route(url)
+        attempt = wrong = 0
+        while True:
+            before = incoming.size if incoming else 0
+            if route is not None:
+                url = route.take()
+            try:
+                if incoming is None:
+                    fetched = await self._small(want, algorithms, url, transfer)
+                else:
+                    fetched = await self._large(want, url, incoming, transfer, route)
+                if route is not None:
+                    route.answered()
+                return fetched
+            except (Missing, IntegrityError, Invalid, Unavailable) as error:
+                error.__traceback__ = None  # its frames hold the body
+                failure: UpstreamError | None = error if route is None else route.failed(error)
+            if failure is None:  # another source is worth a try at once
+                continue
+            if isinstance(failure, Missing):
+                raise failure
+            if isinstance(failure, Unavailable):
                 grown = (incoming.size if incoming else 0) - before
                 attempt = 0 if grown >= _PROGRESS else attempt + 1
                 if attempt >= self._tries:
-                    raise
+                    raise failure
+            else:
+                wrong += 1
+                if wrong >= min(2, self._tries):
+                    raise failure
             await self._upstream.back_off(attempt, failure)
 
     async def _small(self, want: Wanted, algorithms: tuple[str, ...], url: Checked, transfer: Transfer) -> Fetched:
@@ -177,14 +195,18 @@ class Downloader:
         _check(url, want.digests, digests)
         return Fetched(body, digests, size)
 
-    async def _large(self, want: Wanted, incoming: Incoming, transfer: Transfer) -> Fetched:
-        size, url = want.size, self._upstream.check_url(want.file.url)
+    async def _large(
+        self, want: Wanted, url: Checked, incoming: Incoming, transfer: Transfer, route: Route | None
+    ) -> Fetched:
+        size = want.size
         await in_thread(incoming.close)
         offset = await in_thread(incoming.open)
         limit = size if size is not None else (self._max_file or _UNDECLARED_MOST)
         if offset > limit:
             await in_thread(incoming.restart)
             offset = 0
+        if route is not None:
+            route.resumes = offset > 0
         if size is None or offset < size or (size == 0 and offset == 0):
             await self._receive(url, want, incoming, offset, limit, transfer)
         digests = await in_thread(incoming.digests)
@@ -206,7 +228,7 @@ class Downloader:
     async def _receive(
         self, url: Checked, want: Wanted, incoming: Incoming, offset: int, limit: int, transfer: Transfer
     ) -> None:
-        validator = await self._validator(incoming) if offset else None
+        validator = await self._validator(incoming, url) if offset else None
         writing: asyncio.Task[None] | None = None
         got = offset
         async with self._upstream.stream(url, offset=offset, validator=validator, size=want.size) as stream:
@@ -215,7 +237,7 @@ class Downloader:
                 got = 0
             transfer.expect(max(0, (want.size or 0) - got))
             if stream.etag and (got == 0 or validator is None):
-                await in_thread(self._remember_validator, incoming, stream.etag)
+                await in_thread(self._remember_validator, incoming, stream.etag, url)
             try:
                 async for batch in stream:
                     got += len(batch)
@@ -237,14 +259,27 @@ class Downloader:
             if writing is not None:
                 await writing
 
-    async def _validator(self, incoming: Incoming) -> str | None:
-        saved = await in_thread(self._disk.read, _etag_path(incoming.path))
-        return saved.decode("latin-1") if saved else None
+    async def _validator(self, incoming: Incoming, url: Checked) -> str | None:
+        """The ETag that the first part came with, unless it came from another host than ``url``'s.
 
-    def _remember_validator(self, incoming: Incoming, etag: str) -> None:
+        Another server's ETag says nothing: there the rest is asked for without a condition, and the digest decides.
+        """
+        saved = await in_thread(self._disk.read, _etag_path(incoming.path))
+        if not saved:
+            return None
+        etag, _, host = saved.decode("latin-1").partition("\n")
+        return etag if host == (_host(url) if host or self._upstream.several else "") else None
+
+    def _remember_validator(self, incoming: Incoming, etag: str, url: Checked) -> None:
         path = _etag_path(incoming.path)
         self._disk.unlink(path)
-        self._disk.write(path, etag.encode("latin-1", "replace"))
+        text = f"{etag}\n{_host(url)}" if self._upstream.several else etag
+        self._disk.write(path, text.encode("latin-1", "replace"))
+
+
+def _host(url: Checked) -> str:
+    """Scheme, host and port."""
+    return url[: url.find("/", 8)]
 
 
 def _etag_path(partial: str) -> str:

@@ -158,6 +158,8 @@ class MetadataReader:
         shown = row.page_serial if row.published else None
         oldest = min(shown or 0, row.wanted_serial)
         page, document = await _together(self._page(row, oldest, most), self._document(row, 0, most))
+        if page.stand_in or (document is not None and document.stand_in):
+            raise error  # the first source will have it
         log.warning("%s: accepted as it is, since upstream stays behind: %s", row.name, error)
         return self._answers(page, document, stuck=str(error))
 

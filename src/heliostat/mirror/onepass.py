@@ -94,7 +94,7 @@ class Pass:
         if self._only:
             reader.confirm_upstream(facts, full=False)
             if facts.get("upstream") is None:
-                await self._keeper(self._ledger.put, upstream=self._upstream.base)
+                await self._keeper(self._ledger.put, upstream=self._upstream.identity)
             await self._keeper(self._want_named, now)
         else:
             await self._keeper(take_scope, self._ledger, self._scope, now, self._tree)
@@ -218,8 +218,9 @@ class Pass:
         self._counters.phase = "mirroring"
         head = seen.serial if seen.serial is not None else facts.get("upstream_serial")
         await self._crew(documents, removals, now, heard=seen.serial is not None, head=head)
-        if documents.available is not None and facts.get("documents") != int(documents.available):
-            await self._keeper(self._ledger.put, documents=int(documents.available))
+        told = documents.available if self._upstream.stand_in is None else documents.available or None
+        if told is not None and facts.get("documents") != int(told):
+            await self._keeper(self._ledger.put, documents=int(told))
         if documents.available and documents.doubtful:
             await self._keeper(self._want_again, documents.doubtful)
 

@@ -114,6 +114,7 @@ class _Planner:
             await self._go_through(asked, stop)
         except UpstreamError as error:
             self._plan.unreachable = str(error)
+        self._plan.upstream = self._upstream.base
         await self._keeper(self._list_what_waits, rest=not (self._plan.unreachable or stop.is_set()))
         self._measure_free_space()
         for listed in (self._plan.adds, self._plan.updates, self._plan.removals, self._plan.held):
@@ -241,7 +242,7 @@ class _Planner:
                 answers.page, answers.document, held, allow_unhashed=self._config.upstream.allow_unhashed
             )
             for want in wanted:
-                self._upstream.check_url(want.file.url)
+                self._upstream.file_url(want.file.url)
             count = size = 0
             if self._config.mirror.files:
                 count, size = await in_thread(self._missing, wanted)

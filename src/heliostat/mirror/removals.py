@@ -64,8 +64,9 @@ class Removals:
 
     def judge(self, row: Row, error: PageMissing, now: float, due_at: float) -> Failed | None:
         """None if the project is to be removed (or was never there); otherwise why its row stays owed."""
-        reason = self._second_sign(row, now)
-        if reason is None and not row.published and row.wanted_serial == 0 and row.name not in self._followed:
+        reason = self._second_sign(row, now, stand_in=error.stand_in)
+        known = row.published or row.wanted_serial > 0 or row.name in self._followed or error.stand_in
+        if reason is None and not known:
             self.unknown.append(row.name)
             return None
         if reason is None:
@@ -73,13 +74,14 @@ class Removals:
         self.confirmed.append(Removal(row, reason))
         return None
 
-    def _second_sign(self, row: Row, now: float) -> str | None:
+    def _second_sign(self, row: Row, now: float, *, stand_in: bool) -> str | None:
         if row.hint == "removed" and (row.hint_serial or 0) >= row.wanted_serial:
             return f"removed upstream (serial {row.hint_serial})"
         if row.absent_serial is not None and row.absent_serial >= row.wanted_serial:
             return f"404, and absent from the root list of serial {row.absent_serial}"
         if (
             self._two_looks
+            and not stand_in  # who stands in for the first source may just not have it yet
             and row.published
             and row.missing_at is not None
             and now - row.missing_at >= self._confirm_seconds
@@ -102,8 +104,8 @@ class Removals:
             state="failing",
             error=reason,
             due_at=min(due_at, now + self._confirm_seconds) if self._two_looks else due_at,
-            missing_at=now,
-            missing_pass=self.pass_number,
+            missing_at=None if error.stand_in else now,
+            missing_pass=None if error.stand_in else self.pass_number,
         )
 
 

@@ -26,7 +26,7 @@ from heliostat.state.ledger import Ledger
 from heliostat.store.disk import Disk, Operations
 from heliostat.store.threads import Keeper
 from heliostat.store.tree import Tree
-from heliostat.upstream.client import Upstream
+from heliostat.upstream.client import Sources, Upstream
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +41,8 @@ class Mirror:
         self._ledger, self._keeper = ledger, keeper
         self._tree = Tree(disk)
         self._overlapped = False
+        #: Which sources rest is known from pass to pass.
+        self._sources = Sources(config.upstream)
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -101,7 +103,7 @@ class Mirror:
         Upstream's and the store's faults are told in the summary; raises UpstreamChanged, StateError.
         """
         wanted = Asked(tuple(names), full=full, allow_removals=allow_removals, patient=patient)
-        upstream = Upstream(self._config.upstream, version=self._version, counters=counters)
+        upstream = Upstream(self._config.upstream, version=self._version, counters=counters, sources=self._sources)
         summary = Summary(upstream=upstream.base, started=time.time())
         tally = Tally()
         counters.phase = "asking upstream"
@@ -120,6 +122,7 @@ class Mirror:
         except UpstreamChanged as error:
             await self._note_trouble(str(error))
             raise
+        summary.upstream = upstream.base
         summary.store_error = summary.store_error or tally.no_room
         await self._note_trouble(summary.unreachable or summary.store_error)
         summary.interrupted = stop.is_set()

@@ -34,7 +34,7 @@ def _read(config: Config, queries: Queries, running: str | None) -> Status:
     projects, files, size = queries.totals()
     return Status(
         directory=config.mirror.directory,
-        upstream=str(facts.get("upstream") or without_credentials(config.upstream.url[0])),
+        upstream=str(facts.get("source") or facts.get("upstream") or without_credentials(config.upstream.url[0])),
         upstream_serial=facts.get("upstream_serial"),
         upstream_seen=facts.get("upstream_seen"),
         cursor=queries.cursor,

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from functools import partial
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from typing import Self, TypeVar
 
 from heliostat.config import UpstreamConfig
-from heliostat.errors import Invalid, Unavailable, UpstreamError
+from heliostat.errors import Invalid, Refused, Unavailable, UpstreamError
 from heliostat.model import Event, Listed, ProjectName
 from heliostat.upstream import retry
+from heliostat.upstream.failover import Failover, Route, Way
 from heliostat.upstream.feed import Feed
 from heliostat.upstream.files import FileStream, fetch_whole
 from heliostat.upstream.metadata import DocumentAnswer, Metadata, PageAnswer, RootAnswer
 from heliostat.upstream.pace import Clock, Pace, PaceFigures, SystemClock
 from heliostat.upstream.session import OwnTally, Session, Tally
-from heliostat.upstream.urls import Checked, UrlPolicy, source
+from heliostat.upstream.sources import Sources
+from heliostat.upstream.urls import Checked, UrlPolicy
 
-__all__ = ["DocumentAnswer", "FileStream", "PageAnswer", "RootAnswer", "Upstream"]
+__all__ = ["DocumentAnswer", "FileStream", "PageAnswer", "RootAnswer", "Route", "Sources", "Upstream"]
 
 T = TypeVar("T")
 
@@ -29,6 +30,8 @@ _MOST_ANSWERS = 2000
 
 class Upstream:
     """An index, reached over one HTTP session; use as ``async with``.
+
+    It may have several sources; ``sources`` knows which of them rest, and can be handed to the next Upstream.
 
     Calls for metadata retry what passes, up to ``retries`` tries, and never a 404.  Everything raises UpstreamError
     (Missing, Unavailable, RateLimited, Invalid, FeedUnsupported), and Refused for URLs that must not be requested.
@@ -41,6 +44,7 @@ class Upstream:
         *,
         version: str,
         counters: Tally | None = None,
+        sources: Sources | None = None,
         clock: Clock | None = None,
         rng: Callable[[], float] = random.random,
     ) -> None:
@@ -48,10 +52,10 @@ class Upstream:
         self._tally: Tally = counters or OwnTally()
         self._clock: Clock = clock or SystemClock()
         self._random = rng
-        self.sources = tuple(source(url) for url in config.url)
-        #: The source in use.  One index may have several; leaving one that fails for the next is decided here.
-        self._source = self.sources[0]
-        self._policy = UrlPolicy(self.sources, config.file_hosts, allow_http=config.allow_http)
+        self.sources = sources or Sources(config, self._clock)
+        #: The first source's base URL, without credentials: which index this is, whichever source is asked.
+        self.identity = first = self.sources.all[0].base
+        self._policy = UrlPolicy(self.sources.all, config.file_hosts, allow_http=config.allow_http)
         self._session = Session(config, self._policy, version=version, tally=self._tally, clock=self._clock)
         self._pace = Pace(
             config.metadata_at_once,
@@ -60,10 +64,17 @@ class Upstream:
             most=config.retry_delay_most,
             clock=self._clock,
         )
-        self._feed = Feed(self._session, self._pace.metadata, self._source.base)
-        self._metadata = Metadata(self._session, self._pace.metadata, self._source.base, config)
+        self._way = Way(
+            first,
+            Feed(self._session, self._pace.metadata, first),
+            Metadata(self._session, self._pace.metadata, first, config),
+        )
         #: The same for small objects that stand beside files.
-        self._beside_files = Metadata(self._session, self._pace.files, self._source.base, config)
+        self._beside_files = Metadata(self._session, self._pace.files, first, config)
+        #: None where there is one source: then nothing below is paid for.
+        self._failover: Failover | None = None
+        if len(self.sources.all) > 1:
+            self._failover = Failover(self.sources, self._session, self._pace, config, self.back_off)
 
     async def __aenter__(self) -> Self:
         await self._session.__aenter__()
@@ -74,8 +85,18 @@ class Upstream:
 
     @property
     def base(self) -> str:
-        """The source's base URL, without credentials."""
-        return self._source.base
+        """The base URL of the source in use, without credentials."""
+        return self.identity if self._failover is None else self.sources.in_use.base
+
+    @property
+    def several(self) -> bool:
+        """Whether this index has more than one source."""
+        return self._failover is not None
+
+    @property
+    def stand_in(self) -> str | None:
+        """The source in use when it is not the first one, which it may be behind."""
+        return self.base if self.base != self.identity else None
 
     def figures(self) -> PaceFigures:
         """Limits, requests in flight, and waits as they are now."""
@@ -89,7 +110,7 @@ class Upstream:
 
     async def last_serial(self) -> int:
         """The feed's highest serial; raises FeedUnsupported where there is no feed."""
-        return await self._retried(self._feed.last_serial)
+        return await self._retried(lambda way: way.feed.last_serial())
 
     async def events_since(self, serial: int) -> AsyncIterator[list[Event]]:
         """The rows above ``serial``, in ascending order, answer by answer until there are no more.
@@ -99,19 +120,32 @@ class Upstream:
         """
         cursor = serial
         for _ in range(_MOST_ANSWERS):
-            events = await self._retried(partial(self._feed.changelog, cursor))
+            events = await self._changelog(cursor)
             if not events:
                 return
             cursor = events[-1].serial
             yield events
         raise Invalid(self.base, f"the change feed does not end: {_MOST_ANSWERS} answers in a row")
 
+    async def _changelog(self, cursor: int) -> list[Event]:
+        return await self._retried(lambda way: way.feed.changelog(cursor))
+
     def serials_by_xmlrpc(self) -> AbstractAsyncContextManager[AsyncIterator[list[Listed]]]:
         """All projects with their serials (``list_packages_with_serial``), quarantined ones included, as a stream.
 
         One try: what came before an error does not count.
         """
-        return self._feed.projects(self._config.max_root)
+        if self._failover is not None:
+            return self._projects_of(self._failover)
+        return self._way.feed.projects(self._config.max_root)
+
+    @asynccontextmanager
+    async def _projects_of(self, failover: Failover) -> AsyncIterator[AsyncIterator[list[Listed]]]:
+        one, way = failover.for_list()
+        with failover.list_of(one):
+            async with way.feed.projects(self._config.max_root) as lists:
+                yield lists
+        self.sources.answered(one)
 
     @asynccontextmanager
     async def root_list(self, etag: str | None = None) -> AsyncIterator[RootAnswer | None]:
@@ -119,41 +153,71 @@ class Upstream:
 
         Opening it is retried; an error while it is read is not, and leaves it to the caller to begin again.
         """
-        root = await self._retried(lambda: self._metadata.root(etag))
-        try:
-            yield root.answer
-        except BaseException as error:
-            await root.close(error)
-            raise
-        await root.close(None)
+        root = await self._retried(lambda way: way.metadata.root(etag))
+        reading = self._failover.list_of(self.sources.last) if self._failover is not None else nullcontext()
+        with reading:
+            try:
+                yield root.answer
+            except BaseException as error:
+                await root.close(error)
+                raise
+            await root.close(None)
 
     # Projects.
 
     async def page(self, name: ProjectName, *, etag: str | None = None, most: int | None = None) -> PageAnswer | None:
         """A project's Simple page; None when it is still the one with ``etag``.  Raises NotNow above ``most`` bytes."""
-        return await self._retried(lambda: self._metadata.page(name, etag, most))
+        return await self._retried(lambda way: way.metadata.page(name, etag, most))
 
     async def document(
         self, name: ProjectName, *, etag: str | None = None, most: int | None = None
     ) -> DocumentAnswer | None:
         """A project's JSON document, as :meth:`page`."""
-        return await self._retried(lambda: self._metadata.document(name, etag, most))
+        return await self._retried(lambda way: way.metadata.document(name, etag, most))
 
     # Files.
 
-    async def fetch(self, url: str, *, limit: int, accept: str | None = None) -> bytes:
+    def file_url(self, url: str) -> Checked:
+        """``url`` of a file, or its place at a source where that may not be requested; raises Refused (see check)."""
+        try:
+            return self.check_url(url)
+        except Refused:
+            for other in self.sources.same_file(url) if self._failover is not None else ():
+                with suppress(Refused):
+                    return self.check_url(other)
+            raise
+
+    def route(self, url: Checked) -> Route | None:
+        """Where else the file at ``url`` can be had; None where there is only this one place."""
+        if self._failover is None:
+            return None
+        others = []
+        for other in self.sources.same_file(url):
+            with suppress(Refused):
+                others.append(self.check_url(other))
+        return self._failover.route(url, others) if others else None
+
+    async def fetch(self, url: str, *, limit: int, accept: str | None = None, route: Route | None = None) -> bytes:
         """A small object of at most ``limit`` bytes: with ``accept`` one of the index's, else one beside a file.
 
-        Raises Refused for a URL that must not be requested.
+        With a ``route`` it comes from wherever that leads.  Raises Refused for a URL that must not be requested.
         """
+        if route is not None and self._failover is not None:
+            return await self._failover.beside(route, limit)
         checked = self.check_url(url)
-        if accept is not None:
-            return await self._retried(lambda: self._metadata.object(checked, accept, limit))
-        return await self._retried(lambda: self._beside_files.object(checked, "*/*", limit))
+        if accept is None:
+            return await self._retried(lambda _: self._beside_files.object(checked, "*/*", limit), here=True)
+        rest = self.sources.below(checked) if self._failover is not None else None
+        if rest is not None:
+            return await self._retried(
+                lambda way: way.metadata.object(self.check_url(f"{way.base}{rest}"), accept, limit)
+            )
+        return await self._retried(lambda way: way.metadata.object(checked, accept, limit), here=True)
 
     async def whole(self, url: Checked, size: int) -> bytes:
         """One try to fetch a small file of exactly ``size`` bytes; raises as a FileStream does."""
-        return await fetch_whole(self._session, self._pace.files, url, size)
+        gate = self._pace.files if self._failover is None else self._failover.files_gate(url)
+        return await fetch_whole(self._session, gate, url, size)
 
     def stream(self, url: str, *, offset: int = 0, validator: str | None = None, size: int | None = None) -> FileStream:
         """One try to fetch a file from ``offset`` on: ``async with`` it (see FileStream).  Raises Refused.
@@ -165,7 +229,7 @@ class Upstream:
         checked = self.check_url(url)
         return FileStream(
             self._session,
-            self._pace.files,
+            self._pace.files if self._failover is None else self._failover.files_gate(checked),
             checked,
             offset=offset,
             validator=validator,
@@ -187,11 +251,14 @@ class Upstream:
         )
         await self._clock.sleep(wait)
 
-    async def _retried(self, once: Callable[[], Awaitable[T]]) -> T:
+    async def _retried(self, once: Callable[[Way], Awaitable[T]], *, here: bool = False) -> T:
+        """The answer, after as many tries as it takes; ``here``: from nowhere else."""
+        if self._failover is not None and not here:
+            return await self._failover.anywhere(once)
         tries = 0
         while True:
             try:
-                return await once()
+                return await once(self._way)
             except (Invalid, Unavailable) as error:
                 # Its frames hold the body, which is not to be kept while others have their turn.
                 error.__traceback__ = error.__context__ = error.__cause__ = None

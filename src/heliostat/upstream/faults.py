@@ -34,6 +34,10 @@ class TimedOut(Unavailable):
     """No answer, or no further byte, in time; a sign of overload when it happens to many."""
 
 
+class NotConnected(Unavailable):
+    """No connection: refused, no such name, no TLS."""
+
+
 def from_exception(url: str, error: Exception, *, connect: float, stall: float, total: float | None) -> UpstreamError:
     """Our error for what aiohttp raised about ``url``; the limits are those of the request, in seconds.
 
@@ -48,15 +52,15 @@ def from_exception(url: str, error: Exception, *, connect: float, stall: float, 
         case TimeoutError():
             return TimedOut(url, f"not complete after {total:g} s" if total else "timed out")
         case aiohttp.ClientConnectorDNSError():
-            return Unavailable(url, f"cannot connect to {error.host}: the name does not resolve")
+            return NotConnected(url, f"cannot connect to {error.host}: the name does not resolve")
         case aiohttp.ClientConnectorCertificateError():
-            return Unavailable(url, f"cannot connect to {error.host}: certificate not accepted ({_tls(error)})")
+            return NotConnected(url, f"cannot connect to {error.host}: certificate not accepted ({_tls(error)})")
         case aiohttp.ClientConnectorSSLError():
-            return Unavailable(url, f"cannot connect to {error.host}: TLS failed ({_tls(error.os_error)})")
+            return NotConnected(url, f"cannot connect to {error.host}: TLS failed ({_tls(error.os_error)})")
         case aiohttp.ClientProxyConnectionError():
-            return Unavailable(url, f"cannot connect to the proxy {error.host}: {_os_reason(error.os_error)}")
+            return NotConnected(url, f"cannot connect to the proxy {error.host}: {_os_reason(error.os_error)}")
         case aiohttp.ClientConnectorError():
-            return Unavailable(url, f"cannot connect to {error.host}: {_os_reason(error.os_error)}")
+            return NotConnected(url, f"cannot connect to {error.host}: {_os_reason(error.os_error)}")
         case aiohttp.ClientHttpProxyError():
             return Unavailable(url, f"the proxy refused with status {error.status}")
         case aiohttp.ServerDisconnectedError():

@@ -9,7 +9,7 @@ from heliostat.errors import FeedUnsupported, Missing
 from heliostat.model import Event, Listed
 from heliostat.upstream import xmlrpc
 from heliostat.upstream.channel import Response
-from heliostat.upstream.pace import Gate, Permit
+from heliostat.upstream.pace import Permit, Permits
 from heliostat.upstream.session import Session, header_lines
 from heliostat.upstream.urls import redacted
 
@@ -26,7 +26,7 @@ class Feed:
     All raise FeedUnsupported where there is no such feed (any more), RateLimited, Unavailable, or Invalid.
     """
 
-    def __init__(self, session: Session, gate: Gate, base: str) -> None:
+    def __init__(self, session: Session, gate: Permits, base: str) -> None:
         self._session, self._gate = session, gate
         self._url = f"{base}/pypi"
         self._shown = redacted(self._url)

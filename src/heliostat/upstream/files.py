@@ -9,7 +9,7 @@ from typing import Self
 from heliostat.errors import IntegrityError, Invalid, Refused, Unavailable
 from heliostat.upstream import faults
 from heliostat.upstream.channel import Response
-from heliostat.upstream.pace import LARGE, Gate, Permit
+from heliostat.upstream.pace import LARGE, Permit, Permits
 from heliostat.upstream.session import Session, header_lines
 from heliostat.upstream.urls import redacted
 
@@ -42,7 +42,7 @@ class _Rate:
             self._waited, self._since = 0.0, 0
 
 
-async def fetch_whole(session: Session, gate: Gate, url: str, size: int) -> bytes:
+async def fetch_whole(session: Session, gate: Permits, url: str, size: int) -> bytes:
     """A file of exactly ``size`` bytes in one piece, in one try; holds a file permit meanwhile.
 
     Raises as FileStream does; the bytes that came before a fault are lost, so it is for what is small.
@@ -100,7 +100,7 @@ class FileStream:
     def __init__(
         self,
         session: Session,
-        gate: Gate,
+        gate: Permits,
         url: str,
         *,
         offset: int,

@@ -32,7 +32,8 @@ class Limit:
         if not 1 <= least <= most:
             raise ValueError("bounds must be 1 <= least <= most")
         self.least, self.most = least, most
-        self.value = max(least, min(start, most))
+        self._start = max(least, min(start, most))
+        self.value = self._start
         self._mode: Literal["doubling", "resting", "stepping", "recovering"] = "doubling"
         self._rest = 0
         self._successes = 0
@@ -92,6 +93,12 @@ class Limit:
         """
         self._stumbles += 1
         return self._stumbles >= max(2, self.value // 8) and self.overloaded(started, at)
+
+    def begin_anew(self, at: float) -> None:
+        """Another server is asked from ``at`` on: as at the start, and what is under way by then says nothing of it."""
+        self.value, self._reduced_at = self._start, at
+        self._mode, self._before, self._best_latency = "doubling", None, None
+        self._begin(skip=0)
 
     def timed_out(self, started: float, at: float, successes: int) -> bool:
         """As :meth:`overloaded`, unless a full round of others ended well meanwhile: then it is that one's fault."""

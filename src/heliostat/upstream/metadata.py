@@ -18,7 +18,7 @@ from heliostat.pages.document import parse_document
 from heliostat.pages.parse_json import parse_project
 from heliostat.pages.root_list import RootListParser
 from heliostat.upstream.channel import Response
-from heliostat.upstream.pace import Gate, Permit
+from heliostat.upstream.pace import Permit, Permits
 from heliostat.upstream.session import Session, header_lines
 from heliostat.upstream.urls import redacted
 
@@ -41,6 +41,8 @@ class PageAnswer(msgspec.Struct, frozen=True):
     etag: str | None
     #: Bytes of it as upstream sent it, unpacked.
     size: int
+    #: From a source that stands in for the first one, and may be behind it.
+    stand_in: bool = False
 
 
 class DocumentAnswer(msgspec.Struct, frozen=True):
@@ -50,6 +52,7 @@ class DocumentAnswer(msgspec.Struct, frozen=True):
     document: Document
     serial: int | None
     etag: str | None
+    stand_in: bool = False
 
 
 class Metadata:
@@ -58,8 +61,14 @@ class Metadata:
     All raise Missing for 404, and Unavailable, RateLimited or Invalid.
     """
 
-    def __init__(self, session: Session, gate: Gate, base: str, config: UpstreamConfig) -> None:
+    def __init__(
+        self, session: Session, gate: Permits, base: str, config: UpstreamConfig, *, stand_in: bool = False
+    ) -> None:
+        """``stand_in``: the source is not the first of its index."""
         self._session, self._gate, self._base, self._config = session, gate, base, config
+        self._stand_in = stand_in
+        #: What the ETags of a source begin with that is not the first one: they are for itself only.
+        self._mark = f"@{base} " if stand_in else ""
         #: Parsed, a hostile body can be many times its size: one large one at a time.
         self._parsing = asyncio.Lock()
         #: ``index.v1_json`` where a plain file server does not negotiate; learnt from its answers.
@@ -79,36 +88,51 @@ class Metadata:
             raise PageMissing(error.url, error.reason) from None
 
     async def _page(self, url: str, name: ProjectName, etag: str | None, most: int | None) -> PageAnswer | None:
-        async with _Get(self._session, self._gate, url, _SIMPLE, etag) as get:
+        async with _Get(self._session, self._gate, url, _SIMPLE, etag and self._own(etag)) as get:
             if get.unchanged:
                 return None
             content = await get.json_body(self._config.max_page, most)
             page = await self._parsed(content, lambda: parse_project(content, url=get.shown, name=name))
-            return PageAnswer(page, _lower(get.serial, page.serial), get.etag, len(content))
+            return PageAnswer(
+                page, _lower(get.serial, page.serial), self._marked(get.etag), len(content), self._stand_in
+            )
 
     async def document(self, name: ProjectName, etag: str | None, most: int | None = None) -> DocumentAnswer | None:
         """The JSON document; None when it is still the one with ``etag``.  Raises NotNow as :meth:`page` does."""
         url = f"{self._base}/pypi/{name}/json"
-        async with _Get(self._session, self._gate, url, "application/json", etag) as get:
+        async with _Get(self._session, self._gate, url, "application/json", etag and self._own(etag)) as get:
             if get.unchanged:
                 return None
             content = await get.json_body(self._config.max_document, most)
             document = await self._parsed(content, lambda: parse_document(content, url=get.shown))
-            return DocumentAnswer(content, document, _lower(get.serial, document.serial), get.etag)
+            serial = _lower(get.serial, document.serial)
+            return DocumentAnswer(content, document, serial, self._marked(get.etag), self._stand_in)
 
     async def root(self, etag: str | None) -> RootGet:
         """The root list, open: its permit and connection are held until it is closed."""
-        url = f"{self._base}/simple/"
+        url, etag = f"{self._base}/simple/", etag and self._own(etag)
         try:
-            return await RootGet.open(self._session, self._gate, url + self._index, etag, self._config.max_root)
+            root = await RootGet.open(self._session, self._gate, url + self._index, etag, self._config.max_root)
         except _HtmlOnly as error:
             url = await self._explicit(url, error)
-            return await RootGet.open(self._session, self._gate, url, etag, self._config.max_root)
+            root = await RootGet.open(self._session, self._gate, url, etag, self._config.max_root)
+        if root.answer is not None:
+            root.answer.etag = self._marked(root.answer.etag)
+        return root
 
     async def object(self, url: str, accept: str, limit: int) -> bytes:
         """Any small thing at a checked URL, of whatever type, as it is: nothing on the way is invited to pack it."""
         async with _Get(self._session, self._gate, url, accept, None, packing="identity") as get:
             return await get.body(limit)
+
+    def _own(self, etag: str) -> str | None:
+        """An ETag as this source gave it; None for another source's, which says nothing here."""
+        if self._mark:
+            return etag.removeprefix(self._mark) if etag.startswith(self._mark) else None
+        return None if etag.startswith("@") else etag
+
+    def _marked(self, etag: str | None) -> str | None:
+        return self._mark + etag if etag and self._mark else etag
 
     async def _parsed(self, content: bytes, parse: Callable[[], T]) -> T:
         if len(content) <= _IN_THREAD:
@@ -149,7 +173,7 @@ class _Get:
     """One GET of something small enough to be read whole: ``async with``."""
 
     def __init__(
-        self, session: Session, gate: Gate, url: str, accept: str, etag: str | None, *, packing: str = "gzip"
+        self, session: Session, gate: Permits, url: str, accept: str, etag: str | None, *, packing: str = "gzip"
     ) -> None:
         self._session, self._url, self._sent_etag = session, url, etag
         self._headers = _accepting(accept, packing)
@@ -260,7 +284,7 @@ class RootGet:
         self.answer = None if get.unchanged else RootAnswer(get, limit)
 
     @classmethod
-    async def open(cls, session: Session, gate: Gate, url: str, etag: str | None, limit: int) -> Self:
+    async def open(cls, session: Session, gate: Permits, url: str, etag: str | None, limit: int) -> Self:
         get = _Get(session, gate, url, _SIMPLE, etag)
         await get.__aenter__()
         try:

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import time
 from collections import deque
+from collections.abc import Callable
 from types import TracebackType
 from typing import NamedTuple, Protocol, Self
 
@@ -73,6 +74,13 @@ class PaceFigures(NamedTuple):
     rate_limited: int
 
 
+class Permits(Protocol):
+    """Whoever gives permits: a gate, or what stands before it."""
+
+    def permit(self, *, large: bool = False) -> Permit:
+        """The permission to send one request."""
+
+
 class _Waiter(NamedTuple):
     number: int
     turn: asyncio.Future[None]
@@ -98,6 +106,11 @@ class Gate:
     def permit(self, *, large: bool = False) -> Permit:
         """The permission to send one request: ``async with`` waits for it, and gives it back."""
         return Permit(self, self._pace, self._clock, large=large)
+
+    def another_server(self) -> None:
+        """From now on another server is asked: what was learnt says nothing of it."""
+        self.limit.begin_anew(self._clock.now())
+        self.wake()
 
     def figures(self) -> GateFigures:
         waiting = len(self._small) + len(self._large)
@@ -174,11 +187,15 @@ class Permit:
         self._successes = 0
         #: Bytes received, for the measure of throughput.
         self.received = 0
+        #: Raises when the request is not to be sent after all; asked when it is its turn.
+        self.check: Callable[[], None] | None = None
 
     async def __aenter__(self) -> Self:
         await self._gate.acquire(large=self.large)
         try:
             await self._pace.wait()
+            if self.check is not None:
+                self.check()
         except BaseException:
             self._gate.release(large=self.large)
             raise

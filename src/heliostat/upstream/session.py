@@ -127,6 +127,8 @@ class Session:
         self._proxies = Proxies.from_environment(config.proxy)
         #: Permits bound the requests; this is only to notice if ever they did not.
         self._connections = config.metadata_at_once + config.files_at_once
+        if len(config.url) > 1:  # idle ones to a source that was left count, too
+            self._connections *= len(config.url) + len(config.file_hosts)
         self._opening = aiohttp.ClientTimeout(
             connect=self.connect_timeout, sock_connect=self.connect_timeout, sock_read=self.stall_timeout
         )
