@@ -12,7 +12,7 @@ from heliostat.mirror.owners import Claimed, claimed_paths, owners
 from heliostat.model import ProjectName
 from heliostat.state.ledger import Ledger
 from heliostat.state.rows import PathRow
-from heliostat.store.tree import Tree
+from heliostat.store.tree import HTML_PAGES, JSON_PAGE, Tree
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,13 @@ class Reaper:
     def reap_leftovers(self) -> int:
         """Carry out the rows that an earlier process left; how many."""
         rows = self._ledger.paths.of_kind("doomed", limit=-1)
-        self.reap(rows)
+        for name in {ProjectName(row.project) for row in rows}:
+            pages = (f"{names.page_directory(name)}/{page}" for page in (JSON_PAGE, *HTML_PAGES))
+            if not any(self._tree.disk.stat(page) for page in pages):
+                self._tree.withdraw(name)  # a kill came between its pages and its document, which names the bytes
+        if rows:
+            self._tree.disk.sync()
+            self.reap(rows)
         return len(rows)
 
     def reap(self, rows: Iterable[PathRow]) -> None:
