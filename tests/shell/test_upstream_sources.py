@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, contextmanager
 
 import pytest
 
-from heliostat.errors import FeedUnsupported, Invalid, Missing, RateLimited, Unavailable, UpstreamError
+from heliostat.errors import FeedUnsupported, Invalid, Missing, PageMissing, RateLimited, Unavailable, UpstreamError
 from heliostat.fakeindex import FakeIndex, Index, Options, UploadedFile
 from heliostat.fakeindex.faults import Action, Body, Cut, Drip, Hang, Reset, Status
 from heliostat.names import normalise
@@ -133,7 +133,7 @@ async def test_one_page_that_hangs_costs_one_time_limit() -> None:
 @pytest.mark.parametrize(
     ("action", "error"),
     [
-        (Status(404), Missing),
+        (Status(404), PageMissing),
         (Status(429), RateLimited),
         (Status(503, retry_after=0), RateLimited),
         (Body(b"no JSON", "application/json"), Invalid),
