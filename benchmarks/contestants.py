@@ -10,8 +10,9 @@ from typing import Any
 
 #: Bounds for an upstream of one's own; the defaults are for the public index.
 TUNED = {"metadata-at-once": 32, "files-at-once": 64}
-#: The same where each answer takes 100 ms.
-TUNED_FOR_LATENCY = {"metadata-at-once": 128, "files-at-once": 128}
+#: The same where each answer takes 100 ms; and the key of ``[mirror]`` that goes with it.
+TUNED_FOR_LATENCY = {"metadata-at-once": 256, "files-at-once": 512}
+SPREAD_FOR_LATENCY = {"projects-at-once": 256}
 
 
 def heliostat_config(

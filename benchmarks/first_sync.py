@@ -18,7 +18,15 @@ import os
 import sys
 
 from contest import Contestant, contest_options, figures, ratio_table, take_turns
-from contestants import TUNED, TUNED_FOR_LATENCY, curl_parallel, heliostat, heliostat_config, urls_of_everything
+from contestants import (
+    SPREAD_FOR_LATENCY,
+    TUNED,
+    TUNED_FOR_LATENCY,
+    curl_parallel,
+    heliostat,
+    heliostat_config,
+    urls_of_everything,
+)
 from harness import upstream
 from peers import SHADOWMIRE_ENV, WORKERS, bandersnatch, bandersnatch_run, shadowmire, shadowmire_run
 from tables import machine
@@ -114,20 +122,21 @@ def _hindered(
 ) -> tuple[list[Contestant], list[tuple[str, str]]]:
     """The tuned heliostat as it is, and with a slow or failing upstream, or a slow disk."""
     slowed = {**bounds, **TUNED_FOR_LATENCY} if options.latency else bounds
+    spread = SPREAD_FOR_LATENCY if options.latency else {}
     words = [f"{key} {value:g}".replace("_", " ") for key, value in conditions.items()]
     words += [f"{options.slow_disk:g} ms disk"] if options.slow_disk else []
     title = f"heliostat, {', '.join(words)}"
 
-    def command(place: str, delay: float, bounds: dict[str, int]) -> list[str]:
-        config = heliostat_config(url, place, bounds)
+    def command(place: str, delay: float, bounds: dict[str, int], mirror: dict[str, int]) -> list[str]:
+        config = heliostat_config(url, place, bounds, mirror)
         if options.slow_disk is None:
             return heliostat(config)
         script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "slow_disk.py")
         return [sys.executable, script, config, str(delay)]
 
     contestants = [
-        Contestant(OWN, lambda place: command(place, 0, bounds)),
-        Contestant(title, lambda place: command(place, options.slow_disk or 0, slowed), conditions=conditions),
+        Contestant(OWN, lambda place: command(place, 0, bounds, {})),
+        Contestant(title, lambda place: command(place, options.slow_disk or 0, slowed, spread), conditions=conditions),
     ]
     if not options.slow_disk:
         contestants += _peers(options, url, urls, versions, conditions)

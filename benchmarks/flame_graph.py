@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -108,6 +109,7 @@ def main() -> None:
     spy += ["--native"] if options.native else []
     with _ready(options) as command:
         _spied([*spy, "--format", "flamegraph", "--output", picture, "--", *command])
+    _title(picture, options.scenario)
     with _ready(options) as command, mirror_directory(None) as place:
         path = os.path.join(place, "stacks")
         _spied([*spy, "--format", "raw", "--output", path, "--", *command])
@@ -116,6 +118,14 @@ def main() -> None:
     print(f"{options.scenario}: {os.path.relpath(picture)}, {machine()}\n")
     for title, counts in threads.items():
         print(_report(title, counts, options.top) + "\n")
+
+
+def _title(picture: str, scenario: str) -> None:
+    """The picture's title is the command, with paths of this machine; the scenario says more."""
+    with open(picture, encoding="utf-8") as file:
+        text = file.read()
+    with open(picture, "w", encoding="utf-8") as file:
+        file.write(re.sub(r'(<text id="title"[^>]*>)[^<]*', rf"\g<1>heliostat: {scenario}", text))
 
 
 def _options() -> argparse.Namespace:
