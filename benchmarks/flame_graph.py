@@ -109,7 +109,7 @@ def main() -> None:
     spy += ["--native"] if options.native else []
     with _ready(options) as command:
         _spied([*spy, "--format", "flamegraph", "--output", picture, "--", *command])
-    _title(picture, options.scenario)
+    _tidy(picture, options.scenario)
     with _ready(options) as command, mirror_directory(None) as place:
         path = os.path.join(place, "stacks")
         _spied([*spy, "--format", "raw", "--output", path, "--", *command])
@@ -120,10 +120,11 @@ def main() -> None:
         print(_report(title, counts, options.top) + "\n")
 
 
-def _title(picture: str, scenario: str) -> None:
-    """The picture's title is the command, with paths of this machine; the scenario says more."""
+def _tidy(picture: str, scenario: str) -> None:
+    """The picture alone, without its script, and with the scenario as its title instead of a command with local paths."""
     with open(picture, encoding="utf-8") as file:
         text = file.read()
+    text = re.sub(r"<script.*?</script>", "", text, flags=re.DOTALL).replace(' onload="init(evt)"', "")
     with open(picture, "w", encoding="utf-8") as file:
         file.write(re.sub(r'(<text id="title"[^>]*>)[^<]*', rf"\g<1>heliostat: {scenario}", text))
 
