@@ -121,7 +121,7 @@ def main() -> None:
 
 
 def _tidy(picture: str, scenario: str) -> None:
-    """The picture alone, without its script, and with the scenario as its title instead of a command with local paths."""
+    """The picture alone, without its script; its title is the scenario, not a command with paths of this machine."""
     with open(picture, encoding="utf-8") as file:
         text = file.read()
     text = re.sub(r"<script.*?</script>", "", text, flags=re.DOTALL).replace(' onload="init(evt)"', "")
