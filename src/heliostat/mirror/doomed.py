@@ -27,13 +27,25 @@ class Reaper:
         """Carry out the rows that an earlier process left; how many."""
         rows = self._ledger.paths.of_kind("doomed", limit=-1)
         for name in {ProjectName(row.project) for row in rows}:
-            pages = (f"{names.page_directory(name)}/{page}" for page in (JSON_PAGE, *HTML_PAGES))
-            if not any(self._tree.disk.stat(page) for page in pages):
-                self._tree.withdraw(name)  # a kill came between its pages and its document, which names the bytes
+            self._finish_document(name, [row.path for row in rows if row.project == name and row.fate != "restored"])
         if rows:
             self._tree.disk.sync()
             self.reap(rows)
         return len(rows)
+
+    def _finish_document(self, name: ProjectName, paths: Iterable[str]) -> None:
+        """A kill may have come between a project's pages and its document, which then still names what is to go."""
+        body = self._tree.disk.read(names.document_path(name))
+        claimed = self._claims(name) if body is not None else None
+        if body is None or claimed is None:
+            return
+        if not any(_mentions(body, path) for path in paths if path not in claimed.by_any):
+            return
+        pages = (f"{names.page_directory(name)}/{page}" for page in (JSON_PAGE, *HTML_PAGES))
+        if any(self._tree.disk.stat(page) for page in pages):
+            self._tree.remove_document(name)
+        else:
+            self._tree.withdraw(name)
 
     def reap(self, rows: Iterable[PathRow]) -> None:
         """Unlink or withhold each path that no page claims, and only once that is durable clear its row."""
@@ -95,3 +107,9 @@ class Reaper:
         except (Invalid, Refused) as error:
             log.warning("cannot read our own page of %s: %s; 'heliostat rebuild' mends it", name, error)
             return None
+
+
+def _mentions(document: bytes, path: str) -> bool:
+    """Whether a document names the file at ``path`` (``web/packages/aa/bb/REST/...``), by its URL or its digest."""
+    digits = path.split("/")[2:5]
+    return "/".join(digits).encode() in document or "".join(digits).encode() in document
