@@ -10,6 +10,8 @@ import pytest
 from heliostat.config import Config
 from heliostat.fakeindex import FakeIndex, Index, UploadedFile
 from heliostat.fakeindex.wheels import wheel
+from heliostat.mirror.run import Mirror
+from heliostat.store.disk import Disk
 from support.disks import BreakingDisk, Broken, Step
 from support.equality import differences
 from support.mirrors import changed, complete_pass, config_for, run_pass
@@ -131,5 +133,32 @@ async def test_its_quarantine_ended_in_a_pass_that_broke_off(config: Config, ups
     await complete_pass(config)
     assert differences(upstream.index, config.mirror.directory) == []
     upstream.index.remove_project("beta")
+    await complete_pass(config)
+    assert differences(upstream.index, config.mirror.directory) == []
+
+
+class BreaksBeforeTheDocument(Disk):
+    """Breaks when the link to a project's document is to go: its page is written by then, its document still there."""
+
+    def unlink(self, path: str) -> bool:
+        if path == "web/pypi/beta/json":
+            raise Broken
+        return super().unlink(path)
+
+
+@pytest.mark.parametrize("how", ["quarantined", "removed"])
+async def test_a_document_never_names_bytes_that_went(config: Config, upstream: FakeIndex, how: str) -> None:
+    await complete_pass(config)
+    if how == "removed":
+        upstream.index.remove_project("beta")
+    else:
+        upstream.index.quarantine("beta")
+    with pytest.raises(Broken):
+        await run_pass(config, disk=BreaksBeforeTheDocument(config.mirror.directory))
+    web = Path(config.mirror.directory, "web")
+    assert (web / "json" / "beta").exists()
+    async with Mirror.open(config):
+        assert not list(web.glob("packages/*/*/*/beta-*"))
+        assert not (web / "json" / "beta").exists()
     await complete_pass(config)
     assert differences(upstream.index, config.mirror.directory) == []
