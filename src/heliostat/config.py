@@ -22,6 +22,7 @@ __all__ = [
     "DEFAULT_FILE_HOSTS",
     "DEFAULT_UPSTREAM",
     "Config",
+    "LoggingConfig",
     "MirrorConfig",
     "UpstreamConfig",
     "keys",
@@ -125,15 +126,25 @@ class UpstreamConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LoggingConfig:
+    """``[logging]``: in which form log lines leave the process."""
+
+    format: Literal["auto", "text", "journal", "json"] = field(
+        default="auto", metadata=_by(read.choice("auto", "text", "journal", "json"))
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """Everything configured, and the file it came from (``source``, for messages)."""
 
     mirror: MirrorConfig
     upstream: UpstreamConfig
     source: str
+    logging: LoggingConfig = LoggingConfig()
 
 
-SECTIONS: dict[str, type[MirrorConfig | UpstreamConfig]] = {"mirror": MirrorConfig, "upstream": UpstreamConfig}
+SECTIONS: dict[str, type[Any]] = {"mirror": MirrorConfig, "upstream": UpstreamConfig, "logging": LoggingConfig}
 
 
 def keys(section: str) -> dict[str, Field[Any]]:
@@ -160,7 +171,12 @@ def load_config(text: str, *, source: str, environ: Mapping[str, str] | None = N
     for key in ("directory", "state"):
         if key in values["mirror"]:
             values["mirror"][key] = os.path.normpath(os.path.join(os.path.dirname(source), values["mirror"][key]))
-    return Config(mirror=MirrorConfig(**values["mirror"]), upstream=UpstreamConfig(**values["upstream"]), source=source)
+    return Config(
+        mirror=MirrorConfig(**values["mirror"]),
+        upstream=UpstreamConfig(**values["upstream"]),
+        logging=LoggingConfig(**values["logging"]),
+        source=source,
+    )
 
 
 def _parse(text: str, source: str) -> dict[str, Any]:

@@ -115,7 +115,7 @@ def _plan(config: Config, wish: _Wish, options: Options) -> int:
     from heliostat.cli.running import run
     from heliostat.mirror.planning import plan_pass
 
-    set_up_logging(options)
+    set_up_logging(options, wanted=config.logging.format)
 
     async def work(stop: Stop) -> tuple[Plan, int | None]:
         plan = await counted(

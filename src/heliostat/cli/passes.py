@@ -35,7 +35,7 @@ def with_mirror(
 
     ``salvage`` opens it even when its ledger cannot be used.
     """
-    set_up_logging(options, daemon=daemon)
+    set_up_logging(options, daemon=daemon, wanted=config.logging.format)
 
     async def opened(stop: Stop) -> tuple[_Result, int | None]:
         async with Mirror.open(config, version=__version__, salvage=salvage, stop=stop.event) as mirror:
