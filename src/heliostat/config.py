@@ -24,6 +24,7 @@ __all__ = [
     "Config",
     "LoggingConfig",
     "MirrorConfig",
+    "ServiceConfig",
     "UpstreamConfig",
     "keys",
     "load_config",
@@ -126,6 +127,22 @@ class UpstreamConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ServiceConfig:
+    """``[service]``: how the daemon runs.  Durations are seconds."""
+
+    #: Share of ``[mirror] interval`` by which each pause is longer or shorter, at random.
+    jitter: float = field(default=0.1, metadata=_by(read.share))
+    #: What is in flight gets so long to end by itself after the first SIGTERM, or a reload; then it is parked.
+    grace: float = field(default=10.0, metadata=_by(read.number(0, 3600, "seconds")))
+    #: The longest pause between two passes that fail.
+    back_off_most: float = field(default=900.0, metadata=_by(_SECONDS))
+    #: How long it may take until upstream answers for the first time before the daemon says that it is ready anyway.
+    ready_grace: float = field(default=60.0, metadata=_by(_SECONDS))
+    #: Passes in a row that end with an unexpected error until the process exits.
+    give_up_after: int = field(default=5, metadata=_by(read.count(1, 1000)))
+
+
+@dataclass(frozen=True, kw_only=True)
 class LoggingConfig:
     """``[logging]``: in which form log lines leave the process."""
 
@@ -134,17 +151,26 @@ class LoggingConfig:
     )
 
 
+Section = MirrorConfig | UpstreamConfig | ServiceConfig | LoggingConfig
+
+
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """Everything configured, and the file it came from (``source``, for messages)."""
 
     mirror: MirrorConfig
     upstream: UpstreamConfig
-    source: str
+    service: ServiceConfig = ServiceConfig()
     logging: LoggingConfig = LoggingConfig()
+    source: str
 
 
-SECTIONS: dict[str, type[Any]] = {"mirror": MirrorConfig, "upstream": UpstreamConfig, "logging": LoggingConfig}
+SECTIONS: dict[str, type[Section]] = {
+    "mirror": MirrorConfig,
+    "upstream": UpstreamConfig,
+    "service": ServiceConfig,
+    "logging": LoggingConfig,
+}
 
 
 def keys(section: str) -> dict[str, Field[Any]]:
@@ -171,12 +197,8 @@ def load_config(text: str, *, source: str, environ: Mapping[str, str] | None = N
     for key in ("directory", "state"):
         if key in values["mirror"]:
             values["mirror"][key] = os.path.normpath(os.path.join(os.path.dirname(source), values["mirror"][key]))
-    return Config(
-        mirror=MirrorConfig(**values["mirror"]),
-        upstream=UpstreamConfig(**values["upstream"]),
-        logging=LoggingConfig(**values["logging"]),
-        source=source,
-    )
+    built: dict[str, Any] = {name: section(**values[name]) for name, section in SECTIONS.items()}
+    return Config(source=source, **built)
 
 
 def _parse(text: str, source: str) -> dict[str, Any]:

@@ -44,6 +44,12 @@ class Mirror:
         #: Which sources rest is known from pass to pass.
         self._sources = Sources(config.upstream)
 
+    def reconfigure(self, config: Config) -> None:
+        """From the next pass on ``config`` counts; directory and state stay what they are."""
+        if config.upstream != self._config.upstream:
+            self._sources = Sources(config.upstream)
+        self._config = config
+
     @classmethod
     @contextlib.asynccontextmanager
     async def open(
