@@ -5,7 +5,6 @@ Nothing here may harm the loop: a supervisor that does not listen, or whose sock
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import socket
@@ -14,8 +13,8 @@ from collections.abc import MutableMapping
 
 log = logging.getLogger(__name__)
 
-#: The longest status line, in bytes.
-_MOST_STATUS = 400
+#: The longest status line, in bytes; so many messages at most wait for a supervisor that does not listen.
+_MOST_STATUS, _MOST_OWED = 400, 8
 
 
 class Notifier:
@@ -36,13 +35,18 @@ class Notifier:
         self._failed = False
         #: Seconds without :meth:`watchdog` after which the supervisor ends this process; None when it does not watch.
         self.watchdog_limit: float | None = None
-        if address.startswith(("@", "/")) and len(address) > 1:
-            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
-            self._socket.setblocking(False)
-            if limit.isdecimal() and int(limit) and (not pid or pid == str(os.getpid())):
-                self.watchdog_limit = int(limit) / 1e6
-        elif address:
+        if not address:
+            return
+        if not address.startswith(("@", "/")) or len(address) < 2:
             log.warning("NOTIFY_SOCKET is neither a path nor @NAME: the supervisor is told nothing")
+            return
+        try:
+            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+        except OSError as error:
+            log.warning("the supervisor cannot be told how this is going: %s", error)
+            return
+        if limit.isdecimal() and int(limit) and pid in ("", str(os.getpid())):
+            self.watchdog_limit = int(limit) / 1e6
 
     def __bool__(self) -> bool:
         """Whether anybody is to be told."""
@@ -71,8 +75,8 @@ class Notifier:
     def status(self, text: str) -> None:
         """One line for people; the same line again costs nothing."""
         if text != self._said:
-            line = " ".join(text.split()).encode("utf-8", "replace")[:_MOST_STATUS].decode("utf-8", "ignore")
-            if self._send(f"STATUS={line}".encode()):
+            line = " ".join(text.split()).encode("utf-8", "replace")[:_MOST_STATUS]
+            if self._send(b"STATUS=" + line.decode("utf-8", "ignore").encode()):
                 self._said = text
 
     def close(self) -> None:
@@ -85,6 +89,7 @@ class Notifier:
     def _state(self, text: str) -> None:
         if self._socket is not None:
             self._owed.append(text.encode())
+            del self._owed[:-_MOST_OWED]
             self._settle()
 
     def _settle(self) -> bool:
@@ -110,8 +115,3 @@ class Notifier:
             return False
         self._failed = False
         return True
-
-
-@contextlib.contextmanager
-def closing(notifier: Notifier):  # type: ignore[no-untyped-def]
-    yield
