@@ -1,4 +1,4 @@
-"""Where log lines go: standard error, one line each, with nothing in them that a terminal might obey, and no secrets."""
+"""Where log lines go: standard error, one line each, with nothing in them that a terminal might obey."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def _trace(formatter: logging.Formatter, record: logging.LogRecord) -> str:
 
 
 def _priority(level: int) -> int:
-    """syslog's number for a level of logging's."""
+    """The number in syslog for a level of logging's."""
     return next(number for least, number in ((50, 2), (40, 3), (30, 4), (20, 6), (0, 7)) if level >= least)
 
 

@@ -32,7 +32,9 @@ class Notifier:
         self._socket: socket.socket | None = None
         self._owed: list[bytes] = []
         self._said = ""
-        self._failed = False
+        self._failed = self._stopped = False
+        #: Whether :meth:`ready` was called.
+        self.started = False
         #: Seconds without :meth:`watchdog` after which the supervisor ends this process; None when it does not watch.
         self.watchdog_limit: float | None = None
         if not address:
@@ -54,6 +56,7 @@ class Notifier:
 
     def ready(self) -> None:
         """Start, or reload, is over."""
+        self.started = True
         self._state("READY=1")
 
     def reloading(self) -> None:
@@ -61,7 +64,10 @@ class Notifier:
         self._state(f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
 
     def stopping(self, seconds: float) -> None:
-        """The end has begun, and takes at most so long."""
+        """The end has begun, and takes at most so long; said once."""
+        if self._stopped:
+            return
+        self._stopped = True
         self._state(f"STOPPING=1\nEXTEND_TIMEOUT_USEC={int(seconds * 1e6)}")
 
     def extend(self, seconds: float) -> None:
@@ -70,7 +76,8 @@ class Notifier:
 
     def watchdog(self) -> None:
         """Something was achieved since the last time."""
-        self._send(b"WATCHDOG=1")
+        if self.watchdog_limit is not None:
+            self._send(b"WATCHDOG=1")
 
     def status(self, text: str) -> None:
         """One line for people; the same line again costs nothing."""

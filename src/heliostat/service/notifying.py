@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from typing import Any
 
 from heliostat.mirror.report import Counters
 from heliostat.service.daemon import Daemon
 from heliostat.service.health import Health
 from heliostat.service.notify import Notifier
+
+log = logging.getLogger(__name__)
 
 #: Seconds between two looks: while ready is awaited; at a start that takes long; at how it goes.
 _SOON, _STARTING, _OFTEN = 0.1, 10.0, 5.0
@@ -45,6 +49,9 @@ async def notifying(daemon: Daemon, notifier: Notifier) -> AsyncIterator[None]:
 
     @contextlib.contextmanager
     def reload() -> Iterator[None]:
+        if not notifier.started:
+            yield
+            return
         notifier.reloading()
         try:
             yield
@@ -58,6 +65,7 @@ async def notifying(daemon: Daemon, notifier: Notifier) -> AsyncIterator[None]:
             yield
     finally:
         daemon.around_reload.remove(reload)
+        notifier.stopping(daemon.config.service.grace + _CLOSING)
 
 
 async def _tell(daemon: Daemon, notifier: Notifier) -> None:
@@ -65,16 +73,15 @@ async def _tell(daemon: Daemon, notifier: Notifier) -> None:
     if not daemon.stop.is_set():
         notifier.ready()
     limit = notifier.watchdog_limit
+    pause = min(_OFTEN, limit / 4) if limit else _OFTEN
     watchdog, rate = _Watchdog(daemon, notifier), Rate()
-    told = False
     while True:
+        stopping = daemon.stop.is_set()
+        if stopping:
+            notifier.stopping(daemon.config.service.grace + _CLOSING)
         watchdog.feed()
         notifier.status(status_line(daemon.health, rate.feed(daemon.health.counters, time.monotonic())))
-        if daemon.stop.is_set() and not told:
-            notifier.stopping(daemon.config.service.grace + _CLOSING)
-            told = True
-        pause = min(_OFTEN, limit / 4) if limit else _OFTEN
-        if told:
+        if stopping:
             await asyncio.sleep(pause)
         else:
             await _either(daemon.stop, pause)
@@ -120,7 +127,7 @@ class Rate:
 
 
 def status_line(health: Health, rate: float) -> str:
-    """How it goes, on one line: what is reached, how far behind, what is owed, and what it does; ``rate`` in bytes/s."""
+    """How it goes, on one line: what is reached, how far behind, what is owed, what is done."""
     lag = health.lag
     parts = [f"complete to serial {health.checkpoint}", "upstream unknown" if lag is None else f"{lag} behind"]
     owed = sum(health.last.owed_by_state.values()) if health.last else 0
@@ -149,8 +156,9 @@ async def _either(event: asyncio.Event, seconds: float) -> bool:
 
 
 @contextlib.asynccontextmanager
-async def _running(work: object) -> AsyncIterator[None]:
-    if not asyncio.iscoroutine(work):
+async def _running(work: Coroutine[Any, Any, None] | None) -> AsyncIterator[None]:
+    """``work`` beside the block; what goes wrong in it is logged, and harms nobody."""
+    if work is None:
         yield
         return
     task = asyncio.create_task(work, name="supervisor")
@@ -158,5 +166,6 @@ async def _running(work: object) -> AsyncIterator[None]:
         yield
     finally:
         task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        await asyncio.gather(task, return_exceptions=True)
+        if not task.cancelled() and (error := task.exception()):
+            log.error("the supervisor was not told how it went on: %s", error, exc_info=error)
