@@ -94,6 +94,8 @@ class ChangeReader:
             if self._upstream.stand_in is None:
                 await self._keeper(self._ledger.put, feed_asked=now)
         if restart:
+            if self._head is None:  # nothing is forgotten for an upstream that says nothing
+                await self._lists.hear()
             await self._keeper(self._restart)
             facts = await self._keeper(self._ledger.facts)
         try:
