@@ -87,6 +87,8 @@ class ChangeReader:
     async def _read_once(self, *, full: bool, now: float) -> Seen:
         facts = await self._keeper(self._ledger.facts)
         restart = self.confirm_upstream(facts, full=full)
+        if restart:
+            await self._lists.hear()  # nothing is forgotten for one that says nothing
         if full:
             restart = await self._look_for_feed(facts) or restart
         elif self._feed_may_be_back(facts, now):
@@ -94,8 +96,6 @@ class ChangeReader:
             if self._upstream.stand_in is None:
                 await self._keeper(self._ledger.put, feed_asked=now)
         if restart:
-            if self._head is None:  # nothing is forgotten for an upstream that says nothing
-                await self._lists.hear()
             await self._keeper(self._restart)
             facts = await self._keeper(self._ledger.facts)
         try:
