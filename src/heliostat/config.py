@@ -22,6 +22,7 @@ __all__ = [
     "DEFAULT_FILE_HOSTS",
     "DEFAULT_UPSTREAM",
     "Config",
+    "LoggingConfig",
     "MirrorConfig",
     "ServiceConfig",
     "UpstreamConfig",
@@ -143,7 +144,16 @@ class ServiceConfig:
     give_up_after: int = field(default=5, metadata=_by(read.count(1, 1000)))
 
 
-Section = MirrorConfig | UpstreamConfig | ServiceConfig
+@dataclass(frozen=True, kw_only=True)
+class LoggingConfig:
+    """``[logging]``: in which form log lines leave the process."""
+
+    format: Literal["auto", "text", "journal", "json"] = field(
+        default="auto", metadata=_by(read.choice("auto", "text", "journal", "json"))
+    )
+
+
+Section = MirrorConfig | UpstreamConfig | ServiceConfig | LoggingConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,10 +163,16 @@ class Config:
     mirror: MirrorConfig
     upstream: UpstreamConfig
     service: ServiceConfig = ServiceConfig()
+    logging: LoggingConfig = LoggingConfig()
     source: str
 
 
-SECTIONS: dict[str, type[Section]] = {"mirror": MirrorConfig, "upstream": UpstreamConfig, "service": ServiceConfig}
+SECTIONS: dict[str, type[Section]] = {
+    "mirror": MirrorConfig,
+    "upstream": UpstreamConfig,
+    "service": ServiceConfig,
+    "logging": LoggingConfig,
+}
 
 
 def keys(section: str) -> dict[str, Field[Any]]:

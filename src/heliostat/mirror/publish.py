@@ -86,6 +86,8 @@ class Item(msgspec.Struct, kw_only=True):
     shown: bool = False
     #: Called on the event loop once the batch is durable.
     done: Callable[[], None] | None = None
+    #: Bytes that it holds in memory, from the time when it is handed over.
+    weight: int = 0
 
 
 class Publisher:
@@ -109,7 +111,8 @@ class Publisher:
     async def submit(self, item: Item) -> None:
         """Hand over one item; waits while two batches are waiting already."""
         await self._room.wait()
-        self._held += _weight(item)
+        item.weight = _weight(item)
+        self._held += item.weight
         if self._held >= _MOST_HELD:
             self._room.clear()
         await self._queue.put(item)
@@ -125,7 +128,7 @@ class Publisher:
             batch, ending = await self._collect()
             if batch:
                 await self._keeper(self._commit, batch)
-                self._held -= sum(_weight(item) for item in batch)
+                self._held -= sum([item.weight for item in batch])
                 self._room.set()
                 for item in batch:
                     self.memory.give(item.publication)
@@ -150,7 +153,7 @@ class Publisher:
             if item is None:
                 return batch, True
             batch.append(item)
-            weight += _weight(item)
+            weight += item.weight
         return batch, False
 
     def _commit(self, batch: list[Item]) -> None:
@@ -225,9 +228,13 @@ def _weight(item: Item) -> int:
     publication = item.publication
     if publication is None:
         return 0
-    parts = (publication.document, publication.json_page, publication.html_page)
-    weight = sum(len(part) for part in parts if part is not None)
-    return weight + sum(len(body.data) for body in publication.bodies)
+    weight = 0
+    for part in (publication.document, publication.json_page, publication.html_page):
+        if part is not None:
+            weight += len(part)
+    for body in publication.bodies:
+        weight += len(body.data)
+    return weight
 
 
 def _restored(item: Item) -> list[PathRow]:
