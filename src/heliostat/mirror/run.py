@@ -179,7 +179,15 @@ class Mirror:
             await self._keeper(self._ledger.put, rebuilding=None)
 
     async def _close_books(self, summary: Summary, counters: Counters, tally: Tally, *, checkpoint: bool) -> None:
-        """Fill the summary from the ledger and the counts."""
+        """Tell what was published to those who follow this mirror; fill the summary from the ledger and the counts."""
+        from heliostat.mirror.segments import write_changes
+
+        try:
+            await self._keeper(write_changes, self._tree, self._ledger)
+        except StoreError as error:
+            summary.store_error = summary.store_error or str(error)
+        except StateError:
+            pass  # said below
         try:
             states = await self._keeper(self._ledger.owed_by_state)
             owed = await self._keeper(self._ledger.owed, _LISTED)
