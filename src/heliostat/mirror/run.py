@@ -7,7 +7,8 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import TypeVar
 
 from heliostat import __version__
 from heliostat.config import Config, without_credentials
@@ -29,6 +30,8 @@ from heliostat.store.tree import Tree
 from heliostat.upstream.client import Sources, Upstream
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _LISTED = 1000
 
@@ -136,6 +139,10 @@ class Mirror:
         summary.interrupted = stop.is_set()
         await self._close_books(summary, counters, tally, checkpoint=not names)
         return summary
+
+    async def with_ledger(self, work: Callable[[Ledger], T]) -> T:
+        """The result of ``work``, which gets the ledger for itself meanwhile: it is to be short.  Raises StateError."""
+        return await self._keeper(work, self._ledger)
 
     async def _note_trouble(self, trouble: str | None) -> None:
         """Remember what stopped the last pass, for ``status``; nothing is written while it stays the same."""
