@@ -71,3 +71,25 @@ def result_of(last: Summary) -> Result:
     if last.held or last.owed_by_state.get("held"):
         return "held"
     return "complete" if last.complete else "incomplete"
+
+
+def why_not_ready(figures: Figures) -> str | None:
+    """Why this mirror should not be relied on now; None when it may be.
+
+    It may once a poll ran to its end, while it is behind by less than ``ready-within`` seconds, and upstream was heard
+    not longer ago than that and one pause between two polls.
+    """
+    within = figures.config.service.ready_within
+    if figures.ledger is None:
+        return "the ledger cannot be read"
+    if figures.last_poll is None:
+        return "no poll ran to its end yet"
+    lag, behind = figures.ledger.lag, figures.behind
+    if lag and (behind is None or behind > within):
+        since = "" if behind is None else f" since {behind:.0f} s"
+        return f"{lag} serials behind{since}"
+    answered = figures.process.health.answered if figures.process else None
+    silent = figures.now - max(figures.last_poll, answered or 0.0)
+    if silent > within + 2 * figures.config.mirror.interval:
+        return f"upstream was heard {silent:.0f} s ago"
+    return None

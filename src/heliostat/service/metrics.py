@@ -6,6 +6,7 @@ is paid.  Nothing here reads the ledger or the disk: that is done beforehand, of
 
 from __future__ import annotations
 
+import math
 import platform
 from collections.abc import Iterable, Iterator, Mapping
 from http import HTTPStatus
@@ -24,7 +25,6 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, choose_encoder, ge
 from heliostat import __version__
 from heliostat.mirror.figures import DiskFigures, LedgerFigures
 from heliostat.mirror.report import Summary
-from heliostat.mirror.tally import Tally
 from heliostat.service.figures import Figures, Process
 from heliostat.service.health import Result, Trouble
 from heliostat.upstream.sources import Sources
@@ -83,7 +83,7 @@ def families(figures: Figures) -> Iterator[Metric]:
         process = figures.process
         yield from _daemon(process)
         yield from _requests(process.traffic)
-        yield from _work(process.traffic, process.done)
+        yield from _work(process.traffic)
         yield from _pace(process.traffic, process.sources)
 
 
@@ -127,9 +127,7 @@ def _last_pass(last: Summary, result: Result) -> Iterator[Metric]:
     yield from _gauges(
         "last_pass_projects", "Projects of the last pass, by what became of them.", "change", changes.items()
     )
-    yield from _gauge(
-        "last_pass_fetched_bytes", "Bytes of verified files that the last pass added.", last.bytes_fetched
-    )
+    yield from _gauge("last_pass_fetched_bytes", "Bytes of verified files of the last pass.", last.bytes_fetched)
     yield from _gauge("last_pass_requests", "Requests of the last pass.", last.requests)
 
 
@@ -188,7 +186,7 @@ _BY_STATUS = ("endpoint", "status")
 
 
 def _by_status(counts: list[int]) -> Iterator[tuple[str, int]]:
-    """Statuses that there are; all those that HTTP does not know are one, or a hostile upstream could make thousands."""
+    """Statuses that there are; those that HTTP does not know are one: a hostile upstream could make hundreds."""
     other = 0
     for status, count in enumerate(counts):
         if count and status in _STATUSES:
@@ -199,7 +197,7 @@ def _by_status(counts: list[int]) -> Iterator[tuple[str, int]]:
         yield "other", other
 
 
-def _work(traffic: Traffic, done: Tally) -> Iterator[Metric]:
+def _work(traffic: Traffic) -> Iterator[Metric]:
     yield from (
         _histogram("project_duration_seconds", "From a project's first request until it is durable.", traffic.projects),
         _histogram("file_duration_seconds", "From a file's first request until it is verified.", traffic.files),
@@ -272,11 +270,7 @@ def _histogram(name: str, text: str, counts: Histogram) -> Metric:
 def _add(family: HistogramMetricFamily, labels: tuple[str, ...], counts: Histogram) -> None:
     """Prometheus' buckets hold all that is not above them."""
     total, buckets = 0, []
-    for bound, count in zip(
-        (*(format(bound, "g") if bound < 1e6 else str(int(bound)) for bound in counts.bounds), "+Inf"),
-        counts.counts,
-        strict=True,
-    ):
+    for bound, count in zip((*counts.bounds, math.inf), counts.counts, strict=True):
         total += count
-        buckets.append((bound, float(total)))
+        buckets.append(("+Inf" if bound == math.inf else repr(bound), float(total)))
     family.add_metric(labels, buckets, counts.sum)
