@@ -22,6 +22,7 @@ __all__ = [
     "DEFAULT_FILE_HOSTS",
     "DEFAULT_UPSTREAM",
     "Config",
+    "LoggingConfig",
     "MirrorConfig",
     "ServiceConfig",
     "UpstreamConfig",
@@ -151,7 +152,16 @@ class ServiceConfig:
     textfile: str | None = field(default=None, metadata=_by(read.path))
 
 
-Section = MirrorConfig | UpstreamConfig | ServiceConfig
+@dataclass(frozen=True, kw_only=True)
+class LoggingConfig:
+    """``[logging]``: in which form log lines leave the process."""
+
+    format: Literal["auto", "text", "journal", "json"] = field(
+        default="auto", metadata=_by(read.choice("auto", "text", "journal", "json"))
+    )
+
+
+Section = MirrorConfig | UpstreamConfig | ServiceConfig | LoggingConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,10 +171,16 @@ class Config:
     mirror: MirrorConfig
     upstream: UpstreamConfig
     service: ServiceConfig = ServiceConfig()
+    logging: LoggingConfig = LoggingConfig()
     source: str
 
 
-SECTIONS: dict[str, type[Section]] = {"mirror": MirrorConfig, "upstream": UpstreamConfig, "service": ServiceConfig}
+SECTIONS: dict[str, type[Section]] = {
+    "mirror": MirrorConfig,
+    "upstream": UpstreamConfig,
+    "service": ServiceConfig,
+    "logging": LoggingConfig,
+}
 
 
 def keys(section: str) -> dict[str, Field[Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import signal
@@ -102,6 +103,8 @@ def _follow(config: Config, wish: _Wish, options: Options) -> int:
     from heliostat.cli.passes import with_mirror
     from heliostat.cli.progress import showing
     from heliostat.service.daemon import Wish
+    from heliostat.service.notify import Notifier
+    from heliostat.service.notifying import starting
     from heliostat.service.requests import Requests
     from heliostat.service.run import run_daemon
 
@@ -116,9 +119,14 @@ def _follow(config: Config, wish: _Wish, options: Options) -> int:
             read_config=lambda: _with_scope(read_config(config.source, os.environ)),
             first=Wish(full=wish.full, allow_removals=wish.allow_removals),
             showing=lambda counters: showing(counters, options),
+            notifier=notifier,
         )
 
-    _, stopped_by = with_mirror(config, options, work, requests=Requests)
+    notifier = Notifier(os.environ)
+    with contextlib.closing(notifier):
+        _, stopped_by = with_mirror(
+            config, options, work, requests=Requests, opening=lambda counters: starting(notifier, counters)
+        )
     return ExitCode.INTERRUPTED if stopped_by == signal.SIGINT else ExitCode.COMPLETE
 
 
@@ -132,7 +140,7 @@ def _plan(config: Config, wish: _Wish, options: Options) -> int:
     from heliostat.cli.running import run
     from heliostat.mirror.planning import plan_pass
 
-    set_up_logging(options)
+    set_up_logging(options, wanted=config.logging.format)
 
     async def work(stop: Stop) -> tuple[Plan, int | None]:
         plan = await counted(

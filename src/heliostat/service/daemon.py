@@ -8,7 +8,7 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, ExitStack
 
 from heliostat.config import Config
 from heliostat.errors import ConfigError, HeliostatError, UpstreamChanged
@@ -49,6 +49,8 @@ class Daemon:
         self.health = Health(started=time.time())
         #: Called when something was published and is durable, also in the middle of a long pass.
         self.after_pass: list[Callable[[Summary], Awaitable[None]]] = []
+        #: Entered while the configuration is read anew.
+        self.around_reload: list[Callable[[], AbstractContextManager[None]]] = []
         #: Called with the new configuration once it counts.
         self.after_reload: list[Callable[[Config], Awaitable[None]]] = []
         self._poked = asyncio.Event()
@@ -65,6 +67,12 @@ class Daemon:
 
     async def reload(self) -> ReloadResult:
         """Read the configuration anew; a bad one is refused as a whole, and the old one stays."""
+        with ExitStack() as around:
+            for each in self.around_reload:
+                around.enter_context(each())
+            return await self._reload()
+
+    async def _reload(self) -> ReloadResult:
         try:
             new = self._read_config()
         except ConfigError as error:
