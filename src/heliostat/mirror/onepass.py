@@ -258,7 +258,7 @@ class Pass:
                 self._upstream, self._config, documents, wait=lambda: slots.lend(empty_handed=True)
             ),
             budget=budget,
-            files=FileCollector(tree, ledger, keeper, publisher, downloader, slots, counters=counters, tally=tally),
+            files=FileCollector(keeper, publisher, downloader, slots, counters=counters, tally=tally),
             provenance=ProvenanceFetcher(self._upstream, tree.disk, stager, counters, tally)
             if mirror.provenance and mirror.files
             else None,
