@@ -173,6 +173,8 @@ class Mirror:
         most ``allow_removals`` files, and no project's page is ``unreadable``.  What upstream and store refuse is told
         in the result; raises StateError, UpstreamChanged.
         """
+        import tempfile
+
         from heliostat.mirror.verify.ground import mirror_ground
         from heliostat.mirror.verify.reading import Budget
         from heliostat.mirror.verify.repair import Repair
@@ -181,12 +183,14 @@ class Mirror:
             return await self.run(names=names, counters=counters, stop=stop)
 
         ground = await self._keeper(mirror_ground, self._config, Budget())
-        repair = Repair(
-            self._tree, self._ledger, self._keeper, ground, sync, packed=self._config.mirror.gzip_root, stop=stop
-        )
-        return await repair.run(
-            findings, fix=fix, delete=delete, allow=allow_removals, unreadable=unreadable, counters=counters
-        )
+        with tempfile.TemporaryDirectory(prefix="heliostat-repair-") as scratch:
+            repair = Repair(
+                self._tree, self._ledger, self._keeper, ground, sync, scratch,
+                packed=self._config.mirror.gzip_root, stop=stop,
+            )  # fmt: skip
+            return await repair.run(
+                findings, fix=fix, delete=delete, allow=allow_removals, unreadable=unreadable, counters=counters
+            )
 
     async def _rebuild(self, counters: Counters, stop: asyncio.Event) -> None:
         from heliostat.mirror.rebuild import rebuild_tree

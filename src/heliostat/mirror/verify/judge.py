@@ -7,6 +7,7 @@ Kinds: ``file``, ``sidecar``, ``proof`` (a provenance object; the digest is that
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable, Mapping
 
@@ -83,6 +84,8 @@ class _Case:
         self._key = found.name.encode()
         self._folder = b"simple/%s/" % self._key
         self._result = Judgement(findings=[], claims=[], stamps=[])
+        #: Files of which page and document say different things: who is right, only upstream can tell.
+        self._doubtful: set[str] = set()
 
     def judge(self, upstream: Upstream | None) -> Judgement:
         found, result, row = self._found, self._result, self._found.row
@@ -98,21 +101,22 @@ class _Case:
             self._folder_entries()
         document = self._document(page, html)
         shown = page or html
-        if shown is None and found.simple and document is None:
+        expected = found.simple or (row is not None and row.published)
+        if shown is None and expected and document is None:
             result.readable = False
         if not found.simple and (found.document or found.link) and not (row is not None and row.published):
             if found.document:
                 self._say("unreferenced", b"json/" + self._key, "a document without a page")
             if found.link:
                 self._say("unreferenced", b"pypi/%s/json" % self._key, "a link without a page")
+        if shown is not None and document is not None:
+            self._agree(shown, document)
         if shown is not None:
             result.serial = shown.serial
             self._claim_page(shown)
             if html is not None and page is not None and html is not page:
                 self._claim_page(html, "maybe")
         if document is not None:
-            if shown is not None:
-                self._agree(shown, document)
             self._claim_document(shown, document)
         if page is not None and published:
             self._compare_ledger(page)
@@ -243,8 +247,10 @@ class _Case:
                 continue
             for algorithm, digest in file.hashes.items():
                 if entry.hashes.get(algorithm, digest) != digest:
+                    self._doubtful.add(file.filename)
                     different.append(f"{file.filename!a}: another {algorithm} than on the page")
             if None not in (file.size, entry.size) and file.size != entry.size:
+                self._doubtful.add(file.filename)
                 different.append(f"{file.filename!a}: size {entry.size}, where the page has {file.size}")
             if page.serial == document.serial and bool(file.yanked) != bool(entry.yanked):
                 different.append(f"{file.filename!a}: yanked in only one of page and document")
@@ -328,7 +334,10 @@ class _Case:
                 if file.url.startswith("file:"):
                     self._say("page", self._folder + _JSON, f"{file.filename!a}: its link leads to no file of ours")
                 continue
-            self._claim(kind, path, file.size, file.hashes)
+            if file.filename in self._doubtful:
+                self._claim(kind, path, None, {})
+            else:
+                self._claim(kind, path, file.size, file.hashes)
             if file.core_metadata:
                 self._claim_sidecar(kind, path, file.core_metadata)
             if file.provenance:
@@ -344,7 +353,7 @@ class _Case:
         except Refused as error:
             self._say("page", self._folder + _JSON, str(error))
             return
-        required = self._ground.provenance and kind == "file"
+        required = self._ground.provenance and kind == "file" and file.filename not in self._doubtful
         self._claim("proof" if required else "maybe", path, None, file.hashes if required else {})
 
     def _claim_document(self, page: ProjectPage | None, document: Document) -> None:
@@ -367,6 +376,9 @@ class _Case:
             return
         elsewhere = page is not None and any(file.url.startswith("http") for file in page.files)
         for entry in others:
+            if page is None and entry.version is not None:
+                with contextlib.suppress(Refused):
+                    self._claim("maybe", names.provenance_path(self.name, entry.version, entry.filename), None, {})
             for number, path in enumerate(_places(entry)):
                 must = not number and page is not None and self._ground.files and not elsewhere
                 kind = "file" if must and digits_of(entry) is not None else "maybe"

@@ -2,8 +2,8 @@
 
 A damaged file is moved aside into ``withheld/damaged/`` and its project made owed; then a pass of those projects
 fetches what is missing, every digest checked, and writes what pages differ.  When the right bytes are in place what was
-moved aside goes.  HTML pages and links are written anew from the JSON page before that, without upstream.  Whether a finding
-is gone is judged anew, never assumed.
+moved aside goes.  HTML pages and links are written anew from the JSON page before that, without upstream.  Whether a
+finding is gone is judged anew, never assumed.
 """
 
 from __future__ import annotations
@@ -93,13 +93,13 @@ class Repair:
         keeper: Keeper,
         ground: Ground,
         sync: Sync,
+        scratch: str,
         *,
         packed: bool,
         stop: asyncio.Event,
     ) -> None:
         self._tree, self._ledger, self._keeper, self._ground = tree, ledger, keeper, ground
         self._sync, self._packed, self._stop = sync, packed, stop
-        scratch = os.path.join(tree.disk.root, "partial")
         self._names = Names(ground, scratch)
         self._judge = Judge(ground, None)
         self._shelves = Shelves(ground, scratch, quick=False, whole=False, sample=Sample())
@@ -264,7 +264,9 @@ class Repair:
         entry = self._tree.disk.stat(path)
         if entry is not None and not entry.is_directory:
             self._tree.discard(path)
-        elif entry is not None and not self._tree.disk.remove_directory(path):
+        elif entry is not None and self._tree.disk.remove_directory(path):
+            self._tree.prune(path)
+        elif entry is not None:
             self.result.notes.append(f"{path}: was in the way; look at it, then remove it")
 
     # -- what is nobody's -------------------------------------------------------------------------------------------
