@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import os
 import shutil
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -44,7 +43,7 @@ def flip(path: Path) -> None:
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
-def change_json(path: Path, change: Callable[[dict], object]) -> None:
+def change_json(path: Path, change: Callable[[Any], object]) -> None:
     page = json.loads(path.read_bytes())
     change(page)
     path.write_text(json.dumps(page))
@@ -131,7 +130,7 @@ DAMAGES = {
         {("disagreement", "json/beta")},
     ),
     "an HTML page is gone": Damage(
-        lambda one: (html(one).unlink(), html(one).with_name(V1_HTML).unlink()),
+        lambda one: [path.unlink() for path in (html(one), html(one).with_name(V1_HTML))],
         {("html", PAGE + HTML), ("html", PAGE + V1_HTML)},
     ),
     "an HTML page is cut": Damage(lambda one: os.truncate(html(one), html(one).stat().st_size - 200), {("html", PAGE + HTML)}),

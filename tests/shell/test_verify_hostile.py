@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 from pathlib import Path
@@ -52,7 +53,7 @@ async def test_a_tree_full_of_traps(bare: bool, tmp_path: Path) -> None:
             for found in seen.findings
             if found.raw
         }
-        assert raw >= {name for name in odd if name not in (b"back\\slash.zip",)}
+        assert raw >= {name for name in odd if name != b"back\\slash.zip"}
         assert all(found.path.isprintable() and found.problem.isprintable() for found in seen.findings)
         paths = {path for kind, path in seen.kinds if kind in ("unreferenced", "obstacle")}
         assert {f"{FOLDER}/{name}" for name in ("loop", "dangling", "pipe.zip", "socket.zip")} <= paths
@@ -81,7 +82,7 @@ async def test_a_page_of_five_megabytes_and_json_without_end(tmp_path: Path) -> 
                 ("html", "simple/gamma/index.html"),
                 ("root", "simple/index.v1_json"),
                 ("root", "simple/index.html"),
-            } | {("html", f"simple/{name}/index.v1_html") for name in ()}
+            }
 
 
 async def test_pages_whose_links_lead_out_of_the_tree(tmp_path: Path) -> None:
@@ -92,8 +93,6 @@ async def test_pages_whose_links_lead_out_of_the_tree(tmp_path: Path) -> None:
         page = one.web / "simple/beta/index.v1_json"
         body = one.page("beta")
         body["files"][0]["url"] = "../../../../../../etc/passwd"
-        import json
-
         page.write_text(json.dumps(body))
         seen, _ = await verify(one.web)
         assert ("page", "simple/beta/index.v1_json") in seen.kinds

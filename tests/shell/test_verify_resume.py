@@ -64,8 +64,8 @@ async def test_at_whatever_instant_it_is_ended(tmp_path: Path) -> None:
                 interrupted += 1
             assert seen.findings == whole.findings
             assert (seen.result.projects, seen.result.files) == (whole.result.projects, whole.result.files)
-        assert interrupted > 20
-        assert resumed > 10
+        assert interrupted > 10
+        assert resumed > 5
 
 
 async def test_another_question_begins_anew(tmp_path: Path) -> None:

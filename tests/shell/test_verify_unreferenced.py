@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from heliostat.fakeindex import Index, UploadedFile
 from heliostat.mirror.places import DATABASE
+from heliostat.mirror.report import Counters
+from heliostat.mirror.run import Mirror
 from heliostat.state.ledger import Ledger
 from heliostat.state.rows import Kind, PathRow
 from support.equality import differences
@@ -27,7 +32,7 @@ def put(one: Followed, path: str, data: bytes = b"stray") -> Path:
 
 
 @contextlib.contextmanager
-def ledger_of(one: Followed):
+def ledger_of(one: Followed) -> Iterator[Ledger]:
     ledger = Ledger(str(one.directory / DATABASE))
     yield ledger
     ledger.close()
@@ -57,7 +62,7 @@ def ledger_of(one: Followed):
 async def test_a_stray_is_found_and_removed_and_nothing_else(path: str, tmp_path: Path) -> None:
     async with following(rich_index(), tmp_path / "mirror") as one:
         await one.sync()
-        good = listing(one.directory)
+        good = one.listing()
         put(one, path)
         for where in (one.web, one.config):
             seen, _ = await verify(where)
@@ -69,7 +74,7 @@ async def test_a_stray_is_found_and_removed_and_nothing_else(path: str, tmp_path
         _, repaired = await verify(one.config, repair={"fix": False, "delete": True})
         assert repaired is not None
         assert (repaired.left, repaired.deleted) == (0, 1)
-        assert rewritten(good, listing(one.directory)) == set()
+        assert rewritten(good, one.listing()) == set()
         seen, _ = await verify(one.config)
         assert seen.findings == []
 
@@ -88,10 +93,6 @@ async def test_what_the_ledger_speaks_of_is_nobodys_to_remove(kind: Kind, tmp_pa
         assert seen.findings == []
         if kind == "doomed":
             return  # the next start removes it, which is another test's business
-        from heliostat.mirror.report import Counters
-        from heliostat.mirror.run import Mirror
-        from support.mirrors import asyncio
-
         async with Mirror.open(one.config) as mirror:
             repaired = await mirror.repair(lambda: bare, counters=Counters(), stop=asyncio.Event(), delete=True)
         assert repaired.deleted == 0
@@ -152,8 +153,6 @@ async def test_files_that_only_a_document_lists_are_no_strays(tmp_path: Path) ->
         page = one.web / "simple/beta/index.v1_json"
         body = one.page("beta")
         body["files"] = []
-        import json
-
         page.write_text(json.dumps(body))
         for where in (one.config, one.web):
             seen, _ = await verify(where)

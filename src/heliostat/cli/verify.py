@@ -205,8 +205,7 @@ class _Work:
             ground = bare_ground(self._web_root, budget)
         folder = self._folder()
         with desk(folder, _position(self._asked, ground), restart=self._restart) as opened:
-            code = running.run(lambda stop: self._verify(ground, opened, folder, stop))
-        return code
+            return running.run(lambda stop: self._verify(ground, opened, folder, stop))
 
     def _folder(self) -> str | None:
         if self._state is not None:

@@ -29,27 +29,25 @@ def report(options: Options, code: int, verification: Verification, repaired: Re
     if options.json:
         _json(code, verification, repaired)
     elif code or not options.quiet:
-        _words(code, verification, repaired)
+        _words(verification, repaired)
 
 
-def _words(code: int, verification: Verification, repaired: Repaired | None) -> None:
+def _words(verification: Verification, repaired: Repaired | None) -> None:
     result = verification.result
     fixed = repaired.fixed if repaired is not None else Marks()
     if not result.interrupted:
-        shown = 0
         for number, one in enumerate(verification.findings()):
-            if shown == _LISTED:
+            if number == _LISTED:
                 say(f"... and {fmt.number(result.findings - number)} more; --json and --junit list all")
                 break
-            shown += 1
             mark = " [repaired]" if number in fixed else f"; {one.advice}"
             whose = f" ({fmt.plain(one.project)})" if one.project else ""
             say(f"{fmt.plain(one.path)}{whose}: {fmt.plain(one.problem)}{mark}")
-    for line in _summary(code, result, repaired):
+    for line in _summary(result, repaired):
         say(line)
 
 
-def _summary(code: int, result: Result, repaired: Repaired | None) -> list[str]:
+def _summary(result: Result, repaired: Repaired | None) -> list[str]:
     looked = (
         f"{fmt.counted(result.projects, 'project')}, {fmt.counted(result.files, 'file')}, "
         f"{fmt.number(result.hashed)} of them hashed, {fmt.size(result.bytes)} in {fmt.duration(result.seconds)}"
@@ -123,8 +121,8 @@ def write_junit(path: str, verification: Verification, repaired: Repaired | None
                 f'errors="0" skipped="0" time="{result.seconds:.3f}">\n'
             )
             file.writelines(f'<testcase classname="{kind}" name={quoteattr(KINDS[kind])}/>\n' for kind in right)
-            for number, one in enumerate(verification.findings()):
-                file.write(_testcase(one, failed=number not in fixed))
+            cases = enumerate(verification.findings())
+            file.writelines(_testcase(one, failed=number not in fixed) for number, one in cases)
             file.write("</testsuite>\n</testsuites>\n")
         os.replace(temporary, path)
     except OSError as error:

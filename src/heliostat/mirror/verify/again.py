@@ -175,6 +175,8 @@ class Again:
 
     def _is_spoken_for(self, one: Finding) -> bool:
         """Whether a page that is there by now names the file, or may, or the ledger knows what it is for."""
+        if one.raw:
+            return False  # nothing of ours has such a name
         if self._ground.books is not None and self._ground.books.open_fate(one.file):
             return True
         path = one.file.encode("utf-8", "surrogateescape").removeprefix(b"web/")

@@ -99,9 +99,9 @@ class _Case:
         else:
             html = self._html_page(page)
             self._folder_entries()
-        document = self._document(page, html)
-        shown = page or html
         expected = found.simple or (row is not None and row.published)
+        document = self._document(page, html) if expected or self._ground.books is None else None
+        shown = page or html
         if shown is None and expected and document is None:
             result.readable = False
         if not found.simple and (found.document or found.link) and not (row is not None and row.published):
@@ -203,7 +203,8 @@ class _Case:
             try:
                 document = parse_document(body, url=local_document_url(self.name))
             except (Invalid, Refused) as error:
-                self._say("document", path, _reason(error))
+                if found.simple or found.row is not None:  # otherwise it is not to be there at all
+                    self._say("document", path, _reason(error))
         if found.simple:
             self._check_link(link)
         return document

@@ -338,17 +338,22 @@ class Repair:
         """Remove it, unless anything says by now that it is somebody's; whether it is gone."""
         path = one.file
         if path.startswith(_STORED):
+            if one.raw:
+                return self._unlink(path)  # nothing of ours has such a name
             if self._ledger.paths.is_spoken_for(path) or self._is_claimed(path):
                 self.result.notes.append(f"{one.path}: stays: the ledger or a page says that it is somebody's")
                 return False
         elif not path.startswith(("web/simple/", "web/json/", "web/pypi/")):
             return False
+        return self._unlink(path)
+
+    def _unlink(self, path: str) -> bool:
         entry = self._tree.disk.stat(path)
         if entry is None:
             return True
         if entry.is_directory:
             if not self._tree.disk.remove_directory(path):
-                self.result.notes.append(f"{one.path}: a directory with something in it; look at it, and remove it")
+                self.result.notes.append(f"{path!a}: a directory with something in it; look at it, and remove it")
                 return False
             return True
         self._tree.discard(path)

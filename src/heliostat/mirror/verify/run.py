@@ -174,10 +174,10 @@ class Verification:
         asked, position, desk = self._asked, self._desk.position, self._desk
         self._counters.phase = "reading pages"
         root_time = None
-        if asked.whole:
+        if asked.whole or (asked.since_serial is not None and self._ground.books is None):
             roots = await self._lister.run(self._names.read_roots)
-            root_time = roots.time
-            if not desk.resumed:
+            if asked.whole:
+                root_time = roots.time
                 desk.suspect(roots.findings)
         judge = Judge(self._ground, root_time)
         if asked.projects:
