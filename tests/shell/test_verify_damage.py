@@ -59,6 +59,11 @@ def replaced(path: Path, old: bytes, new: bytes) -> None:
     path.write_bytes(body.replace(old, new))
 
 
+def remove(*paths: Path) -> None:
+    for path in paths:
+        path.unlink()
+
+
 def instead(path: Path, make: Callable[[Path], object]) -> None:
     path.unlink()
     make(path)
@@ -130,7 +135,7 @@ DAMAGES = {
         {("disagreement", "json/beta")},
     ),
     "an HTML page is gone": Damage(
-        lambda one: [path.unlink() for path in (html(one), html(one).with_name(V1_HTML))],
+        lambda one: remove(html(one), html(one).with_name(V1_HTML)),
         {("html", PAGE + HTML), ("html", PAGE + V1_HTML)},
     ),
     "an HTML page is cut": Damage(lambda one: os.truncate(html(one), html(one).stat().st_size - 200), {("html", PAGE + HTML)}),
