@@ -22,7 +22,9 @@ __all__ = [
     "DEFAULT_FILE_HOSTS",
     "DEFAULT_UPSTREAM",
     "Config",
+    "LoggingConfig",
     "MirrorConfig",
+    "ServiceConfig",
     "UpstreamConfig",
     "keys",
     "load_config",
@@ -125,15 +127,50 @@ class UpstreamConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ServiceConfig:
+    """``[service]``: how the daemon runs.  Durations are seconds."""
+
+    #: Share of ``[mirror] interval`` by which each pause is longer or shorter, at random.
+    jitter: float = field(default=0.1, metadata=_by(read.share))
+    #: What is in flight gets so long to end by itself after the first SIGTERM, or a reload; then it is parked.
+    grace: float = field(default=10.0, metadata=_by(read.number(0, 3600, "seconds")))
+    #: The longest pause between two passes that fail.
+    back_off_most: float = field(default=900.0, metadata=_by(_SECONDS))
+    #: How long it may take until upstream answers for the first time before the daemon says that it is ready anyway.
+    ready_grace: float = field(default=60.0, metadata=_by(_SECONDS))
+    #: Passes in a row that end with an unexpected error until the process exits.
+    give_up_after: int = field(default=5, metadata=_by(read.count(1, 1000)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoggingConfig:
+    """``[logging]``: in which form log lines leave the process."""
+
+    format: Literal["auto", "text", "journal", "json"] = field(
+        default="auto", metadata=_by(read.choice("auto", "text", "journal", "json"))
+    )
+
+
+Section = MirrorConfig | UpstreamConfig | ServiceConfig | LoggingConfig
+
+
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """Everything configured, and the file it came from (``source``, for messages)."""
 
     mirror: MirrorConfig
     upstream: UpstreamConfig
+    service: ServiceConfig = ServiceConfig()
+    logging: LoggingConfig = LoggingConfig()
     source: str
 
 
-SECTIONS: dict[str, type[MirrorConfig | UpstreamConfig]] = {"mirror": MirrorConfig, "upstream": UpstreamConfig}
+SECTIONS: dict[str, type[Section]] = {
+    "mirror": MirrorConfig,
+    "upstream": UpstreamConfig,
+    "service": ServiceConfig,
+    "logging": LoggingConfig,
+}
 
 
 def keys(section: str) -> dict[str, Field[Any]]:
@@ -160,7 +197,8 @@ def load_config(text: str, *, source: str, environ: Mapping[str, str] | None = N
     for key in ("directory", "state"):
         if key in values["mirror"]:
             values["mirror"][key] = os.path.normpath(os.path.join(os.path.dirname(source), values["mirror"][key]))
-    return Config(mirror=MirrorConfig(**values["mirror"]), upstream=UpstreamConfig(**values["upstream"]), source=source)
+    built: dict[str, Any] = {name: section(**values[name]) for name, section in SECTIONS.items()}
+    return Config(source=source, **built)
 
 
 def _parse(text: str, source: str) -> dict[str, Any]:

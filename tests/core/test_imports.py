@@ -115,7 +115,7 @@ def test_every_part_has_a_level() -> None:
         ("heliostat.names", "from heliostat.config import Config"),
         ("heliostat.names", "from heliostat import config"),
         ("heliostat.store.disk", "import heliostat.state.ledger"),
-        ("heliostat.mirror.run", "def f():\n    from heliostat.service.loop import follow"),
+        ("heliostat.mirror.run", "def f():\n    from heliostat.service.daemon import Daemon"),
         ("heliostat.mirror.run", "from heliostat.fakeindex import Index"),
         ("heliostat.cli.mirror", "from heliostat.fakeindex import Index"),
         ("heliostat.fakeindex.index", "from heliostat.upstream.client import Upstream"),
@@ -123,7 +123,7 @@ def test_every_part_has_a_level() -> None:
         ("heliostat.pages.render", "from asyncio import sleep"),
         ("heliostat.pages.render", "import heliostat.policy.scope"),
         ("heliostat.store.disk", "print('x')"),
-        ("heliostat.service.loop", "import sys\nsys.exit(1)"),
+        ("heliostat.service.daemon", "import sys\nsys.exit(1)"),
     ],
 )
 def test_the_check_finds_what_is_wrong(module: str, source: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import signal
@@ -57,8 +58,8 @@ def command(*, once: bool, full: bool, dry_run: bool, allow_removals: int, names
     if path is None:
         raise ConfigError([_write_example()])
     config = read_config(path, os.environ)
-    if not names and not config.mirror.projects and not config.mirror.everything:
-        raise ConfigError([_no_scope(config)])
+    if not names:
+        _with_scope(config)
     wish = _Wish(names=names, full=full, allow_removals=allow_removals)
     if dry_run:
         return _plan(config, wish, options)
@@ -89,19 +90,34 @@ async def _pass(mirror: Mirror, wish: _Wish, options: Options, stop: Stop) -> Su
 
 
 def _follow(config: Config, wish: _Wish, options: Options) -> int:
-    """Pass after pass until a signal comes; what a pass ends with is logged, and is no reason to exit."""
+    """Follow upstream until a signal comes; what a pass ends with is logged, and is no reason to exit."""
     from heliostat.cli.passes import with_mirror
-    from heliostat.service.loop import follow
+    from heliostat.cli.progress import showing
+    from heliostat.service.daemon import Wish
+    from heliostat.service.notify import Notifier
+    from heliostat.service.notifying import starting
+    from heliostat.service.requests import Requests
+    from heliostat.service.run import run_daemon
 
     async def work(mirror: Mirror, stop: Stop) -> None:
-        wishes = [_Wish(patient=True), wish]
+        requests = stop.requests
+        assert requests is not None
+        await run_daemon(
+            config,
+            mirror,
+            stop.event,
+            requests=requests,
+            read_config=lambda: _with_scope(read_config(config.source, os.environ)),
+            first=Wish(full=wish.full, allow_removals=wish.allow_removals),
+            showing=lambda counters: showing(counters, options),
+            notifier=notifier,
+        )
 
-        async def next_pass() -> Summary:
-            return await _pass(mirror, wishes.pop() if len(wishes) > 1 else wishes[0], options, stop)
-
-        await follow(next_pass, interval=config.mirror.interval, stop=stop.event)
-
-    _, stopped_by = with_mirror(config, options, work, daemon=True)
+    notifier = Notifier(os.environ)
+    with contextlib.closing(notifier):
+        _, stopped_by = with_mirror(
+            config, options, work, requests=Requests, opening=lambda counters: starting(notifier, counters)
+        )
     return ExitCode.INTERRUPTED if stopped_by == signal.SIGINT else ExitCode.COMPLETE
 
 
@@ -115,7 +131,7 @@ def _plan(config: Config, wish: _Wish, options: Options) -> int:
     from heliostat.cli.running import run
     from heliostat.mirror.planning import plan_pass
 
-    set_up_logging(options)
+    set_up_logging(options, wanted=config.logging.format)
 
     async def work(stop: Stop) -> tuple[Plan, int | None]:
         plan = await counted(
@@ -151,6 +167,13 @@ def _write_example() -> str:
         f"there was no configuration; an annotated example is at {path}: edit it, then run "
         f"heliostat mirror --config {path} (or set {VARIABLE} to that path)"
     )
+
+
+def _with_scope(config: Config) -> Config:
+    """``config``, which must say what the mirror holds; raises ConfigError."""
+    if not config.mirror.projects and not config.mirror.everything:
+        raise ConfigError([_no_scope(config)])
+    return config
 
 
 def _no_scope(config: Config) -> str:

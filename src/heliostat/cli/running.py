@@ -7,9 +7,12 @@ import contextlib
 import gc
 import signal
 from collections.abc import Awaitable, Callable, Iterator
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from heliostat.cli.exit_codes import Stopped
+
+if TYPE_CHECKING:
+    from heliostat.service.requests import Requests
 
 _Result = TypeVar("_Result")
 
@@ -18,11 +21,13 @@ class Stop:
     """How a run is asked to end: ``event`` at the first SIGINT or SIGTERM, cancellation at the second.
 
     ``number`` is the first signal that came.  A third one kills the process, in case even cancelling hangs.
+    ``requests`` are the signals that ask a daemon for something; other commands have none.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, requests: Requests | None = None) -> None:
         self.event = asyncio.Event()
         self.number: int | None = None
+        self.requests = requests
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
@@ -49,12 +54,12 @@ class Stop:
                 loop.remove_signal_handler(each)
 
 
-def run(work: Callable[[Stop], Awaitable[_Result]]) -> _Result:
+def run(work: Callable[[Stop], Awaitable[_Result]], requests: Callable[[], Requests] | None = None) -> _Result:
     """Runs ``work`` to its end on an event loop of its own; raises Stopped when signals ended it."""
 
     async def guarded() -> _Result:
-        stop = Stop()
-        with stop.listening():
+        stop = Stop(requests() if requests else None)
+        with stop.listening(), stop.requests.listening() if stop.requests else contextlib.nullcontext():
             try:
                 return await work(stop)
             except asyncio.CancelledError:

@@ -49,6 +49,12 @@ class Mirror:
         #: Which sources rest is known from pass to pass.
         self._sources = Sources(config.upstream)
 
+    def reconfigure(self, config: Config) -> None:
+        """From the next pass on ``config`` counts; directory and state stay what they are."""
+        if config.upstream != self._config.upstream:
+            self._sources = Sources(config.upstream)
+        self._config = config
+
     @classmethod
     @contextlib.asynccontextmanager
     async def open(
@@ -59,11 +65,13 @@ class Mirror:
         disk: Operations | None = None,
         salvage: bool = False,
         stop: asyncio.Event | None = None,
+        counters: Counters | None = None,
     ) -> AsyncIterator[Mirror]:
         """Take the lock, open store and ledger, finish what an earlier process left.
 
-        Rebuilds the ledger from the tree when the database is gone over a tree that is not empty; ``stop`` ends that,
-        and the next start begins it anew.  With ``salvage`` a database that cannot be used is moved aside first.
+        Rebuilds the ledger from the tree when the database is gone over a tree that is not empty; ``counters`` show how
+        far that is, and ``stop`` ends it, and the next start begins it anew.  With ``salvage`` a database that cannot
+        be used is moved aside first.
         Raises MirrorLocked, StoreError, StateError.
         """
         directory, state = config.mirror.directory, state_directory(config)
@@ -84,7 +92,7 @@ class Mirror:
                         await keeper(tree.prepare)
                         await keeper(tree.clean_partial, downloads=False)
                         if await keeper(ledger.get, "rebuilding"):
-                            await mirror._rebuild_if_populated(stop or asyncio.Event())
+                            await mirror._rebuild_if_populated(stop or asyncio.Event(), counters or Counters())
                         await keeper(_reap_leftovers, tree, ledger)
                         yield mirror
                 finally:
@@ -202,11 +210,12 @@ class Mirror:
             packed = self._config.mirror.gzip_root
             await self._keeper(write_root, self._tree, self._ledger, force=True, packed=packed)
 
-    async def _rebuild_if_populated(self, stop: asyncio.Event) -> None:
+    async def _rebuild_if_populated(self, stop: asyncio.Event, counters: Counters) -> None:
         """A new ledger, or one whose rebuild was cut short, over a tree that is not empty."""
         if await self._keeper(_is_populated, self._tree):
             log.warning("the ledger is missing over a tree that is not empty: rebuilding it from the pages")
-            await self._rebuild(Counters(), stop)
+            counters.phase = "rebuilding"
+            await self._rebuild(counters, stop)
         else:
             await self._keeper(self._ledger.put, rebuilding=None)
 

@@ -1,0 +1,59 @@
+"""How the daemon is doing: plain data, changed on the event loop only, read by whoever shows or watches it."""
+
+from __future__ import annotations
+
+import time
+from typing import Literal
+
+import msgspec
+
+from heliostat.mirror.report import Counters, Summary
+
+#: ``starting``: no pass yet.  ``working``: a pass runs, polls included.  ``waiting``: for the next one.
+#: ``stopping``: what is in flight ends or is parked.
+Phase = Literal["starting", "working", "waiting", "stopping"]
+#: How a pass ended.  ``approval``: upstream is not the one it was (exit 7 of ``--once``); ``held``: complete but for
+#: removals that wait for approval; ``interrupted``: by a stop or a reload; ``defect``: an unexpected error.
+Result = Literal["complete", "incomplete", "held", "unreachable", "store", "approval", "defect", "interrupted"]
+#: What makes the daemon back off.
+Trouble = Literal["unreachable", "store", "approval", "defect"]
+
+
+class Health(msgspec.Struct, kw_only=True):
+    """The state of a daemon.  Times are seconds since the epoch, but for those said to be monotonic."""
+
+    #: When the daemon began.
+    started: float
+    phase: Phase = "starting"
+    #: Live figures of the pass that runs, or of the one that ended last.
+    counters: Counters = msgspec.field(default_factory=Counters)
+    #: Of the last pass that ended, whatever its result.
+    last: Summary | None = None
+    #: When the changes upstream were last asked for and answered.
+    answered: float | None = None
+    upstream_serial: int | None = None
+    cursor: int = 0
+    checkpoint: int = 0
+    #: Since when the checkpoint has been below upstream's serial; None while it is not.
+    behind_since: float | None = None
+    #: What kind of trouble makes it back off, what exactly, and since when; None while there is none.
+    trouble: Trouble | None = None
+    trouble_text: str | None = None
+    trouble_since: float | None = None
+    #: Passes in a row that ended in trouble.
+    failures: int = 0
+    #: When the next poll is due; None while one runs or none is planned.
+    next_poll: float | None = None
+    #: How many passes ended in which way since the daemon began.
+    passes: dict[Result, int] = msgspec.field(default_factory=dict)
+    #: Polls of upstream for changes that were answered, since the daemon began.
+    polls: int = 0
+    #: When the loop last got on, monotonic; see :meth:`heliostat.service.daemon.Daemon.progressed`.
+    progress: float = msgspec.field(default_factory=time.monotonic)
+    #: Until when nothing is expected to happen: a pause, or a wait that upstream asked for; monotonic.
+    quiet_until: float = 0.0
+
+    @property
+    def lag(self) -> int | None:
+        """Serials from the checkpoint to upstream's; None while upstream's is not known."""
+        return None if self.upstream_serial is None else max(0, self.upstream_serial - self.checkpoint)

@@ -1,0 +1,39 @@
+"""A configuration that is read anew: what changed, what takes effect, and what needs a restart."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from heliostat.config import SECTIONS, Config, keys
+
+#: (section, key) of what is used when the process starts, and not again.
+AT_START = {("mirror", "directory"), ("mirror", "state")}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReloadResult:
+    """What came of reading the configuration anew; keys are written like ``[mirror] interval``."""
+
+    #: Why the new configuration is refused as a whole; the old one stays then.
+    problems: tuple[str, ...] = ()
+    #: Keys whose new value counts from the next pass on.
+    changed: tuple[str, ...] = ()
+    #: Keys that keep their old value until the daemon is started anew.
+    restart: tuple[str, ...] = ()
+
+
+def compare(old: Config, new: Config) -> tuple[Config, ReloadResult]:
+    """``new`` as far as it can take effect in a process that runs with ``old``, and what that means."""
+    taken, changed, restart = new, [], []
+    for section in SECTIONS:
+        for key, field in keys(section).items():
+            before = getattr(getattr(old, section), field.name)
+            if before == getattr(getattr(new, section), field.name):
+                continue
+            if (section, key) in AT_START:
+                restart.append(f"[{section}] {key}")
+                kept = dataclasses.replace(getattr(taken, section), **{field.name: before})
+                taken = dataclasses.replace(taken, **{section: kept})
+            else:
+                changed.append(f"[{section}] {key}")
+    return taken, ReloadResult(changed=tuple(changed), restart=tuple(restart))

@@ -1,0 +1,58 @@
+"""The daemon and what stands around it: signals, and the components that show it to the outside."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import AsyncIterator, Callable
+
+from heliostat.config import Config
+from heliostat.mirror.run import Mirror
+from heliostat.service.daemon import Daemon, Showing, Wish
+from heliostat.service.notify import Notifier
+from heliostat.service.notifying import notifying
+from heliostat.service.requests import Requests
+
+
+async def run_daemon(
+    config: Config,
+    mirror: Mirror,
+    stop: asyncio.Event,
+    *,
+    requests: Requests,
+    read_config: Callable[[], Config],
+    first: Wish,
+    showing: Showing,
+    notifier: Notifier,
+) -> None:
+    """Follow upstream until ``stop``; what the ``requests`` (SIGHUP, SIGUSR1) ask for is done meanwhile.
+
+    ``read_config`` reads the configuration anew, and raises ConfigError; ``first`` is what the first pass is asked;
+    ``notifier`` tells the supervisor how it goes.
+    Raises what ends a daemon: a defect that does not go away.
+    """
+    daemon = Daemon(config, mirror, stop, read_config=read_config, first=first, showing=showing)
+    async with contextlib.AsyncExitStack() as components:
+        await components.enter_async_context(notifying(daemon, notifier))
+        await components.enter_async_context(_answering(daemon, requests))
+        await daemon.run()
+
+
+@contextlib.asynccontextmanager
+async def _answering(daemon: Daemon, requests: Requests) -> AsyncIterator[None]:
+    async def answer() -> None:
+        while True:
+            for number in await requests.take():
+                if number == signal.SIGHUP:
+                    await daemon.reload()
+                else:
+                    daemon.poke()
+
+    task = asyncio.create_task(answer(), name="signals")
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
