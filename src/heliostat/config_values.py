@@ -246,13 +246,11 @@ def ping_urls(value: Any, environ: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def command(value: Any, environ: Mapping[str, str]) -> tuple[str, ...]:
-    """A program and its arguments."""
+    """A program and its arguments, or an empty list."""
     if isinstance(value, str):
         raise Problem('is text, which no shell would read; write a list: ["program", "argument"]')
     words: tuple[str, ...] = list_of(text)(value, environ)
-    if not words:
-        raise Problem("is an empty list; name the program, or leave the key out")
-    if "/" in words[0] and not words[0].startswith("/"):
+    if words and "/" in words[0] and not words[0].startswith("/"):
         raise Problem(f"{printable(words[0])} is a relative path; write the whole one")
     return words
 

@@ -65,6 +65,10 @@ class Daemon:
         """What ``heliostat mirror NAME...`` means; returns when those projects are dealt with."""
         raise NotImplementedError
 
+    async def pass_now(self, wish: Wish, counters: Counters | None = None) -> Summary:
+        """What ``heliostat mirror --once`` means, with what it is asked beyond the ordinary."""
+        raise NotImplementedError
+
     async def reload(self) -> ReloadResult:
         """Read the configuration anew; a bad one is refused as a whole, and the old one stays."""
         with ExitStack() as around:

@@ -20,7 +20,7 @@ from heliostat import __version__
 from heliostat.config import Config, PushConfig, without_credentials
 from heliostat.mirror.report import Summary
 from heliostat.service.daemon import Daemon
-from heliostat.service.pushing import Pushing, Told
+from heliostat.service.pushing import Told
 from heliostat.service.signature import sign
 
 if TYPE_CHECKING:
@@ -37,9 +37,9 @@ _MOST_PATIENCE = 3600.0
 
 
 @contextlib.asynccontextmanager
-async def downstream(daemon: Daemon, pushing: Pushing) -> AsyncIterator[None]:
+async def downstream(daemon: Daemon) -> AsyncIterator[None]:
     """While this is open, the configured mirrors are pinged after what was published."""
-    async with _Pinger(daemon, pushing) as pinger:
+    async with _Pinger(daemon) as pinger:
 
         async def published(summary: Summary) -> None:
             pinger.tell(summary.checkpoint)
@@ -60,8 +60,8 @@ async def downstream(daemon: Daemon, pushing: Pushing) -> AsyncIterator[None]:
 class _Pinger:
     """A task for each mirror, which sleeps until there is news."""
 
-    def __init__(self, daemon: Daemon, pushing: Pushing) -> None:
-        self._daemon, self._pushing = daemon, pushing
+    def __init__(self, daemon: Daemon) -> None:
+        self._daemon, self._pushing = daemon, daemon.health.pushing
         self._stack = contextlib.AsyncExitStack()
         self._session: ClientSession | None = None
         self._permits = asyncio.Semaphore(_AT_ONCE)

@@ -23,7 +23,6 @@ from heliostat.mirror.places import state_directory
 from heliostat.mirror.report import Summary
 from heliostat.service.daemon import Daemon
 from heliostat.service.hookrun import run_program
-from heliostat.service.pushing import Pushing
 from heliostat.state.changelog import Change
 from heliostat.state.ledger import Ledger
 from heliostat.store.threads import in_thread
@@ -48,9 +47,9 @@ class Batch(NamedTuple):
 
 
 @contextlib.asynccontextmanager
-async def hook(daemon: Daemon, pushing: Pushing) -> AsyncIterator[None]:
+async def hook(daemon: Daemon) -> AsyncIterator[None]:
     """While this is open the configured program is run after what was published; in the end it is stopped."""
-    runner = _Runner(daemon, pushing)
+    runner = _Runner(daemon)
 
     async def published(_: Summary) -> None:
         runner.news.set()
@@ -72,8 +71,8 @@ async def hook(daemon: Daemon, pushing: Pushing) -> AsyncIterator[None]:
 
 
 class _Runner:
-    def __init__(self, daemon: Daemon, pushing: Pushing) -> None:
-        self._daemon, self._pushing, self._alone = daemon, pushing, Alone()
+    def __init__(self, daemon: Daemon) -> None:
+        self._daemon, self._pushing, self._alone = daemon, daemon.health.pushing, Alone()
         self.news = asyncio.Event()
         self.news.set()  # something may be left from before
 

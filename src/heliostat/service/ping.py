@@ -14,7 +14,6 @@ from heliostat.errors import Refused
 from heliostat.names import normalise
 from heliostat.service.allowance import Allowance
 from heliostat.service.daemon import Daemon
-from heliostat.service.pushing import Pushing
 from heliostat.service.signature import SIGNATURE, TIMESTAMP, Verifier
 
 #: Of a ping's body (bytes), and of the projects that it names.
@@ -31,8 +30,9 @@ class Ping(msgspec.Struct):
     serial: int | None = None
 
 
-def ping_routes(daemon: Daemon, pushing: Pushing) -> Iterable[web.AbstractRouteDef]:
+def ping_routes(daemon: Daemon) -> Iterable[web.AbstractRouteDef]:
     """The route, for the daemon's endpoint.  Many pings while a poll runs lead to one more, and no more."""
+    pushing = daemon.health.pushing
     allowance, verifier, decoder = Allowance(), Verifier(), msgspec.json.Decoder(Ping)
 
     async def ping(request: web.Request) -> web.Response:
