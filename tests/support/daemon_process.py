@@ -90,14 +90,18 @@ def _session(home: Path) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(home / "http.sock")))
 
 
-def configure(home: Path, upstream: str, *, push: str = "", mirror: str = "", service: str = "") -> None:
-    """A mirror of everything at ``upstream`` that polls only when it is told to; further lines for its sections."""
+def configure(home: Path, upstream: str, *, push: str = "", mirror: str = "", address: str = "") -> None:
+    """A mirror of everything at ``upstream`` that polls only when it is told to; further lines for its sections.
+
+    ``address`` is where its endpoint listens besides the socket that is used here.
+    """
+    listen = [f"unix:{home}/http.sock", *([address] if address else [])]
     (home / "pypi").mkdir(exist_ok=True)
     (home / "heliostat.toml").write_text(
         f'[mirror]\ndirectory = "pypi"\neverything = true\ninterval = 86400\nmin-free = "0%"\nshrink-seconds = 0\n'
         f"batch-seconds = 0.02\nroot-interval = 0\n{mirror}\n"
         f'[upstream]\nurl = "{upstream}"\nallow-http = true\nretry-delay = 0.01\n'
-        f'[service]\nlisten = "unix:{home}/http.sock"\ngrace = 0.5\n{service}\n'
+        f"[service]\nlisten = {json.dumps(listen)}\ngrace = 0.5\n"
         f"[push]\nretry-first = 0.05\nretry-most = 0.2\n{push}\n"
     )
 
