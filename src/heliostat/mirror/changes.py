@@ -58,13 +58,23 @@ class ChangeReader:
     """Reads changes into the ledger.  Raises UpstreamError, UpstreamChanged, StateError, StoreError."""
 
     def __init__(
-        self, config: Config, scope: Scope, upstream: Upstream, ledger: Ledger, keeper: Keeper, *, overlapped: bool
+        self,
+        config: Config,
+        scope: Scope,
+        upstream: Upstream,
+        ledger: Ledger,
+        keeper: Keeper,
+        *,
+        overlapped: bool,
+        between: bool = False,
     ) -> None:
+        """``between``: projects are under way.  What says nothing of what changed is not made owed all over again."""
         self._config, self._scope, self._upstream = config, scope, upstream
         self._ledger, self._keeper = ledger, keeper
         self._lists = ListReader(upstream, ledger, keeper, scope, tries=config.upstream.retries)
         #: This process has read the feed from a little before its cursor on already.
         self.overlapped = overlapped
+        self._between = between
         self._head: int | None = None
         #: The cursor when the first source read it last, if others have taken it further since.
         self._vouched: int | None = None
@@ -229,6 +239,8 @@ class ChangeReader:
                 await self._keeper(self._ledger.put, reconciled=now)
             return Seen(serial=cursor, by_list=True, idle=True)
         serial, found_etag = collected
+        if self._between and not self._lists.tells_serials:
+            return Seen(serial=cursor, by_list=True, idle=True)
         if self._upstream.several:
             await self._heard(serial)
         if serial < cursor and not restart and not self._feed_leads(facts):
@@ -274,6 +286,8 @@ class ChangeReader:
                 if self._config.upstream.changes == "feed":
                     raise
                 log.warning("the change feed cannot be had (%s); asking after each project instead", error)
+        if self._between:
+            return Seen(idle=True)
         await self._want_all(now, why="changed" if full else "poll")
         return Seen()
 

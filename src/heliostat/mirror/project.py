@@ -78,9 +78,10 @@ class ProjectSync:
         self._publisher, self._reader, self._budget, self._files = publisher, reader, budget, files
         self._provenance, self._removals, self._counters, self._tally = provenance, removals, counters, tally
         self._reachability = reachability
-        #: Upstream's own serial when the pass began, where it is known.
-        self._head = head
-        self._claims = Claims()
+        #: Upstream's own serial as it was told last, where it is known.
+        self.head = head
+        #: Who is about to put bytes where.
+        self.claims = Claims()
 
     async def sync(self, row: Row) -> None:
         """Bring one owed project up to date, or record why not.  Raises StoreError, StateError."""
@@ -101,7 +102,7 @@ class ProjectSync:
             await self._fail(row, error)
             self._reachability.failed(error, before=row.attempts > 0)
         except BaseException:
-            self._claims.release(row.name)
+            self.claims.release(row.name)
             raise
         finally:
             if not share.handed_over:
@@ -123,7 +124,7 @@ class ProjectSync:
         def done() -> None:
             self._counters.projects_done += 1
             share.release()
-            self._claims.release(row.name)
+            self.claims.release(row.name)
             self._tally.published(row, finished)
             log.info("%s: published, serial %s", row.name, answers.serial)
 
@@ -157,12 +158,12 @@ class ProjectSync:
         )
         if not self._config.mirror.files:
             wanted = [want for want in wanted if _is_held(want, standing.held)]
-        await self._claims.take(row.name, turns((want.file.filename for want in wanted), standing.ours))
+        await self.claims.take(row.name, turns((want.file.filename for want in wanted), standing.ours))
         item = Item(name=row.name, publication=Publication(name=row.name))
         try:
             found = await in_thread(self._look, row, wanted, standing, untouched)
             if found is None:
-                self._claims.release(row.name)
+                self.claims.release(row.name)
                 return None
             for path in found.places.to_replace:
                 await self._keeper(refuse_if_shared, self._tree, self._ledger, path, row.name)
@@ -253,7 +254,7 @@ class ProjectSync:
             display=display if display and _same_project(display, row.name) else row.display,
             wanted_serial=row.wanted_serial,
             # What a page claims beyond what upstream is known to have reached must not silence later events.
-            accepted_serial=max(row.wanted_serial, min(answers.serial or 0, self._head or 0)),
+            accepted_serial=max(row.wanted_serial, min(answers.serial or 0, self.head or 0)),
             page_serial=answers.serial,
             state="quarantined" if page.quarantined else "current",
             files=max(len(ready), len(page.files)),
@@ -343,7 +344,7 @@ class ProjectSync:
         self._counters.projects_failed += 1
         self._counters.projects_done += 1
         item = Item(name=row.name, outcome=outcome, claims=list(claims))
-        item.done = lambda: self._claims.release(row.name)
+        item.done = lambda: self.claims.release(row.name)
         await self._publisher.submit(item)
 
     def _due(self, row: Row) -> float:
