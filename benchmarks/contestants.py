@@ -74,3 +74,10 @@ def curl_parallel(urls: Sequence[str], directory: str, at_once: int = 50) -> lis
         "--fail", "--retry", "5", "--parallel", "--parallel-max", str(at_once), "--create-dirs",
         "--header", "Accept: application/vnd.pypi.simple.v1+json, */*;q=0.1", "--config", listing,
     ]  # fmt: skip
+
+
+def curl_then_openssl(urls: Sequence[str], directory: str, at_once: int) -> list[str]:
+    """The same, and then the SHA-256 of every file by ``openssl dgst`` on all cores."""
+    hashing = "find . -type f -print0 | xargs -0 -n 1 -P $(nproc) openssl dgst -sha256 >/dev/null"
+    script = f'cd "$1" && shift && "$@" && {hashing}'
+    return ["sh", "-c", script, "sh", directory, *curl_parallel(urls, directory, at_once)]

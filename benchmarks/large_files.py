@@ -3,14 +3,15 @@
     python benchmarks/large_files.py [--files 8] [--megabytes 200] [--turns 7] [--directory /dev/shm]
 
 The files are made up by the fake index as they are read; each belongs to a project of its own, since one contestant
-fetches the files of one project one after the other.  MB/s is of whole processes: start, metadata, hashing and the
-last sync included.  curl neither hashes nor syncs.  ``--directory`` needs room for one copy of all files.
+fetches the files of one project one after the other. MB/s is of whole processes: start, metadata, hashing and the
+last sync included. curl neither hashes nor syncs; a second row of it hashes what it wrote, on all cores.
+``--directory`` needs room for one copy of all files.
 """
 
 from __future__ import annotations
 
 from contest import Contestant, contest_options, figures, ratio_table, take_turns
-from contestants import curl_parallel, heliostat, heliostat_config, urls_of_everything
+from contestants import curl_parallel, curl_then_openssl, heliostat, heliostat_config, urls_of_everything
 from harness import upstream
 from peers import SHADOWMIRE_ENV, bandersnatch, bandersnatch_run, shadowmire, shadowmire_run
 from tables import machine
@@ -19,6 +20,7 @@ from heliostat.fakeindex.control import Control
 
 AT_ONCE = 8
 OWN, BANDERSNATCH, SHADOWMIRE, CURL = "heliostat", "bandersnatch", "shadowmire", f"curl {AT_ONCE} at once"
+HASHED = f"{CURL}, then openssl"
 
 
 def main() -> None:
@@ -45,12 +47,13 @@ def main() -> None:
             contestants.append(Contestant(SHADOWMIRE, lambda place: shadowmire_run(python, url, place), env=env))
         if "curl" not in options.without:
             contestants.append(Contestant(CURL, lambda place: curl_parallel(urls, place, AT_ONCE)))
+            contestants.append(Contestant(HASHED, lambda place: curl_then_openssl(urls, place, AT_ONCE)))
         results = take_turns(contestants, url, turns=options.turns, parent=options.directory)
     where = options.directory or "the temporary folder"
     print(f"{options.files} files of {options.megabytes:g} MB, {AT_ONCE} at once, {options.turns} turns, in {where}")
     print(", ".join([machine(), *versions]) + "\n")
     print(figures(results, options.files * options.megabytes) + "\n")
-    print(ratio_table(results, [(BANDERSNATCH, OWN), (SHADOWMIRE, OWN), (CURL, OWN)]))
+    print(ratio_table(results, [(BANDERSNATCH, OWN), (SHADOWMIRE, OWN), (CURL, OWN), (HASHED, OWN)]))
 
 
 def publish(url: str, count: int, size: int) -> None:

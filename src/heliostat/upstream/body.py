@@ -10,7 +10,7 @@ import zlib
 from collections.abc import AsyncIterator, Iterator
 
 from heliostat.errors import Invalid, TooLarge, Unavailable
-from heliostat.upstream.channel import Response
+from heliostat.upstream.response import Response
 from heliostat.upstream.urls import redacted
 
 #: Unpacked pieces hold at most so many bytes.

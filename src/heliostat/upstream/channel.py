@@ -15,69 +15,16 @@ import aiohttp
 import httptools
 from aiohttp.connector import Connection
 
+from heliostat.upstream.bulk import Bulk
 from heliostat.upstream.faults import NotHttp
+from heliostat.upstream.response import NONE, Headers, Response
 
 #: How much of a body is held before the connection is not read any more (bytes; at most twice this).
 READ_BUFFER: Final = 256 << 10
+#: A body is long, and worth memory of its own, from here on (bytes).
+LONG: Final = 1 << 20
 #: Status line and headers of one answer, informational ones before it included, have at most so many bytes.
 MOST_HEAD: Final = 64 << 10
-
-
-class Headers:
-    """The header lines of one answer, looked up when they are asked for: most of them nobody ever asks for."""
-
-    __slots__ = ("_lower", "_raw")
-
-    def __init__(self, raw: bytes) -> None:
-        """``raw`` is a head that llhttp found good, its status line included."""
-        self._raw, self._lower = raw, raw.lower()
-
-    def get(self, name: str) -> str | None:
-        """The value of the first header of this ``name`` (in lower case); None when there is none."""
-        found = self._lower.find(b"\r\n%b:" % name.encode("ascii"))
-        if found < 0:
-            return None
-        start = found + len(name) + 3
-        return self._raw[start : self._raw.find(b"\r\n", start)].strip().decode("latin-1")
-
-
-_NONE = Headers(b"")
-
-
-class Response:
-    """The answer to one request.  Whoever got it reads it to its end or closes it; both are the end of the exchange."""
-
-    __slots__ = ("_channel", "content_length", "headers", "status")
-
-    def __init__(self, channel: Channel, status: int, headers: Headers, length: int | None) -> None:
-        self._channel: Channel | None = channel
-        self.status = status
-        self.headers = headers
-        #: Bytes of the body, as declared; None when it ends with a last chunk or with the connection.
-        self.content_length = length
-
-    @property
-    def content_type(self) -> str:
-        """The media type without parameters, in lower case; RFC 9110's default where the header is missing."""
-        return (self.headers.get("content-type") or "application/octet-stream").partition(";")[0].strip().lower()
-
-    async def read(self, least: int = 1) -> bytes:
-        """What has come of the body, at least one byte; nothing at its end.  Raises what faults.FAULTS names.
-
-        Waits for ``least`` bytes, but not longer than a stall may last once there are some.
-        """
-        return b"" if self._channel is None else await self._channel.read(least)
-
-    @property
-    def at_end(self) -> bool:
-        """Whether all of the body was read."""
-        return self._channel is None or self._channel.drained
-
-    def close(self) -> None:
-        """The rest is not wanted: a connection that still owes some of it is closed."""
-        channel, self._channel = self._channel, None
-        if channel is not None:
-            channel.end()
 
 
 class Channel(asyncio.Protocol):
@@ -107,9 +54,11 @@ class Channel(asyncio.Protocol):
         transport.set_protocol(self)
 
     def _reset(self) -> None:
-        self._busy = self._complete = self._head_done = False
+        self._busy = self._head_done = False
+        #: Whether all of the body came, and bytes of it that nobody took yet.
+        self.complete = False
         self._parser: httptools.HttpResponseParser | None = None
-        self._headers = _NONE
+        self._headers = NONE
         #: What came before the head was complete, and what came with its end.
         self._head = b""
         self._left: int | None = None
@@ -117,11 +66,12 @@ class Channel(asyncio.Protocol):
         self._until_close = False
         self._keep = False
         self._pieces: list[bytes] = []
-        self._held = 0
+        self.held = 0
         #: Bytes that whoever reads waits for.
         self._least = 1
         self._paused = False
-        self._failure: Exception | None = None
+        self._bulk: Bulk | None = None
+        self.failure: Exception | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._moved = self._deadline = 0.0
 
@@ -145,9 +95,9 @@ class Channel(asyncio.Protocol):
         self._transport.write(request)
         try:
             while not self._head_done:
-                if self._failure is not None:
-                    raise self._failure
-                await self._wait()
+                if self.failure is not None:
+                    raise self.failure
+                await self.wait()
         except BaseException:
             self.was_stale = self.served > 0 and self._lost and not self._head
             self.end()
@@ -156,29 +106,47 @@ class Channel(asyncio.Protocol):
         return Response(self, self._parser.get_status_code(), self._headers, self._length)
 
     async def read(self, least: int) -> bytes:
-        if self._held < least and not self._complete and self._failure is None:
+        if self.held < least and not self.complete and self.failure is None:
             self._least = least
-            await self._wait()
+            await self.wait()
             self._least = 1
         while not self._pieces:
-            if self._complete:
+            if self.complete:
                 return b""
-            if self._failure is not None:
-                raise self._failure
-            await self._wait()
-        pieces, self._pieces, self._held = self._pieces, [], 0
+            if self.failure is not None:
+                raise self.failure
+            await self.wait()
+        pieces, self._pieces, self.held = self._pieces, [], 0
         if self._paused:
-            self._paused = False
-            self._transport.resume_reading()
+            self.go_on()
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def bulk(self) -> Bulk | None:
+        """Takes the rest of the body into memory of its own, if that is long and its length known."""
+        if self._left is None or self._left < LONG or self.failure is not None or not Bulk.to_be_had():
+            return None
+        self._bulk = bulk = Bulk(self, b"".join(self._pieces), self._left)
+        self._pieces.clear()
+        if not self._paused:
+            self._transport.pause_reading()  # uvloop decides how to read when reading begins
+        self._paused = False
+        self._transport.set_protocol(bulk)
+        self._transport.resume_reading()
+        return bulk
 
     @property
     def drained(self) -> bool:
-        return self._complete and not self._pieces
+        return self.complete and not self.held
 
     def end(self) -> None:
         """The exchange is over; the connection is kept when nothing more can come of it."""
-        reusable = self._complete and self._keep and not (self._lost or self._paused or self._failure)
+        reusable = self.complete and self._keep and not (self._lost or self._paused or self.failure)
+        if self._bulk is not None:
+            self._bulk.end()
+            if reusable:
+                self._transport.pause_reading()
+                self._transport.set_protocol(self)
+                self._transport.resume_reading()
         self._reset()
         if reusable:
             self.served += 1
@@ -195,7 +163,7 @@ class Channel(asyncio.Protocol):
             self._alarm = None
         self._connection.close()
 
-    async def _wait(self) -> None:
+    async def wait(self) -> None:
         self._moved = self._loop.time()
         self._waiter = self._loop.create_future()
         try:
@@ -203,33 +171,41 @@ class Channel(asyncio.Protocol):
         finally:
             self._waiter = None
 
+    def pause(self) -> None:
+        """Read no more for the time being."""
+        self._paused = True
+        self._transport.pause_reading()
+
+    def go_on(self) -> None:
+        self._paused = False
+        self._transport.resume_reading()
+
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
     def _fail(self, error: Exception) -> None:
-        if self._failure is None and not self._complete:
-            self._failure = error
+        if self.failure is None and not self.complete:
+            self.failure = error
         self._wake()
 
     # The connection's own events.
 
     def data_received(self, data: bytes) -> None:
-        if not self._busy or self._complete:
+        if not self._busy or self.complete:
             self._keep = False  # bytes that nobody asked for: whatever comes next would be somebody else's answer
             if not self._busy:
                 self.close()
             return
-        if self._failure is not None:
+        if self.failure is not None:
             return
         if self._left is not None and self._head_done:
             self._take(data)
         else:
             self._parse(data)
-        if self._held > READ_BUFFER and not self._paused and not self._complete:
-            self._paused = True
-            self._transport.pause_reading()
-        if self._held >= self._least or not self._held or self._complete or self._failure is not None:
+        if self.held > READ_BUFFER and not self._paused and not self.complete:
+            self.pause()
+        if self.held >= self._least or not self.held or self.complete or self.failure is not None:
             self._wake()
         else:
             self._moved = self._loop.time()
@@ -241,7 +217,7 @@ class Channel(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            if self._complete:  # something behind the answer
+            if self.complete:  # something behind the answer
                 self._keep = False
             else:
                 self._fail(NotHttp("head" if not self._head_done else "chunk", type(error).__name__))
@@ -256,21 +232,32 @@ class Channel(asyncio.Protocol):
             data, self._keep = data[: self._left], False
         self._left -= len(data)
         self._pieces.append(data)
-        self._held += len(data)
-        self._complete = self._left == 0
+        self.held += len(data)
+        self.complete = self._left == 0
+
+    def came(self, count: int, *, whole: bool) -> None:
+        """So many bytes of the body came into the memory of its bulk; with them a ``whole`` batch or the end."""
+        assert self._left is not None
+        self._left -= count
+        self.held += count
+        self.complete = self._left == 0
+        if whole:
+            self._wake()
+        else:
+            self._moved = self._loop.time()
 
     def eof_received(self) -> bool:
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._lost = True
-        if self._busy and not self._complete:
+        if self._busy and not self.complete:
             if exc is not None:
                 self._fail(exc if isinstance(exc, OSError) else aiohttp.ClientConnectionError(type(exc).__name__))
             elif not self._head_done:
                 self._fail(aiohttp.ServerDisconnectedError())
             elif self._until_close:
-                self._complete = True
+                self.complete = True
                 self._wake()
             else:
                 self._fail(aiohttp.ClientPayloadError())
@@ -302,13 +289,13 @@ class Channel(asyncio.Protocol):
 
     def on_body(self, data: bytes) -> None:
         self._pieces.append(data)
-        self._held += len(data)
+        self.held += len(data)
         if self._left is not None:
             self._left -= len(data)
 
     def on_message_complete(self) -> None:
         if self._head_done:
-            self._complete = True
+            self.complete = True
         else:
             self._head = self._head[
                 self._head.find(b"\r\n\r\n") + 4 :
@@ -326,7 +313,7 @@ class Channel(asyncio.Protocol):
 
     def _ring(self) -> None:
         self._alarm = None
-        if not self._busy or self._complete or self._failure is not None:
+        if not self._busy or self.complete or self.failure is not None:
             return
         now = self._loop.time()
         if now >= self._deadline:
@@ -335,7 +322,7 @@ class Channel(asyncio.Protocol):
             self._arm(min(now + self._stall, self._deadline))
         elif now >= self._moved + self._stall:
             self._fail(aiohttp.SocketTimeoutError())
-        elif self._held:  # there is some, if less than was waited for: time to look how fast it comes
+        elif self.held:  # there is some, if less than was waited for: time to look how fast it comes
             self._wake()
             self._arm(min(now + self._stall, self._deadline))
         else:

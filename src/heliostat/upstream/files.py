@@ -8,8 +8,9 @@ from typing import Self
 
 from heliostat.errors import IntegrityError, Invalid, Refused, Unavailable
 from heliostat.upstream import faults
-from heliostat.upstream.channel import Response
+from heliostat.upstream.bulk import Bulk
 from heliostat.upstream.pace import LARGE, Permit, Permits
+from heliostat.upstream.response import Response
 from heliostat.upstream.session import Session, header_lines
 from heliostat.upstream.urls import redacted
 
@@ -114,6 +115,8 @@ class FileStream:
         self.offset, self.etag, self.length = offset, None, None
         self._permit: Permit = gate.permit(large=size is None or size > LARGE)
         self._response: Response | None = None
+        self._bulk: Bulk | None = None
+        #: What is taken as one batch (bytes), but for the last one.
         self._batch = BATCH
         self._received = 0
         self._failure: Exception | None = None
@@ -152,6 +155,8 @@ class FileStream:
             self._permit.is_large(large=self.length > LARGE)
             if self.length <= WHOLE:
                 self._batch = WHOLE + 1
+            else:
+                self._bulk = response.bulk()
 
     async def _send(self, offset: int) -> Response:
         headers = _HEADERS
@@ -192,12 +197,13 @@ class FileStream:
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> bytes:
+    async def __anext__(self) -> bytes | memoryview:
+        """The next batch; its memory may be used again once the batch after the next is asked for, or at the end."""
         if self._failure is not None:
             raise self._failure
         if self._ended:
             raise StopAsyncIteration
-        parts: list[bytes] = []
+        parts: list[bytes | memoryview] = []
         held = 0
         try:
             while held < self._batch:
@@ -207,6 +213,8 @@ class FileStream:
                     break
                 parts.append(chunk)
                 held += len(chunk)
+                if self._bulk is not None:  # its batches are large enough, and must not wait for each other
+                    break
         except Exception as error:
             self._failure = error  # what came before it is not lost
             if not parts:
@@ -215,13 +223,17 @@ class FileStream:
             raise StopAsyncIteration
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    async def _read(self, least: int) -> bytes:
+    async def _read(self, least: int) -> bytes | memoryview:
         """What has come, at least one byte; nothing at the end.  Waits a while for ``least`` bytes."""
         assert self._response is not None
         clock = self._session.clock
         begun = clock.now()
+        chunk: bytes | memoryview
         try:
-            chunk = await self._response.read(min(least, BATCH))
+            if self._bulk is not None:
+                chunk = await self._bulk.read()
+            else:
+                chunk = await self._response.read(min(least, BATCH))
         except faults.FAULTS as error:
             raise self._session.fault(self._url, error, None) from None
         self._received += len(chunk)

@@ -17,8 +17,8 @@ from heliostat.model import Document, Listed, ProjectName, ProjectPage
 from heliostat.pages.document import parse_document
 from heliostat.pages.parse_json import parse_project
 from heliostat.pages.root_list import RootListParser
-from heliostat.upstream.channel import Response
 from heliostat.upstream.pace import Permit, Permits
+from heliostat.upstream.response import Response
 from heliostat.upstream.session import Session, header_lines
 from heliostat.upstream.urls import redacted
 

@@ -16,8 +16,9 @@ from yarl import URL
 from heliostat.config import UpstreamConfig
 from heliostat.errors import ConfigError, Invalid, UpstreamError
 from heliostat.upstream import body, faults
-from heliostat.upstream.channel import Channel, Response
+from heliostat.upstream.channel import Channel
 from heliostat.upstream.pace import Clock, Permit
+from heliostat.upstream.response import Response
 from heliostat.upstream.urls import Origin, UrlPolicy, basic_authorization, origin_of, redacted
 
 #: Redirects that one request follows.
