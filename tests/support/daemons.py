@@ -11,7 +11,7 @@ from typing import Any
 from heliostat.config import Config
 from heliostat.mirror.report import Summary
 from heliostat.mirror.run import Mirror
-from heliostat.service.daemon import Daemon, Wish
+from heliostat.service.daemon import Daemon, Showing, Wish
 from support.mirrors import Followed, changed
 
 #: Seconds that only a test that fails waits.
@@ -57,7 +57,12 @@ class Running:
 
 @asynccontextmanager
 async def daemon_of(
-    one: Followed, *, first: Wish | None = None, service: dict[str, Any] | None = None, **overrides: Any
+    one: Followed,
+    *,
+    first: Wish | None = None,
+    service: dict[str, Any] | None = None,
+    showing: Showing = lambda _: nullcontext(),
+    **overrides: Any,
 ) -> AsyncIterator[Running]:
     """The daemon of ``one``'s mirror, which polls often; what :meth:`Followed.configure` sets is what it reloads."""
     settings = {"interval": 0.05} | overrides
@@ -66,7 +71,7 @@ async def daemon_of(
     async with Mirror.open(one.config) as mirror:
         daemon = Daemon(
             one.config, mirror, stop,
-            read_config=lambda: one.config, first=first or Wish(), showing=lambda _: nullcontext(),
+            read_config=lambda: one.config, first=first or Wish(), showing=showing,
         )  # fmt: skip
         running = Running(daemon, stop, asyncio.create_task(daemon.run()))
         try:

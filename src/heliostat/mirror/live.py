@@ -88,5 +88,7 @@ class Live:
         self.published = published
         #: Errands that the pass has taken.
         self.taken: list[Errand] = []
+        #: Projects that are removed, or forgotten, at the end of the pass.
+        self.at_end: set[str] = set()
         #: What upstream asked to wait, in seconds, if that is why the pass could not go on.
         self.retry_after: float | None = None

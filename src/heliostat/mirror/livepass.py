@@ -80,6 +80,7 @@ class LivePass(Pass):
             over.set()
             (failure,) = await asyncio.gather(rounds, return_exceptions=True)
             self._todo = None
+            self._live.at_end.update(work.removals.waiting)
         if failure is not None:
             raise failure
 
@@ -136,14 +137,14 @@ class LivePass(Pass):
         return bool(self._tally.removed > self._removed_before or age < 0 or age >= self._config.mirror.root_interval)
 
     async def _tell(self, facts: dict[str, Any]) -> None:
-        """Those who wait for something new are told, if there is something."""
+        """Those who wait for something new are told what was done so far, if there is something."""
         tally = self._tally
         done = (tally.added, tally.updated, tally.removed)
         if done == self._told:
             return
         self._told = done
-        summary = Summary(upstream=self._upstream.base, started=self._began, upstream_serial=self.seen.serial)
-        summary.seconds = time.time() - self._began
+        summary = Summary(upstream=self._upstream.base, started=self._started, upstream_serial=self.seen.serial)
+        summary.seconds = time.time() - self._started
         summary.cursor = int(facts.get("cursor") or 0)
         summary.checkpoint = await self._keeper(self._ledger.checkpoint)
         summary.projects = await self._keeper(self._ledger.published_count)

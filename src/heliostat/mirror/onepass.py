@@ -93,6 +93,7 @@ class Pass:
         #: Removals that were approved and not carried out yet.
         self._allowed = asked.allow_removals
         self._only: dict[ProjectName, str] = {normalise(raw): raw for raw in asked.names}
+        self._started = 0.0
         #: What the poll found.
         self.seen = Seen()
         #: Whether upstream was asked what changed.
@@ -100,7 +101,7 @@ class Pass:
 
     async def go(self, started: float) -> int | None:
         """Run the pass; upstream's serial if anything told it.  Raises UpstreamError, StoreError, StateError."""
-        now = time.time()
+        self._started, now = started, time.time()
         facts = await self._keeper(self._ledger.facts)
         excluded: list[Removal] = []
         seen = self.seen

@@ -59,6 +59,11 @@ class Removals:
         self._two_looks, self._followed = two_looks, followed
         self._answered: set[str] = set()
 
+    @property
+    def waiting(self) -> frozenset[str]:
+        """The projects that were judged, and what follows is not carried out yet."""
+        return frozenset(self._waiting)
+
     def waits(self, name: str) -> bool:
         """Whether a project was judged, and what follows from it is not carried out yet."""
         return name in self._waiting

@@ -57,8 +57,9 @@ class Daemon:
         self._read_config, self._showing = read_config, showing
         self._first: Wish | None = first
         self.health = Health(started=time.time())
-        #: Called when something was published and is durable, also in the middle of a long pass.  What they raise is
-        #: logged; they hold up the loop, so what takes time belongs into a task of their own.
+        #: Called when something was published and is durable, also in the middle of a long pass; the summary counts
+        #: from the beginning of that pass.  What they raise is logged; they hold up the loop, so what takes time
+        #: belongs into a task of their own.
         self.after_pass: list[Callable[[Summary], Awaitable[None]]] = []
         #: Called with the new configuration once it counts.
         self.after_reload: list[Callable[[Config], Awaitable[None]]] = []
@@ -70,6 +71,8 @@ class Daemon:
         self._figures = (0, 0, 0, 0, 0)
         #: The last poll, in the middle of the pass that runs, failed.
         self._deaf = False
+        #: Projects added, updated and removed by it when listeners were told last.
+        self._told = (0, 0, 0)
 
     # -- what others ask ----------------------------------------------------------------------------------------
 
@@ -160,7 +163,7 @@ class Daemon:
     async def _pass(self, *, poll: bool) -> None:
         health, wish = self.health, self._first or Wish()
         health.phase, health.next_poll, health.quiet_until = "working", None, 0.0
-        health.counters, self._deaf = Counters(), False
+        health.counters, self._deaf, self._told = Counters(), False, (0, 0, 0)
         self._figures = (0, 0, 0, 0, 0)
         if poll:
             self._poked.clear()
@@ -189,8 +192,7 @@ class Daemon:
                 log_result(summary)
             self._end(result_of(summary), trouble, live, summary)
             health.last = summary
-            if summary.added or summary.updated or summary.removed:
-                await self._tell(summary)
+            await self._tell(summary)
 
     def _live(self, *, poll: bool) -> Live:
         return Live(
@@ -234,7 +236,16 @@ class Daemon:
         failed = result in ("unreachable", "store", "approval", "defect", "interrupted")
         for errand in live.taken:
             errand.dealt_with(summary.unknown, unknown=True)
-        self._finish(live.taken, summary if failed else None, error)
+            errand.dealt_with(live.at_end)
+        if failed:  # it may not have come so far as to take them
+            self._finish([*live.taken, *self._errands], summary, error)
+            self._errands.clear()
+            return
+        self._finish([errand for errand in live.taken if not errand.left], None)
+        # Those that came when its last project was done already: the next pass is theirs.
+        if late := [errand for errand in live.taken if errand.left]:
+            self._errands = [*late, *self._errands]
+            self._poked.set()
 
     def _defect(self, error: Exception, live: Live) -> None:
         """An unexpected error must not end a mirror that works otherwise, but neither must it go by unseen."""
@@ -250,7 +261,6 @@ class Daemon:
     def _finish(self, errands: list[Errand], ended_by: Summary | None, error: Exception | None = None) -> None:
         for errand in errands:
             errand.finish(ended_by, error)
-        errands.clear()
 
     # -- waiting ------------------------------------------------------------------------------------------------
 
@@ -338,6 +348,11 @@ class Daemon:
         await self._tell(summary)
 
     async def _tell(self, summary: Summary) -> None:
+        """Tell that something was published, once; the figures of one pass go up from one time to the next."""
+        done = (summary.added, summary.updated, summary.removed)
+        if done == self._told:
+            return
+        self._told = done
         for listener in self.after_pass:
             await _guarded(listener(summary), "a listener")
 
