@@ -139,7 +139,7 @@ class ProjectSync:
             if inventory.page is not None:
                 await self._fetch_provenance(row, publication, inventory.page)
         if publication.placements:
-            await self._publisher.submit(Item(name=row.name, publication=publication))
+            await self._publisher.submit(Item(name=row.name, publication=publication, shown=True))
         await self._keeper(self._ledger.touch, row.name, time.time())
         self._tally.unchanged += 1
         self._counters.projects_done += 1
@@ -227,6 +227,7 @@ class ProjectSync:
         places = (Place(one.path, one.want.listed, bool(one.sidecar)) for one in ready)
         item.claims, item.unclaimed = standing.rows(places)
         item.restored = [PathRow(path, row.name, "withheld") for path in standing.open_paths.withheld & after]
+        item.before, item.documented = before, answers.document is not None
         self._fill(item.publication, page, answers, inventory)
         item.outcome = self._outcome(row, answers, page, ready)
 

@@ -23,6 +23,7 @@ from collections.abc import Callable
 import msgspec
 
 from heliostat.mirror.doomed import Reaper
+from heliostat.mirror.entries import entry_of, rewrites
 from heliostat.state.ledger import Ledger
 from heliostat.state.rows import Failed, PathRow, Published, Tombstone
 from heliostat.store.room import Room
@@ -72,8 +73,16 @@ class Item(msgspec.Struct, kw_only=True):
     #: ``withheld`` rows that end because their bytes are offered again.
     restored: list[PathRow] = []
     tombstones: list[Tombstone] = []
+    #: The paths that the project's page and ledger put in place before.
+    before: set[str] = set()
+    #: The project has a JSON document.
+    documented: bool = False
+    #: Without an outcome: what is placed is shown already, and so changes; else it is placed ahead of its page.
+    shown: bool = False
     #: Called on the event loop once the batch is durable.
     done: Callable[[], None] | None = None
+    #: Bytes that it holds in memory, from the time when it is handed over.
+    weight: int = 0
 
 
 class Publisher:
@@ -95,7 +104,8 @@ class Publisher:
     async def submit(self, item: Item) -> None:
         """Hand over one item; waits while two batches are waiting already."""
         await self._room.wait()
-        self._held += _weight(item)
+        item.weight = _weight(item)
+        self._held += item.weight
         if self._held >= _MOST_HELD:
             self._room.clear()
         await self._queue.put(item)
@@ -111,7 +121,7 @@ class Publisher:
             batch, ending = await self._collect()
             if batch:
                 await self._keeper(self._commit, batch)
-                self._held -= sum(_weight(item) for item in batch)
+                self._held -= sum([item.weight for item in batch])
                 self._room.set()
                 for item in batch:
                     self.memory.give(item.publication)
@@ -136,7 +146,7 @@ class Publisher:
             if item is None:
                 return batch, True
             batch.append(item)
-            weight += _weight(item)
+            weight += item.weight
         return batch, False
 
     def _commit(self, batch: list[Item]) -> None:
@@ -171,19 +181,25 @@ class Publisher:
     def _announce(self, batch: list[Item]) -> None:
         rows = [row for item in batch for row in (*item.doomed, *item.claims)]
         coming = [(item.name, targets) for item in batch if (targets := _targets(item.publication))]
-        if rows or coming:
+        changing = [item.name for item in batch if item.publication is not None and rewrites(item.publication)]
+        if rows or coming or changing:
             with self._ledger.transaction():
                 self._ledger.paths.add(rows)
+                self._ledger.changelog.begin(changing)
                 for name, targets in coming:
                     self._ledger.paths.announce(name, targets)
 
     def _record(self, batch: list[Item]) -> None:
+        published = [item.name for item in batch if isinstance(item.outcome, Published)]
         with self._ledger.transaction():
+            entries = [entry_of(self._ledger, item) for item in batch]
+            self._ledger.changelog.write([entry for entry in entries if entry is not None], time.time())
+            self._ledger.changelog.end(published)
             self._ledger.record(
                 [item.outcome for item in batch if item.outcome],
                 [tombstone for item in batch for tombstone in item.tombstones],
             )
-            self._ledger.paths.arrived(item.name for item in batch if isinstance(item.outcome, Published))
+            self._ledger.paths.arrived(published)
             for item in batch:
                 self._ledger.paths.clear(item.unclaimed)
                 self._ledger.paths.clear(item.restored)
@@ -201,9 +217,13 @@ def _weight(item: Item) -> int:
     publication = item.publication
     if publication is None:
         return 0
-    parts = (publication.document, publication.json_page, publication.html_page)
-    weight = sum(len(part) for part in parts if part is not None)
-    return weight + sum(len(body.data) for body in publication.bodies)
+    weight = 0
+    for part in (publication.document, publication.json_page, publication.html_page):
+        if part is not None:
+            weight += len(part)
+    for body in publication.bodies:
+        weight += len(body.data)
+    return weight
 
 
 def _restored(item: Item) -> list[PathRow]:

@@ -182,6 +182,7 @@ def carry_out(tree: Tree, ledger: Ledger, removals: list[Removal], *, approved: 
 def _carry_out_some(
     tree: Tree, ledger: Ledger, reaper: Reaper, removals: list[Removal], *, approved: AbstractSet[str]
 ) -> int:
+    from heliostat.mirror.entries import entry_of_removal
     from heliostat.mirror.owners import claimed_paths
 
     doomed: list[PathRow] = []
@@ -192,6 +193,7 @@ def _carry_out_some(
         doomed += [PathRow(path, name, "doomed", "unlink", removal.row.wanted_serial) for path in sorted(paths)]
     with ledger.transaction():
         ledger.paths.add(doomed)
+    served = {one.row.name for one in removals if one.row.published or begun(tree, ledger, one.row.name)}
     for removal in removals:
         log.debug("removal: withdrawing %s", removal.row.name)
         tree.withdraw(removal.row.name)
@@ -203,6 +205,9 @@ def _carry_out_some(
             stone = Tombstone(time.time(), row.name, None, serial, removal.reason, row.name in approved)
             ledger.forget(row.name, state=removal.state, serial=serial, tombstones=[stone] if row.published else [])
             ledger.paths.arrived([row.name])
+            if row.name in served:
+                ledger.changelog.write([entry_of_removal(row.name, serial or None)], stone.at)
+            ledger.changelog.end([row.name])
             for kind in CLEARED_WITH_PROJECT:
                 ledger.paths.clear_project(row.name, kind)
             news.removed(row.name, removal.reason)

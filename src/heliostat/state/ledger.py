@@ -14,6 +14,7 @@ from typing import Any, cast
 import msgspec
 
 from heliostat.errors import StateError
+from heliostat.state.changelog import Changelog
 from heliostat.state.connection import Connection, Executes
 from heliostat.state.database import explained
 from heliostat.state.intake import Intake
@@ -32,6 +33,7 @@ class Ledger(Queries):
         super().__init__(Connection(path, create=create))
         self.intake = Intake(self.connection)
         self.paths = Paths(cast(sqlite3.Connection, self.connection))
+        self.changelog = Changelog(self.connection)
 
     def close(self) -> None:
         with explained(self.path):
@@ -101,7 +103,7 @@ class Ledger(Queries):
             )
             self.put(
                 cursor=None, rows=None, root_etag=None, documents=None, went_back=None, upstream=None,
-                upstream_serial=None, reconciled=None, root_serial=None,
+                upstream_serial=None, reconciled=None, root_serial=None, changes_id=None, changes_from=None,
             )  # fmt: skip
 
     def abandon_out_of_scope(self, in_scope: Callable[[str], bool], begun: Callable[[str], bool]) -> None:

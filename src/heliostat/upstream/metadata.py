@@ -122,8 +122,14 @@ class Metadata:
 
     async def object(self, url: str, accept: str, limit: int) -> bytes:
         """Any small thing at a checked URL, of whatever type, as it is: nothing on the way is invited to pack it."""
-        async with _Get(self._session, self._gate, url, accept, None, packing="identity") as get:
-            return await get.body(limit)
+        session = self._session
+        async with self._gate.permit() as permit:
+            headers, total = _accepting(accept, "identity"), session.metadata_timeout
+            response = await session.send(permit, url, headers, accept=(200,), total=total)
+            try:
+                return await session.whole(response, permit, url, limit)
+            finally:
+                response.close()
 
     def _own(self, etag: str) -> str | None:
         """An ETag as this source gave it; None for another source's, which says nothing here."""
@@ -172,11 +178,9 @@ def _lower(header: int | None, content: int | None) -> int | None:
 class _Get:
     """One GET of something small enough to be read whole: ``async with``."""
 
-    def __init__(
-        self, session: Session, gate: Permits, url: str, accept: str, etag: str | None, *, packing: str = "gzip"
-    ) -> None:
+    def __init__(self, session: Session, gate: Permits, url: str, accept: str, etag: str | None) -> None:
         self._session, self._url, self._sent_etag = session, url, etag
-        self._headers = _accepting(accept, packing)
+        self._headers = _accepting(accept, "gzip")
         if etag:
             self._headers += header_lines({"If-None-Match": etag})
         self._permit: Permit = gate.permit()
