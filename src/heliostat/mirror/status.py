@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 
 from heliostat.config import Config, without_credentials
@@ -24,9 +25,14 @@ def read_status(config: Config) -> Status:
     try:
         with contextlib.closing(connection):
             connection.execute("BEGIN")
-            return _read(config, Queries(connection), holder_of(f"{directory}/{LOCK}"))
+            status = _read(config, Queries(connection), holder_of(f"{directory}/{LOCK}"))
     except sqlite3.Error as error:
         raise explain(path, error) from error
+    with contextlib.suppress(OSError):
+        found = os.statvfs(config.mirror.directory)
+        status.disk_free, status.disk_total = found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
+        status.inodes_free = found.f_favail if found.f_files else None
+    return status
 
 
 def _read(config: Config, queries: Queries, running: str | None) -> Status:
