@@ -23,6 +23,7 @@ from heliostat.errors import (
     UpstreamError,
 )
 from heliostat.mirror.lists import ListReader
+from heliostat.mirror.sightings import noted
 from heliostat.policy.scope import Scope
 from heliostat.state.ledger import Ledger
 from heliostat.store.threads import Keeper
@@ -369,7 +370,9 @@ class ChangeReader:
         if facts.get("source") != self._upstream.stand_in:
             await self._keeper(self._ledger.put, source=self._upstream.stand_in)
         if seen.serial is not None and facts.get("upstream_serial") != seen.serial:
-            await self._keeper(self._ledger.put, upstream_serial=seen.serial, upstream_seen=time.time())
+            now = time.time()
+            sightings = noted(facts.get("sightings"), seen.serial, now)
+            await self._keeper(self._ledger.put, upstream_serial=seen.serial, upstream_seen=now, sightings=sightings)
 
 
 def _all_resting(sources: Sources) -> Unavailable:
