@@ -45,13 +45,13 @@ def _show(config: Config, options: Options) -> int:
     from heliostat.cli.messages import status_lines
     from heliostat.cli.output import show
 
-    status, live = _read(config)
+    result, status, live = _read(config)
     if _on_terminal(options):
         from heliostat.cli.status_page import console, page
 
         console().print(page(status, live, time.time()))
         return ExitCode.COMPLETE
-    return show(options, ExitCode.COMPLETE, status_lines(status, live, time.time()), _result(status, live))
+    return show(options, ExitCode.COMPLETE, status_lines(status, live, time.time()), result)
 
 
 def _watch(config: Config, options: Options, every: float) -> int:
@@ -72,7 +72,7 @@ def _watch(config: Config, options: Options, every: float) -> int:
     with Display(console=screen, screen=True, auto_refresh=False) as display:
         while True:
             try:
-                status, live = _read(config)
+                _, status, live = _read(config)
                 picture = page(status, live, time.time(), lines=screen.height)
             except HeliostatError as error:
                 picture = problem(str(error))
@@ -80,23 +80,25 @@ def _watch(config: Config, options: Options, every: float) -> int:
             time.sleep(every)
 
 
-def _read(config: Config) -> tuple[Status, Live | None]:
+def _read(config: Config) -> tuple[dict[str, Any], Status, Live | None]:
+    """The result for machines, and the same as it is shown."""
+    import msgspec
+
     from heliostat.mirror.status import read_status
 
     status = read_status(config)
-    return status, _ask(config) if status.running else None
+    live = _ask(config) if status.running else None
+    if live is None:
+        return {**msgspec.to_builtins(status), "live": None}, status, None
+    from heliostat.service.live import live_from
+
+    return {**msgspec.to_builtins(status), "live": live}, status, live_from(live)
 
 
-def _ask(config: Config) -> Live | None:  # noqa: ARG001
+def _ask(config: Config) -> dict[str, Any] | None:  # noqa: ARG001
     """What the running daemon says of itself; None when it does not answer."""
     return None
 
 
 def _on_terminal(options: Options) -> bool:
     return not (options.json or options.quiet) and sys.stdout.isatty()
-
-
-def _result(status: Status, live: Live | None) -> dict[str, Any]:
-    import msgspec
-
-    return {**msgspec.to_builtins(status), "lag": status.lag, "daemon": msgspec.to_builtins(live)}

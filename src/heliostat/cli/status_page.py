@@ -35,6 +35,8 @@ def page(status: Status, live: Live | None, now: float, *, lines: int | None = N
         parts.append(_table(status.stuck, now, min(room, 5)))
     if owed := words.owed_states(status):
         count = sum(status.states.get(state, 0) for state in words.OWED)
+        if oldest := words.oldest_owed(status, now):
+            owed += f"; the oldest {oldest}"
         parts += ["", _listed("Owed", count, owed), _table(status.owed, now, room)]
         if count > min(room, len(status.owed)):
             parts.append(Text(f"and {fmt.number(count - min(room, len(status.owed)))} more: --json has them", "dim"))
@@ -50,11 +52,11 @@ def _facts(status: Status, live: Live | None, now: float) -> Table:
         if text:
             grid.add_row(title, Text(fmt.plain(text), style=style))
 
-    add("complete to", words.reached(status, live, now), "bold")
+    add("complete to", words.reached(status, now), "bold")
     add("upstream", f"{status.upstream}, asked {words.ago(status.upstream_seen, now)}")
     add("running", words.process(status, live, now), "" if status.running or live else "yellow")
-    if live and live.phase == "working" and live.projects_total:
-        grid.add_row("", ProgressBar(live.projects_total, live.projects_done, width=40))
+    if live and live.phase == "working" and live.counters.projects_total:
+        grid.add_row("", ProgressBar(live.counters.projects_total, live.counters.projects_done, width=40))
     if live:
         add("last pass", words.last_pass(live, now))
     add("last poll", words.ago(status.last_poll, now))

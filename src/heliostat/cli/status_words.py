@@ -27,8 +27,8 @@ def verdict(status: Status, live: Live | None, now: float) -> tuple[str, str]:
     if not status.cursor and not status.projects:
         return "empty", "nothing has been mirrored yet"
     lag = status.lag or 0
-    if live and live.phase == "working" and (lag or live.projects_total > live.projects_done):
-        left = live.projects_total - live.projects_done
+    if live and live.phase == "working" and (lag or live.counters.projects_total):
+        left = live.counters.projects_total - live.counters.projects_done
         return "catching up", f"{fmt.counted(max(left, 0), 'project')} to go in this pass"
     bad = [f"{fmt.number(states[state])} {state}" for state in ("failing", "blocked") if states.get(state)]
     if bad:
@@ -40,13 +40,13 @@ def verdict(status: Status, live: Live | None, now: float) -> tuple[str, str]:
     return "complete", "as upstream was when it was last asked"
 
 
-def reached(status: Status, live: Live | None, now: float) -> str:
+def reached(status: Status, now: float) -> str:
     """Up to where it is complete, and how far that is behind."""
     text = f"serial {status.checkpoint}"
     if status.lag:
         text += f", {fmt.number(status.lag)} behind {status.upstream_serial}"
-        if live and live.behind_since is not None:
-            text += f" for {fmt.duration(now - live.behind_since)}"
+        if status.behind_since is not None:
+            text += f" for {fmt.duration(now - status.behind_since)}"
     return text
 
 
@@ -59,7 +59,8 @@ def process(status: Status, live: Live | None, now: float) -> str:
     """What runs, and what it does next."""
     if live is None:
         return status.running or "no"
-    text = f"process {live.pid} for {fmt.duration(now - live.started)}, heliostat {live.version}: "
+    who = (status.running or "a process").partition(" since ")[0]
+    text = f"{who} for {fmt.duration(now - live.started)}, heliostat {live.version}: "
     if live.phase == "working":
         return text + work(live)
     if live.phase == "waiting" and live.next_poll is not None:
@@ -70,11 +71,12 @@ def process(status: Status, live: Live | None, now: float) -> str:
 
 def work(live: Live) -> str:
     """What the pass that runs has done so far."""
-    if not live.projects_total:
-        return live.work
-    done, total = fmt.number(live.projects_done), fmt.counted(live.projects_total, "project")
-    files = fmt.counted(live.files_done, "file")
-    return f"{live.work}, {done} of {total}, {files}, {fmt.size(live.bytes_done)}"
+    counters = live.counters
+    if not counters.projects_total:
+        return counters.phase
+    done, total = fmt.number(counters.projects_done), fmt.counted(counters.projects_total, "project")
+    files = f"{fmt.counted(counters.files_done, 'file')}, {fmt.size(counters.bytes_done)}"
+    return f"{counters.phase}, {done} of {total}, {files}"
 
 
 def last_pass(live: Live, now: float) -> str | None:
@@ -84,7 +86,7 @@ def last_pass(live: Live, now: float) -> str | None:
     one = live.last
     end = one.started + one.seconds
     return (
-        f"{'complete' if one.complete else 'incomplete'} {fmt.duration(now - end)} ago: {fmt.number(one.added)} added, "
+        f"{live.result or 'ended'} {fmt.duration(now - end)} ago: {fmt.number(one.added)} added, "
         f"{fmt.number(one.updated)} updated, {fmt.number(one.removed)} removed, {fmt.size(one.bytes_fetched)} "
         f"in {fmt.duration(one.seconds)}"
     )
@@ -108,6 +110,11 @@ def holds(status: Status) -> str:
 def owed_states(status: Status) -> str:
     """``3 failing, 7 pending``."""
     return ", ".join(f"{fmt.number(status.states[state])} {state}" for state in OWED if status.states.get(state))
+
+
+def oldest_owed(status: Status, now: float) -> str | None:
+    """The age of the oldest change that is owed."""
+    return None if status.owed_since is None else f"announced {fmt.duration(now - status.owed_since)} ago"
 
 
 def next_try(item: Owed, now: float) -> str:
