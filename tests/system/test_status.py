@@ -6,6 +6,7 @@ import os
 import pty
 import re
 import signal
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -14,8 +15,10 @@ import pytest
 
 from heliostat.fakeindex import FakeIndex, Index, UploadedFile
 from heliostat.fakeindex.faults import Status as HttpStatus
+from heliostat.mirror.lock import hold_lock
 from heliostat.mirror.report import Status
 from support.cli import arun, command, environment, start
+from support.supervisor import supervised
 
 OPERATIONS = Path(__file__).parents[2] / "docs" / "operations.md"
 
@@ -104,6 +107,55 @@ async def test_the_json_has_what_the_documentation_says(home: Path) -> None:
         word for cell in re.findall(r"^\| (.+?) \|", section, re.MULTILINE) for word in re.findall(r"`(\w+)`", cell)
     }
     assert documented == keys
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "[::1]", "unix"])
+async def test_a_running_daemon_is_asked(home: Path, address: str) -> None:
+    text = (home / "heliostat.toml").read_text()
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
+        probe.bind((address.strip("[]") if address != "unix" else "127.0.0.1", 0))
+        where = f"unix:{home}/http.sock" if address == "unix" else f"{address}:{probe.getsockname()[1]}"
+    (home / "heliostat.toml").write_text(f'{text}[service]\nlisten = ["unix:{home}/nobody.sock", "{where}"]\n')
+    (home / "daemon.toml").write_text(f'{text}[service]\nlisten = "{where}"\n')
+    async with supervised("mirror", "--config", str(home / "daemon.toml"), cwd=home) as service:
+        await service.until(lambda said: "1 owed" in said.get("STATUS", "") and "next poll" in said["STATUS"])
+        told = json.loads((await arun("status", "--json", cwd=home)).stdout)
+        plain = (await arun("status", cwd=home)).stdout
+        (home / "other").mkdir()
+        (home / "other/heliostat.db").hardlink_to(home / "pypi/heliostat.db")  # of another mirror, with its own lock
+        with hold_lock(str(home / "other/.lock")):
+            text = (home / "heliostat.toml").read_text().replace('directory = "pypi"', 'directory = "other"')
+            (home / "other.toml").write_text(text)
+            other = json.loads((await arun("status", "--json", "--config", "other.toml", cwd=home)).stdout)
+        assert await service.stop() == 0
+    assert told["live"]["phase"] == "waiting"
+    assert told["live"]["last"]["added"] == 0
+    assert re.search(
+        rf"^running +process {service.process.pid} for .*, heliostat \S+: next poll in ", plain, re.MULTILINE
+    )
+    assert re.search(r"^last pass +incomplete .* ago: 0 added", plain, re.MULTILINE)
+    assert other["running"] is not None
+    assert other["live"] is None  # it was not that one's daemon that answered
+
+
+@pytest.mark.parametrize(
+    "answer", [b"", b"HTTP/1.1 503 No\r\n\r\n{}", b"HTTP/1.1 200 OK\r\n\r\nnonsense", b"HTTP/1.1 200 OK\r\n\r\n[1]"]
+)
+async def test_whoever_answers_nonsense_is_not_asked(home: Path, answer: bytes) -> None:
+    async def say(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(answer)
+        writer.close()
+
+    server = await asyncio.start_unix_server(say, home / "http.sock")
+    text = (home / "heliostat.toml").read_text()
+    (home / "heliostat.toml").write_text(f'{text}[service]\nlisten = "unix:{home}/http.sock"\n')
+    with hold_lock(str(home / "pypi/.lock")):
+        done = await arun("status", "--json", cwd=home)
+    server.close()
+    assert done.stderr == ""
+    told = json.loads(done.stdout)
+    assert told["live"] is None
+    assert told["projects"] == 1
 
 
 async def test_watching_in_a_pipe(home: Path) -> None:

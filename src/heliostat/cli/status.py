@@ -86,18 +86,16 @@ def _read(config: Config) -> tuple[dict[str, Any], Status, Live | None]:
 
     from heliostat.mirror.status import read_status
 
-    status = read_status(config)
-    live = _ask(config) if status.running else None
+    status, live = read_status(config), None
+    if status.running:
+        from heliostat.service.asking import ask_live
+
+        live = ask_live(config)
     if live is None:
         return {**msgspec.to_builtins(status), "live": None}, status, None
     from heliostat.service.live import live_from
 
     return {**msgspec.to_builtins(status), "live": live}, status, live_from(live)
-
-
-def _ask(config: Config) -> dict[str, Any] | None:  # noqa: ARG001
-    """What the running daemon says of itself; None when it does not answer."""
-    return None
 
 
 def _on_terminal(options: Options) -> bool:
