@@ -14,7 +14,7 @@ import os
 import socket
 import stat
 from collections.abc import AsyncIterator, Callable, Iterable
-from typing import TYPE_CHECKING, Self, cast
+from typing import TYPE_CHECKING, NamedTuple, Self, cast
 
 from heliostat.config import Config
 from heliostat.config_values import host_and_port
@@ -26,25 +26,32 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Connections at the same time, and how long one may last (seconds).
-MOST_CONNECTIONS = 64
-LONGEST = 15.0
+
+class Bounds(NamedTuple):
+    """Connections at the same time, and how long one may last (seconds)."""
+
+    connections: int = 64
+    seconds: float = 15.0
+
+
 #: Lines of a request's head, and bytes of each.
 _MOST_HEADERS, _MOST_LINE = 64, 8 << 10
 #: For the owner and the group of the daemon: a web server in that group may ask.
 _SOCKET_MODE = 0o660
 
+_BOUNDS = Bounds()
+
 Routes = Callable[[], Iterable["web.AbstractRouteDef"]]
 
 
 @contextlib.asynccontextmanager
-async def listening(daemon: Daemon, extra_routes: Routes = tuple) -> AsyncIterator[None]:
+async def listening(daemon: Daemon, extra_routes: Routes = tuple, bounds: Bounds = _BOUNDS) -> AsyncIterator[None]:
     """While this is open the endpoint answers on the configured addresses; a reload opens and closes some of them.
 
     ``extra_routes`` is asked once, when the first address is opened.  Raises ConfigError for an address that cannot be
     listened on; at a reload that is logged, and everything else stays.
     """
-    async with _Doors(daemon, extra_routes) as doors:
+    async with _Doors(daemon, extra_routes, bounds) as doors:
         for address in daemon.config.service.listen:
             try:
                 await doors.open(address)
@@ -64,8 +71,8 @@ async def listening(daemon: Daemon, extra_routes: Routes = tuple) -> AsyncIterat
 class _Doors:
     """The open addresses of one application, which is made when the first one is opened."""
 
-    def __init__(self, daemon: Daemon, extra_routes: Routes) -> None:
-        self._daemon, self._extra_routes = daemon, extra_routes
+    def __init__(self, daemon: Daemon, extra_routes: Routes, bounds: Bounds) -> None:
+        self._daemon, self._extra_routes, self._bounds = daemon, extra_routes, bounds
         self._runner: web.AppRunner | None = None
         self._open: dict[str, asyncio.Server] = {}
 
@@ -101,14 +108,14 @@ class _Doors:
                 max_headers=_MOST_HEADERS, max_line_size=_MOST_LINE, max_field_size=_MOST_LINE,
             )  # fmt: skip
             await self._runner.setup()
-        loop, server = asyncio.get_running_loop(), self._runner.server
+        loop, server, bounds = asyncio.get_running_loop(), self._runner.server, self._bounds
         assert server is not None
 
         def connection() -> asyncio.BaseProtocol:
-            if len(server.connections) >= MOST_CONNECTIONS:
+            if len(server.connections) >= bounds.connections:
                 return _Refusing()
             handler = server()
-            loop.call_later(LONGEST, _end, handler)
+            loop.call_later(bounds.seconds, _end, handler)
             return handler
 
         if address.startswith("unix:"):

@@ -40,7 +40,7 @@ def render(figures: Figures, accept: str | None) -> tuple[bytes, str]:
     ProcessCollector(registry=registry)
     try:
         encoder, kind = choose_encoder(accept or "")
-    except ValueError:  # a version that is none
+    except (TypeError, ValueError):  # a version that is none
         encoder, kind = generate_latest, CONTENT_TYPE_LATEST
     return encoder(registry), kind
 
