@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from aiohttp import web
 
 log = logging.getLogger(__name__)
+#: Where aiohttp tells of requests that are none: whoever sends them knows; what our code does wrong is logged there.
+_nowhere = logging.Logger("nowhere", logging.CRITICAL + 1)  # noqa: LOG001 (not to be configured by anybody)
 
 
 class Bounds(NamedTuple):
@@ -104,7 +106,7 @@ class _Doors:
 
             application = create_endpoint(self._daemon, self._extra_routes())
             self._runner = web.AppRunner(
-                application, access_log=None, logger=log, shutdown_timeout=1.0, lingering_time=0.0,
+                application, access_log=None, logger=_nowhere, shutdown_timeout=1.0, lingering_time=0.0,
                 max_headers=_MOST_HEADERS, max_line_size=_MOST_LINE, max_field_size=_MOST_LINE,
             )  # fmt: skip
             await self._runner.setup()
