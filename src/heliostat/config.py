@@ -94,7 +94,9 @@ class UpstreamConfig:
     allow_http: bool = field(default=False, metadata=_by(read.yes_no))
     #: ``host`` or ``host:port`` that files may come from, besides upstream's own.
     file_hosts: tuple[str, ...] = field(default=(), metadata=_by(read.list_of(read.host)))
-    changes: Literal["auto", "feed", "list"] = field(default="auto", metadata=_by(read.choice("auto", "feed", "list")))
+    changes: Literal["auto", "feed", "static", "list"] = field(
+        default="auto", metadata=_by(read.choice("auto", "feed", "static", "list"))
+    )
     allow_unhashed: bool = field(default=False, metadata=_by(read.yes_no))
     #: None: the proxy variables of the environment count.
     proxy: str | None = field(default=None, metadata=_by(read.url))

@@ -259,7 +259,7 @@ class Pass:
             ),
             budget=budget,
             files=FileCollector(
-                tree, ledger, keeper, publisher, downloader, slots, counters=counters, tally=tally, traffic=traffic
+                keeper, publisher, downloader, slots, counters=counters, tally=tally, traffic=traffic
             ),
             provenance=ProvenanceFetcher(self._upstream, tree.disk, stager, counters, tally)
             if mirror.provenance and mirror.files

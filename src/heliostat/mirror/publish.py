@@ -24,6 +24,7 @@ import msgspec
 
 from heliostat.mirror.doomed import Reaper
 from heliostat.mirror.entries import entry_of, rewrites
+from heliostat.mirror.segments import write_changes
 from heliostat.state.ledger import Ledger
 from heliostat.state.rows import Failed, PathRow, Published, Tombstone
 from heliostat.store.room import Room
@@ -38,6 +39,10 @@ log = logging.getLogger(__name__)
 _MOST_HELD = 32 << 20
 #: Bytes of small files held in memory until their batch is written, those of projects in flight included.
 _MOST_IN_MEMORY = 16 << 20
+
+
+#: So many projects go into the change feed together when a pass is long; the rest does at its end.
+_TOLD = 2000
 
 
 class Memory:
@@ -111,6 +116,8 @@ class Publisher:
         self._room.set()
         self._held = 0
         self._number = 0
+        #: Projects recorded since the change feed was written.
+        self._untold = 0
 
     async def submit(self, item: Item) -> None:
         """Hand over one item; waits while two batches are waiting already."""
@@ -189,6 +196,10 @@ class Publisher:
         log.debug("batch %d: recording", number)
         self._record(batch)
         log.debug("batch %d: recorded", number)
+        self._untold += len(batch)
+        if self._untold >= _TOLD:
+            self._untold = 0
+            write_changes(self._tree, self._ledger)
         self._reaper.reap([row for item in batch for row in (*item.doomed, *_restored(item))])
 
     def _announce(self, batch: list[Item]) -> None:

@@ -10,7 +10,9 @@ from typing import Self, TypeVar
 from heliostat.config import UpstreamConfig
 from heliostat.errors import Invalid, Refused, Unavailable, UpstreamError
 from heliostat.model import Event, Listed, ProjectName
+from heliostat.pages.changes import Head
 from heliostat.upstream import retry
+from heliostat.upstream.changes import Changes, HeadAnswer, Place, Rows
 from heliostat.upstream.failover import Failover, Route, Way
 from heliostat.upstream.feed import Feed
 from heliostat.upstream.files import FileStream, fetch_whole
@@ -74,6 +76,7 @@ class Upstream:
         self._way = Way(
             first,
             Feed(self._session, self._pace.metadata, first),
+            Changes(self._session, self._pace.metadata, first, most=config.max_root),
             Metadata(self._session, self._pace.metadata, first, config),
         )
         #: The same for small objects that stand beside files.
@@ -136,6 +139,17 @@ class Upstream:
 
     async def _changelog(self, cursor: int) -> list[Event]:
         return await self._retried(lambda way: way.feed.changelog(cursor))
+
+    async def changes_head(self, etag: str | None = None) -> HeadAnswer | None:
+        """The head of another heliostat's static change feed; None when it is still the one with ``etag``.
+
+        Raises FeedUnsupported where there is no such feed.
+        """
+        return await self._retried(lambda way: way.changes.head(etag))
+
+    async def changes_after(self, head: Head, place: Place) -> Rows:
+        """Some rows of that feed behind ``place``; none when not all that ``head`` says is there yet."""
+        return await self._retried(lambda way: way.changes.rows(head, place))
 
     def serials_by_xmlrpc(self) -> AbstractAsyncContextManager[AsyncIterator[list[Listed]]]:
         """All projects with their serials (``list_packages_with_serial``), quarantined ones included, as a stream.
