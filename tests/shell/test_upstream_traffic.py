@@ -16,7 +16,8 @@ from heliostat.mirror.report import Counters
 from heliostat.mirror.run import Mirror
 from heliostat.names import normalise
 from heliostat.upstream.traffic import Fault, Kind, Traffic
-from support.mirrors import Followed, following
+from support.mirrors import Followed, config_for, following
+from support.served import static_server
 from support.upstreams import SHORT, upstream
 
 
@@ -143,6 +144,25 @@ async def test_an_answer_that_says_that_too_much_was_asked() -> None:
     assert answers(traffic) == {"CHANGELOG": {200: 1}}
     assert faults(traffic.broken) == {("CHANGELOG", "LIMITED"): 1}
     assert traffic.rate_limited == 1
+
+
+async def test_the_feed_of_another_heliostat(tmp_path: Path) -> None:
+    async with following(one_project(), tmp_path / "parent") as parent:
+        await parent.sync()
+        with static_server(parent.web) as served:
+            async with Mirror.open(config_for(tmp_path / "child", served.url)) as mirror:
+                await run(mirror)
+                before = mirror.traffic.received[Kind.CHANGES]
+                parent.index.publish("other", "1.0", UploadedFile("other-1.0.tar.gz", b"z"))
+                await parent.sync()
+                await run(mirror)
+                assert mirror.done().added == 2
+                assert mirror.traffic.received[Kind.CHANGES] > before
+                assert 200 in answers(mirror.traffic)["CHANGES"]
+                assert faults(mirror.traffic.broken) == {}
+                (parent.web / "changes" / "head").write_bytes(b"nonsense\n")
+                await run(mirror)
+                assert faults(mirror.traffic.broken)["CHANGES", "INVALID"] >= 1
 
 
 async def test_an_index_without_a_feed_is_no_fault() -> None:

@@ -154,16 +154,13 @@ def _end(handler: web.RequestHandler) -> None:
 async def _open_socket(path: str, connection: Callable[[], asyncio.BaseProtocol]) -> asyncio.Server:
     """A socket in the file system; one that nobody listens on any more is replaced.  Raises OSError."""
     await asyncio.to_thread(_clear, path)
-    before = os.umask(0o777 & ~_SOCKET_MODE)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-        try:
-            listener.bind(path)
-        except OSError:
-            listener.close()
-            raise
-    finally:
-        os.umask(before)
+        listener.bind(path)
+        os.chmod(path, _SOCKET_MODE)  # nobody can connect yet: it does not listen
+    except OSError:
+        listener.close()
+        raise
     return await asyncio.get_running_loop().create_unix_server(connection, sock=listener)
 
 
