@@ -25,8 +25,9 @@ from heliostat.errors import ConfigError
 from heliostat.fakeindex import Index, UploadedFile
 from heliostat.fakeindex.faults import Status
 from heliostat.mirror.status import read_status
+from heliostat.service.connections import Bounds
 from heliostat.service.daemon import Daemon
-from heliostat.service.listening import Bounds, listening
+from heliostat.service.listening import listening
 from support.daemons import idle_daemon, one_pass
 from support.mirrors import Followed, following
 
@@ -329,6 +330,36 @@ async def test_more_connections_than_are_served(mirror: tuple[Followed, Daemon],
         async with asyncio.timeout(PATIENCE):
             while not await raw(place.socket, b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"):
                 await asyncio.sleep(0.01)
+
+
+async def test_a_burst_of_connections(mirror: tuple[Followed, Daemon], sockets: Path) -> None:
+    """They are accepted all at once, and still no more of them are served than may be."""
+    async with bounded(mirror, sockets, Bounds(connections=3)) as place:
+        clients = [socket.socket(socket.AF_UNIX) for _ in range(50)]
+        for client in clients:
+            client.connect(place.socket)  # the loop does not run meanwhile
+            client.settimeout(0)
+        refused = 0
+        async with asyncio.timeout(PATIENCE):
+            while refused < 47:
+                await asyncio.sleep(0.01)
+                refused = sum(is_closed(client) for client in clients)
+        assert [is_closed(client) for client in clients] == [False] * 3 + [True] * 47
+        for client in clients:
+            client.close()
+        async with asyncio.timeout(PATIENCE):
+            while not await raw(place.socket, b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"):
+                await asyncio.sleep(0.01)
+
+
+def is_closed(client: socket.socket) -> bool:
+    """Whether the other end has closed the connection."""
+    try:
+        return client.recv(1, socket.MSG_PEEK) == b""
+    except BlockingIOError:
+        return False
+    except ConnectionError:
+        return True
 
 
 # --- where -------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import pytest
 
 from heliostat.errors import UpstreamError
 from heliostat.fakeindex import FakeIndex, Index, Options, UploadedFile
-from heliostat.fakeindex.faults import Action, Cut, Hang, Redirect, Reset, Status, Wrong, XmlFault
+from heliostat.fakeindex.faults import Action, Body, Cut, Hang, Redirect, Reset, Status, Wrong, XmlFault
 from heliostat.fakeindex.synthetic import small_index
 from heliostat.mirror.report import Counters
 from heliostat.mirror.run import Mirror
@@ -190,6 +190,13 @@ async def test_wrong_bytes_of_a_sidecar(tmp_path: Path) -> None:
         one.server.fault("*.metadata", Wrong())
         await run(mirror)
         assert faults(mirror.traffic.broken) == {("SIDECAR", "INTEGRITY"): one.server.count("*.metadata")}
+
+
+async def test_a_small_file_of_another_size(tmp_path: Path) -> None:
+    async with following(one_project(), tmp_path) as one, Mirror.open(one.config) as mirror:
+        one.server.fault("*.whl", Body(b"x" * 999))
+        await run(mirror)
+        assert faults(mirror.traffic.broken) == {("FILE", "INTEGRITY"): one.server.count("*.whl")}
 
 
 @pytest.mark.parametrize("name", ["demo-1.0.tar.gz", "demo-1.0-py3-none-any.whl"])

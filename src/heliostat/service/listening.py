@@ -1,8 +1,4 @@
-"""Where the daemon's HTTP endpoint can be reached: addresses opened, changed by a reload, and bounded connections.
-
-Each connection carries one request and lasts a few seconds at most, whatever its other end does; beyond a number of
-them further ones are closed at once.  So neither a slow client nor many of them cost the mirror anything.
-"""
+"""Where the daemon's HTTP endpoint can be reached: addresses that are opened, and changed by a reload."""
 
 from __future__ import annotations
 
@@ -14,7 +10,7 @@ import os
 import socket
 import stat
 from collections.abc import AsyncIterator, Callable, Iterable
-from typing import TYPE_CHECKING, NamedTuple, Self, cast
+from typing import TYPE_CHECKING, Self
 
 from heliostat.config import Config
 from heliostat.config_values import host_and_port
@@ -24,30 +20,17 @@ from heliostat.service.daemon import Daemon
 if TYPE_CHECKING:
     from aiohttp import web
 
+    from heliostat.service.connections import Bounds, Connections
+
 log = logging.getLogger(__name__)
-#: Where aiohttp tells of requests that are none: whoever sends them knows; what our code does wrong is logged there.
-_nowhere = logging.Logger("nowhere", logging.CRITICAL + 1)  # noqa: LOG001 (not to be configured by anybody)
-
-
-class Bounds(NamedTuple):
-    """Connections at the same time, and how long one may last (seconds)."""
-
-    connections: int = 64
-    seconds: float = 15.0
-
-
-#: Lines of a request's head, and bytes of each.
-_MOST_HEADERS, _MOST_LINE = 64, 8 << 10
 #: For the owner and the group of the daemon: a web server in that group may ask.
 _SOCKET_MODE = 0o660
-
-_BOUNDS = Bounds()
 
 Routes = Callable[[], Iterable["web.AbstractRouteDef"]]
 
 
 @contextlib.asynccontextmanager
-async def listening(daemon: Daemon, extra_routes: Routes = tuple, bounds: Bounds = _BOUNDS) -> AsyncIterator[None]:
+async def listening(daemon: Daemon, extra_routes: Routes = tuple, bounds: Bounds | None = None) -> AsyncIterator[None]:
     """While this is open the endpoint answers on the configured addresses; a reload opens and closes some of them.
 
     ``extra_routes`` is asked once, when the first address is opened.  Raises ConfigError for an address that cannot be
@@ -73,9 +56,10 @@ async def listening(daemon: Daemon, extra_routes: Routes = tuple, bounds: Bounds
 class _Doors:
     """The open addresses of one application, which is made when the first one is opened."""
 
-    def __init__(self, daemon: Daemon, extra_routes: Routes, bounds: Bounds) -> None:
+    def __init__(self, daemon: Daemon, extra_routes: Routes, bounds: Bounds | None) -> None:
         self._daemon, self._extra_routes, self._bounds = daemon, extra_routes, bounds
         self._runner: web.AppRunner | None = None
+        self._connections: Connections | None = None
         self._open: dict[str, asyncio.Server] = {}
 
     async def __aenter__(self) -> Self:
@@ -99,27 +83,10 @@ class _Doors:
 
     async def open(self, address: str) -> None:
         """Raises OSError."""
-        from aiohttp import web
-
-        if self._runner is None:
-            from heliostat.service.endpoint import create_endpoint
-
-            application = create_endpoint(self._daemon, self._extra_routes())
-            self._runner = web.AppRunner(
-                application, access_log=None, logger=_nowhere, shutdown_timeout=1.0, lingering_time=0.0,
-                max_headers=_MOST_HEADERS, max_line_size=_MOST_LINE, max_field_size=_MOST_LINE,
-            )  # fmt: skip
-            await self._runner.setup()
-        loop, server, bounds = asyncio.get_running_loop(), self._runner.server, self._bounds
-        assert server is not None
-
-        def connection() -> asyncio.BaseProtocol:
-            if len(server.connections) >= bounds.connections:
-                return _Refusing()
-            handler = server()
-            loop.call_later(bounds.seconds, _end, handler)
-            return handler
-
+        if self._connections is None:
+            await self._prepare()
+        loop, connection = asyncio.get_running_loop(), self._connections
+        assert connection is not None
         if address.startswith("unix:"):
             self._open[address] = await _open_socket(address.removeprefix("unix:"), connection)
             log.info("listening on %s", address)
@@ -128,27 +95,24 @@ class _Doors:
         self._open[address] = opened = await loop.create_server(connection, host, port, reuse_address=True)
         log.info("listening on http://%s", _shown(opened.sockets[0]))
 
+    async def _prepare(self) -> None:
+        # All that only a daemon with an address needs.
+        from aiohttp import web
+
+        from heliostat.service.connections import Bounds, Connections
+        from heliostat.service.endpoint import create_endpoint
+
+        runner = web.AppRunner(create_endpoint(self._daemon, self._extra_routes()), shutdown_timeout=1.0)
+        await runner.setup()
+        assert runner.server is not None
+        self._runner, self._connections = runner, Connections(runner.server, self._bounds or Bounds())
+
     def close(self, address: str) -> None:
         self._open.pop(address).close()
         if address.startswith("unix:"):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(address.removeprefix("unix:"))
         log.info("not listening on %s any more", address)
-
-
-class _Refusing(asyncio.Protocol):
-    """One connection too many."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        cast("asyncio.Transport", transport).abort()  # uvloop's are none by inheritance
-
-
-def _end(handler: web.RequestHandler) -> None:
-    """Time is up; what was not sent by now is not wanted."""
-    transport = handler.transport
-    handler.force_close()
-    if transport is not None:
-        transport.abort()
 
 
 async def _open_socket(path: str, connection: Callable[[], asyncio.BaseProtocol]) -> asyncio.Server:
