@@ -31,7 +31,7 @@ PATIENCE = 240.0
 
 LARGE = 12 << 20
 PHASES = (
-    "list", "feed", "small file", "large file", "sidecar", "place", "page", "ledger", "root", "withdraw", "remove",
+    "list", "feed", "small file", "large file", "sidecar", "place", "page", "ledger", "root", "withdraw", "remove", "changes",
 )  # fmt: skip
 
 

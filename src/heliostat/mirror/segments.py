@@ -123,6 +123,8 @@ def _extend(tree: Tree, ledger: Ledger, head: Head, serial: int) -> Head:
     file = None
     try:
         while rows := ledger.changelog.after(number, min(_AT_ONCE, start + SEGMENT_ROWS - 1 - number)):
+            if file is None:
+                rows[0] = msgspec.structs.replace(rows[0], complete=_before(ledger, head))
             body = b"".join(map(row_bytes, rows))
             file = file or tree.disk.append(path)
             file.write(body)
@@ -137,6 +139,11 @@ def _extend(tree: Tree, ledger: Ledger, head: Head, serial: int) -> Head:
     )  # fmt: skip
     _show(tree, head)
     return head
+
+
+def _before(ledger: Ledger, head: Head) -> int:
+    """What the mirror stated before the row that follows ``head``; nothing, if rows tell of all that it ever had."""
+    return 0 if head.number == 0 and ledger.get("changes_whole") else head.serial
 
 
 def _cut(tree: Tree, path: str, size: int) -> None:

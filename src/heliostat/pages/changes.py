@@ -40,6 +40,8 @@ class Change(msgspec.Struct, frozen=True, omit_defaults=True):
     what: What
     #: How the name is spelled where that is not its normal form.
     display: str | None = None
+    #: In the first row of those that were written together: the head's serial before them.
+    complete: int | None = None
     added: list[str] = []
     changed: list[str] = []
     removed: list[str] = []

@@ -63,7 +63,7 @@ class Changelog:
         )
         for count, at, serial, project, what, text, spelled in found:
             display = spelled if spelled != project else None
-            changes.append(Change(count, at, serial, project, what, display, *_unpacked(text)))
+            changes.append(Change(count, at, serial, project, what, display, None, *_unpacked(text)))
         return changes
 
     def write(self, entries: Iterable[Entry], at: float) -> None:
