@@ -10,8 +10,8 @@ import pytest
 
 from heliostat.errors import Invalid, StoreError
 from heliostat.mirror.history import History, NotKept
-from heliostat.mirror.segments import KEPT, write_changes
-from heliostat.pages.changes import SEGMENT_ROWS
+from heliostat.mirror.segments import write_changes
+from heliostat.pages.changes import KEPT, SEGMENT_ROWS
 from heliostat.state.changelog import Entry
 from heliostat.state.ledger import Ledger
 from heliostat.store.disk import Disk
@@ -62,7 +62,7 @@ def test_everything_after_the_head_that_stated_a_serial(writer: Writer) -> None:
     writer.publish(40)
     assert writer.since(10) == ["c", "repaired", "d"]
     assert writer.since(20) == ["repaired", "d"]
-    assert writer.since(30) == []
+    assert writer.since(30) == ["d"], "only rows say what was complete before them: rather too much"
     assert writer.since(40) == []
 
 

@@ -11,9 +11,10 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from heliostat.errors import HeliostatError, StoreError
-from heliostat.mirror.segments import FOLDER, KEPT
 from heliostat.pages.changes import (
+    FOLDER,
     HEAD,
+    KEPT,
     MOST_HEAD,
     SEGMENT_ROWS,
     Change,

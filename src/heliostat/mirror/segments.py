@@ -15,7 +15,9 @@ import msgspec
 
 from heliostat.errors import Invalid
 from heliostat.pages.changes import (
+    FOLDER,
     HEAD,
+    KEPT,
     MOST_HEAD,
     SEGMENT_ROWS,
     Head,
@@ -30,9 +32,6 @@ from heliostat.store.tree import Tree
 
 log = logging.getLogger(__name__)
 
-FOLDER = "web/changes"
-#: Full segments that are kept; whoever has not read them by then begins with the root list.
-KEPT = 20
 #: Rows in memory at once.
 _AT_ONCE = 500
 

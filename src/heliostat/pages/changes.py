@@ -21,7 +21,9 @@ FORMAT = 1
 SEGMENT_ROWS = 10_000
 #: Bytes: of a head that we accept (ours have less than 1 KB), and of a row.
 MOST_HEAD, MOST_ROW = 4096, 1 << 20
-HEAD = "head"
+FOLDER, HEAD = "web/changes", "head"
+#: Full segments that are kept; whoever has not read them by then begins with the root list.
+KEPT = 20
 
 _Count = Annotated[int, msgspec.Meta(ge=0, le=10**18)]
 
