@@ -92,10 +92,6 @@ class Changelog:
     def begun(self, project: str) -> bool:
         return self._connection.execute("SELECT 1 FROM changing WHERE project = ?", (project,)).fetchone() is not None
 
-    def unfinished(self) -> list[str]:
-        """Projects that were begun and have no row since."""
-        return [name for (name,) in self._connection.execute("SELECT project FROM changing ORDER BY project")]
-
     def end(self, projects: Iterable[str]) -> None:
         """What changed of these is recorded."""
         self._connection.executemany("DELETE FROM changing WHERE project = ?", [(name,) for name in projects])
