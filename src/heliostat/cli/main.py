@@ -32,6 +32,7 @@ _COMMANDS = {
     "changes": "heliostat.cli.changes",
     "config": "heliostat.cli.config_cmd",
     "rebuild": "heliostat.cli.rebuild",
+    "verify": "heliostat.cli.verify",
     "serve": "heliostat.cli.serve",
     "demo": "heliostat.cli.demo",
 }

@@ -24,6 +24,7 @@ from heliostat.errors import (
 )
 from heliostat.mirror.following import FeedFollower, lost, position_of
 from heliostat.mirror.lists import ListReader
+from heliostat.mirror.sightings import noted
 from heliostat.policy.scope import Scope
 from heliostat.state.ledger import Ledger
 from heliostat.store.threads import Keeper
@@ -96,6 +97,8 @@ class ChangeReader:
             self._config.upstream.changes == "auto" and facts.get("feed") == "static"
         )
         restart = self.confirm_upstream(facts, full=full)
+        if restart:
+            await self._lists.hear()  # nothing is forgotten for one that says nothing
         if full:
             restart = await self._look_for_feed(facts) or restart
         elif self._feed_may_be_back(facts, now):
@@ -438,7 +441,9 @@ class ChangeReader:
         if facts.get("source") != self._upstream.stand_in:
             await self._keeper(self._ledger.put, source=self._upstream.stand_in)
         if seen.serial is not None and facts.get("upstream_serial") != seen.serial:
-            await self._keeper(self._ledger.put, upstream_serial=seen.serial, upstream_seen=time.time())
+            now = time.time()
+            sightings = noted(facts.get("sightings"), seen.serial, now)
+            await self._keeper(self._ledger.put, upstream_serial=seen.serial, upstream_seen=now, sightings=sightings)
 
 
 def _all_resting(sources: Sources) -> Unavailable:

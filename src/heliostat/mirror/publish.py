@@ -30,6 +30,7 @@ from heliostat.state.rows import Failed, PathRow, Published, Tombstone
 from heliostat.store.room import Room
 from heliostat.store.threads import Keeper
 from heliostat.store.tree import Publication, Tree
+from heliostat.upstream.traffic import Histogram
 
 log = logging.getLogger(__name__)
 
@@ -94,10 +95,20 @@ class Publisher:
     """Collects items and commits them in batches; ``failed`` holds the store's error once there was one."""
 
     def __init__(
-        self, tree: Tree, ledger: Ledger, keeper: Keeper, *, projects: int, seconds: float, room: Room
+        self,
+        tree: Tree,
+        ledger: Ledger,
+        keeper: Keeper,
+        *,
+        projects: int,
+        seconds: float,
+        room: Room,
+        durations: Histogram,
     ) -> None:
+        """``durations`` counts how long batches take."""
         self._tree, self._ledger, self._keeper = tree, ledger, keeper
         self._projects, self._seconds, self._disk_room = projects, seconds, room
+        self._durations = durations
         self._reaper = Reaper(tree, ledger)
         self.memory = Memory(_MOST_IN_MEMORY)
         self._queue: asyncio.Queue[Item | None] = asyncio.Queue(maxsize=2 * projects)
@@ -127,7 +138,9 @@ class Publisher:
         while not ending:
             batch, ending = await self._collect()
             if batch:
+                begun = time.monotonic()
                 await self._keeper(self._commit, batch)
+                self._durations.add(time.monotonic() - begun)
                 self._held -= sum([item.weight for item in batch])
                 self._room.set()
                 for item in batch:

@@ -27,6 +27,7 @@ from heliostat.pages.changes import (
 from heliostat.upstream.pace import Permit, Permits
 from heliostat.upstream.response import Response
 from heliostat.upstream.session import Session, header_lines
+from heliostat.upstream.traffic import Kind
 from heliostat.upstream.urls import redacted
 
 #: Bytes of rows in one request: some thousand rows.
@@ -141,7 +142,9 @@ class Changes:
 
     async def _get(self, permit: Permit, url: str, headers: str, accept: tuple[int, ...]) -> Response:
         try:
-            return await self._session.send(permit, url, headers, accept=accept, total=self._session.metadata_timeout)
+            return await self._session.send(
+                permit, url, headers, kind=Kind.CHANGES, accept=accept, total=self._session.metadata_timeout
+            )
         except Missing as error:
             raise FeedUnsupported(redacted(url), f"no static change feed here ({error.reason})") from None
 
