@@ -24,7 +24,7 @@ _WEB = len("web/")
 
 def below_web(paths: Iterable[str]) -> list[str]:
     """In the changelog paths are relative to the document root."""
-    return sorted(path[_WEB:] for path in paths)
+    return [path[_WEB:] for path in sorted(paths)]
 
 
 def page_paths(name: ProjectName) -> list[str]:

@@ -100,7 +100,7 @@ class Changelog:
 def _packed(*kinds: Sequence[str]) -> list[str]:
     """The paths as text, one to a line (no path holds a line break), each with a sign of its kind; in parts."""
     if sum(map(len, kinds)) <= MOST_PATHS:
-        return ["\n".join(mark + path for mark, paths in zip(_MARKS, kinds, strict=True) for path in paths)]
+        return ["\n".join([mark + f"\n{mark}".join(paths) for mark, paths in zip(_MARKS, kinds, strict=True) if paths])]
     lines = [mark + path for mark, paths in zip(_MARKS, kinds, strict=True) for path in paths]
     return ["\n".join(lines[at : at + MOST_PATHS]) for at in range(0, len(lines), MOST_PATHS)]
 
