@@ -17,11 +17,10 @@ import pytest
 from heliostat.fakeindex import Index
 from heliostat.fakeindex.synthetic import small_index, uploaded
 from heliostat.fakeindex.wheels import wheel
-from heliostat.state.changelog import Entry
-from heliostat.state.ledger import Ledger
 from support.cli import SOURCE, environment
 from support.equality import differences
 from support.mirrors import Followed, following, listing
+from support.verified import verify
 
 pytestmark = pytest.mark.outside
 
@@ -138,12 +137,10 @@ async def test_a_repaired_file_is_copied_although_size_and_time_are_the_same(tmp
         await region.copy()
         copy = region.site / file.relative_to(mirror.directory)
         assert copy.read_bytes() == bytes(len(good))
-        file.write_bytes(good)
-        os.utime(file, ns=times)
-        ledger = Ledger(str(mirror.directory / "heliostat.db"))
-        path = file.relative_to(mirror.web).as_posix()
-        ledger.changelog.write([Entry("alpha", None, "repaired", changed=[path])], 1.0)
-        ledger.close()
+        (mirror.web / "simple/old/index.html").unlink()
+        await verify(mirror.config, repair={"fix": True})
+        assert file.read_bytes() == good
+        assert (file.stat().st_size, file.stat().st_mtime_ns) == (len(good), times[1])
         await mirror.sync()
         await region.copy()
         assert copy.read_bytes() == good
