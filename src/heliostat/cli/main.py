@@ -31,6 +31,7 @@ _COMMANDS = {
     "status": "heliostat.cli.status",
     "config": "heliostat.cli.config_cmd",
     "rebuild": "heliostat.cli.rebuild",
+    "verify": "heliostat.cli.verify",
     "serve": "heliostat.cli.serve",
     "demo": "heliostat.cli.demo",
 }

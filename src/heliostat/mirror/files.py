@@ -7,6 +7,7 @@ Nothing is referenced here: what is fetched is staged for the project's batch, o
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import msgspec
@@ -28,6 +29,7 @@ from heliostat.state.rows import Row
 from heliostat.store.threads import Keeper, in_thread
 from heliostat.store.tree import Body, Placement, Publication
 from heliostat.upstream.pace import LARGE
+from heliostat.upstream.traffic import Traffic
 
 #: Downloads that one project runs side by side; the shared permits bound them across projects.
 _FILES_AT_ONCE = 16
@@ -57,10 +59,11 @@ class FileCollector:
         *,
         counters: Counters,
         tally: Tally,
+        traffic: Traffic,
     ) -> None:
         self._keeper, self._slots = keeper, slots
         self._publisher, self._downloader = publisher, downloader
-        self._counters, self._tally = counters, tally
+        self._counters, self._tally, self._traffic = counters, tally, traffic
 
     def check_room(self) -> None:
         """Raises StoreError when nothing more can be fetched."""
@@ -161,7 +164,9 @@ class FileCollector:
                 await batch.add(Placement(names.withheld_path(path), path), 0)
         else:
             transfer = transfers.file(want)
+            begun = time.monotonic()
             fetched = await self._downloader.file(want, transfer)
+            self._traffic.files.add(time.monotonic() - begun)
             path, sha256 = want.path_for(fetched.digests), fetched.digests["sha256"]
             # Where it belongs was perhaps not known before: what lies there is another project's, and stays.
             if want.path is None and await self._holds(places, batch, path, fetched.digests["sha256"]):
@@ -210,7 +215,9 @@ class FileCollector:
                     await batch.add(Placement(kept, target), 0)
                 return known
         transfer = transfers.sidecar(want)
+        begun = time.monotonic()
         fetched = await self._downloader.sidecar(want, transfer)
+        self._traffic.files.add(time.monotonic() - begun)
         looked = want.path is not None and not (present is not None and present.sidecar_place_taken)
         if looked or not await self._holds(places, batch, target, fetched.digests["sha256"]):
             await batch.take(fetched, target, want.mtime_ns)
@@ -221,6 +228,7 @@ class FileCollector:
         transfer.done()
         self._tally.files_added += 1
         self._tally.bytes_fetched += fetched.size
+        self._traffic.sizes.add(fetched.size)
 
 
 class _Transfers:

@@ -47,6 +47,7 @@ from heliostat.state.ledger import Ledger
 from heliostat.state.rows import Failed, PathRow, Published, Row
 from heliostat.store.threads import Keeper, in_thread
 from heliostat.store.tree import Publication, Tree
+from heliostat.upstream.traffic import Traffic
 
 log = logging.getLogger(__name__)
 
@@ -75,12 +76,13 @@ class ProjectSync:
         reachability: Reachability,
         counters: Counters,
         tally: Tally,
+        traffic: Traffic,
         head: int | None,
     ) -> None:
         self._config, self._tree, self._ledger, self._keeper = config, tree, ledger, keeper
         self._publisher, self._reader, self._budget, self._files = publisher, reader, budget, files
         self._provenance, self._removals, self._counters, self._tally = provenance, removals, counters, tally
-        self._reachability = reachability
+        self._reachability, self._traffic = reachability, traffic
         #: Upstream's own serial when the pass began, where it is known.
         self._head = head
         self._claims = Claims()
@@ -112,6 +114,7 @@ class ProjectSync:
                 share.release()
 
     async def _sync(self, row: Row, share: Share) -> None:
+        begun = time.monotonic()
         answers = await self._reader.read(row, share)
         self._removals.another_answered(row.name)
         self._reachability.answered()
@@ -128,6 +131,7 @@ class ProjectSync:
 
         def done() -> None:
             self._counters.projects_done += 1
+            self._traffic.projects.add(time.monotonic() - begun)
             share.release()
             self._claims.release(row.name)
             self._tally.published(row, item)
