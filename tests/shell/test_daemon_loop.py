@@ -15,8 +15,8 @@ from heliostat.fakeindex import FakeIndex, Index, UploadedFile, Virtual
 from heliostat.fakeindex.faults import Hang, Status
 from heliostat.mirror.report import Counters, Summary
 from heliostat.service.daemon import Wish
-from support.daemons import PATIENCE, daemon_of
 from support.equality import differences
+from support.looping import PATIENCE, daemon_of
 from support.mirrors import following, listing, rewritten
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from heliostat.fakeindex import Index, UploadedFile, Virtual
 from heliostat.fakeindex.faults import Hang
-from support.daemons import daemon_of
 from support.equality import differences
+from support.looping import daemon_of
 from support.mirrors import following
 
 

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from heliostat.errors import StateError
 from heliostat.model import Event, Listed, ProjectName
+from heliostat.state.changelog import Change, Entry
 from heliostat.state.database import open_readonly, refuse_network_file_system
 from heliostat.state.intake import Difference
 from heliostat.state.ledger import Ledger
@@ -353,7 +354,8 @@ def test_an_older_ledger_is_brought_up_to_date_when_it_is_opened(tmp_path: Path)
     made.connection.execute("DROP TABLE totals")
     for trigger in ("new", "old", "changed"):
         made.connection.execute(f"DROP TRIGGER totals_of_{trigger}")
-    made.connection.execute("DROP TABLE incoming")
+    for table in ("incoming", "changelog", "changing"):
+        made.connection.execute(f"DROP TABLE {table}")
     without_columns(made, "withdrawn", "behind_tries", "behind_since", "stuck_since", "stuck_tries")
     for path_of_b in ("web/packages/1", "web/packages/2"):
         made.connection.execute("INSERT INTO paths (path, project, kind) VALUES (?, 'b', 'incoming')", (path_of_b,))
@@ -369,8 +371,27 @@ def test_an_older_ledger_is_brought_up_to_date_when_it_is_opened(tmp_path: Path)
     assert (newer.cursor, newer.get("root_json_dirty")) == (4, 1)
     newer.record([published("b", 4)])
     assert newer.totals() == (2, 2, 20)
+    newer.changelog.write([Entry("b", 4, "added")], 1.0)
+    assert newer.changelog.last == 1
     newer.close()
     open_readonly(path).close()
+
+
+def test_a_ledger_of_the_version_before_gets_a_changelog(tmp_path: Path) -> None:
+    path = str(tmp_path / "heliostat.db")
+    made = Ledger(path)
+    made.intake.fold_events([event("a", 3)], 4, 1.0, everything)
+    made.record([published("a", 3)])
+    for table in ("changelog", "changing"):
+        made.connection.execute(f"DROP TABLE {table}")
+    made.connection.execute("PRAGMA user_version = 2")
+    made.close()
+    newer = Ledger(path)
+    assert (newer.changelog.last, newer.changelog.first, newer.totals()) == (0, 1, (1, 1, 10))
+    with newer.transaction():
+        newer.changelog.write([Entry("a", 3, "updated", changed=["json/a"])], 7.0)
+    assert newer.changelog.after(0, 9) == [Change(1, 7.0, 3, "a", "updated", changed=["json/a"])]
+    newer.close()
 
 
 def test_a_ledger_that_is_only_read_leaves_no_trace(tmp_path: Path) -> None:

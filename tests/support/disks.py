@@ -46,7 +46,7 @@ class WatchedDisk:
             parameters: tuple[object, ...] = arguments
             if verb == "write":
                 parameters = (*arguments, data)
-            elif verb == "set_mtime":
+            elif verb in ("set_mtime", "set_mode"):
                 parameters = (arguments[0], int(arguments[1]))
             done = getattr(self._disk, verb)(*parameters)
             if done is not False:
@@ -88,6 +88,9 @@ class WatchedDisk:
 
     def set_mtime(self, path: str, mtime_ns: int) -> None:
         self._do("set_mtime", path, str(mtime_ns))
+
+    def set_mode(self, path: str, mode: int) -> None:
+        self._do("set_mode", path, str(mode))
 
     def sync(self) -> None:
         self._do("sync")

@@ -6,6 +6,7 @@ Every command's module is imported when it is asked for, and imports what is hea
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import gc
 import importlib
 import io
@@ -19,6 +20,7 @@ import click
 from heliostat import __version__
 from heliostat.cli.exit_codes import ExitCode, Stopped, error_code, signal_code
 from heliostat.cli.format import plain
+from heliostat.cli.log_format import in_journal, resolve, without_secrets
 from heliostat.cli.options import Options, common
 from heliostat.cli.output import NotWritten, Nowhere, say
 from heliostat.errors import ConfigError, HeliostatError, MirrorLocked
@@ -27,13 +29,17 @@ from heliostat.errors import ConfigError, HeliostatError, MirrorLocked
 _COMMANDS = {
     "mirror": "heliostat.cli.mirror",
     "status": "heliostat.cli.status",
+    "changes": "heliostat.cli.changes",
     "config": "heliostat.cli.config_cmd",
     "rebuild": "heliostat.cli.rebuild",
+    "verify": "heliostat.cli.verify",
     "serve": "heliostat.cli.serve",
     "demo": "heliostat.cli.demo",
 }
 
 
+#: syslog's numbers, for the journal.
+_ERROR, _NOTICE = 3, 5
 #: So many new objects in containers before garbage is looked for.
 _GARBAGE = 20_000
 
@@ -89,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             code = _fail(error, options)
         except Stopped as error:
             code = signal_code(error.number)
-            _say(str(error))
+            _say(str(error), options, _NOTICE)
         except click.Abort:
             code = ExitCode.INTERRUPTED
     except KeyboardInterrupt:
@@ -102,7 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             code = _unexpected(error, options)
         else:
             code = ExitCode.STORE
-            _say(plain(str(refused)))
+            _say(plain(str(refused)), options)
     return _close(code)
 
 
@@ -158,7 +164,7 @@ def _fail(error: click.ClickException | HeliostatError, options: Options) -> int
         result = {"error": type(error).__name__, "message": str(error), "problems": list(lines), "exit_code": int(code)}
         say(json.dumps(result))
     if not (options.quiet and isinstance(error, MirrorLocked)):
-        _say("\n".join(plain(line) for line in lines))
+        _say("\n".join(plain(line) for line in lines), options)
     return code
 
 
@@ -166,20 +172,29 @@ def _unexpected(error: Exception, options: Options) -> int:
     if options.verbose:
         import traceback
 
-        _say(traceback.format_exc().rstrip())
+        _say(traceback.format_exc().rstrip(), options)
     first = next(iter(str(error).splitlines()), "")
     _say(
         f"unexpected {type(error).__name__}: {plain(first)}\n"
         "heliostat: this is a defect, please report it with the command's output under --verbose "
-        "(CONTRIBUTING.md says where)"
+        "(CONTRIBUTING.md says where)",
+        options,
     )
     return ExitCode.UNEXPECTED
 
 
-def _say(text: str) -> None:
-    """A message on standard error; nothing at all when nobody listens there."""
+def _say(text: str, options: Options, priority: int = _ERROR) -> None:
+    """A message on standard error, in the form that log lines have; nothing at all when nobody listens there."""
+    text = without_secrets(f"heliostat: {text}")
+    form = resolve(options.log_format, os.environ)
+    if form == "journal":
+        text = in_journal(priority, text)
+    elif form == "json":
+        moment = f"{dt.datetime.now(dt.UTC):%Y-%m-%dT%H:%M:%S.%f}"[:-3] + "Z"
+        level = "error" if priority == _ERROR else "info"
+        text = json.dumps({"time": moment, "level": level, "logger": "heliostat", "message": text})
     try:
-        print(f"heliostat: {text}", file=sys.stderr, flush=True)
+        print(text, file=sys.stderr, flush=True)
     except (OSError, ValueError):
         pass
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import signal
@@ -13,7 +14,7 @@ from heliostat.cli import format as fmt
 from heliostat.cli.example import write_example
 from heliostat.cli.exit_codes import ExitCode, plan_exit_code
 from heliostat.cli.options import VARIABLE, Options, common, current, find_config, read_config, search_paths, user_path
-from heliostat.errors import ConfigError
+from heliostat.errors import ConfigError, HeliostatError
 
 if TYPE_CHECKING:
     from heliostat.cli.running import Stop
@@ -40,10 +41,13 @@ class _Wish:
 @click.option("--once", is_flag=True, help="One pass, then exit; otherwise follow upstream until stopped.")
 @click.option("--full", is_flag=True, help="Compare everything with upstream's list; confirms a changed upstream.")
 @click.option("--dry-run", is_flag=True, help="Print what a pass would do, and change nothing.")
+@click.option("--textfile", metavar="PATH", help="With --once: leave the figures there for node_exporter.")
 @click.option("--allow-removals", type=click.IntRange(min=0), default=0, metavar="N", help="Carry out N held removals.")
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @common
-def command(*, once: bool, full: bool, dry_run: bool, allow_removals: int, names: tuple[str, ...]) -> int:
+def command(
+    *, once: bool, full: bool, dry_run: bool, textfile: str | None, allow_removals: int, names: tuple[str, ...]
+) -> int:
     """Bring the mirror up to date, once or for as long as it runs.
 
     With names, those projects are synced now, once.  What the mirror holds is said in the configuration.
@@ -62,14 +66,36 @@ def command(*, once: bool, full: bool, dry_run: bool, allow_removals: int, names
     wish = _Wish(names=names, full=full, allow_removals=allow_removals)
     if dry_run:
         return _plan(config, wish, options)
-    return _once(config, wish, options) if once or names else _follow(config, wish, options)
+    if once or names:
+        return _once(config, wish, options, textfile or (None if names else config.service.textfile))
+    return _follow(config, wish, options)
 
 
-def _once(config: Config, wish: _Wish, options: Options) -> int:
+def _once(config: Config, wish: _Wish, options: Options, textfile: str | None) -> int:
     from heliostat.cli.passes import report, with_mirror
 
-    summary, stopped_by = with_mirror(config, options, lambda mirror, stop: _pass(mirror, wish, options, stop))
+    try:
+        summary, stopped_by = with_mirror(config, options, lambda mirror, stop: _pass(mirror, wish, options, stop))
+    except HeliostatError as error:
+        if textfile is not None:
+            _tell(textfile, config, error)
+        raise
+    if textfile is not None:
+        _tell(textfile, config, summary)
     return report(summary, options, stopped_by=stopped_by)
+
+
+def _tell(textfile: str, config: Config, outcome: Summary | HeliostatError) -> None:
+    """Leaves the figures for node_exporter, also those of a pass that an error ended."""
+    from heliostat.service.figures import result_of, result_of_error
+    from heliostat.service.textfile import write_textfile
+
+    if isinstance(outcome, HeliostatError):
+        last, result = None, result_of_error(outcome)
+    else:
+        last, result = outcome, result_of(outcome)
+    if result is not None:
+        write_textfile(textfile, config, last, result)
 
 
 async def _pass(mirror: Mirror, wish: _Wish, options: Options, stop: Stop) -> Summary:
@@ -93,6 +119,8 @@ def _follow(config: Config, wish: _Wish, options: Options) -> int:
     from heliostat.cli.passes import with_mirror
     from heliostat.cli.progress import showing
     from heliostat.service.daemon import Wish
+    from heliostat.service.notify import Notifier
+    from heliostat.service.notifying import starting
     from heliostat.service.requests import Requests
     from heliostat.service.run import run_daemon
 
@@ -107,9 +135,14 @@ def _follow(config: Config, wish: _Wish, options: Options) -> int:
             read_config=lambda: _with_scope(read_config(config.source, os.environ)),
             first=Wish(full=wish.full, allow_removals=wish.allow_removals),
             showing=lambda counters: showing(counters, options),
+            notifier=notifier,
         )
 
-    _, stopped_by = with_mirror(config, options, work, requests=Requests)
+    notifier = Notifier(os.environ)
+    with contextlib.closing(notifier):
+        _, stopped_by = with_mirror(
+            config, options, work, requests=Requests, opening=lambda counters: starting(notifier, counters)
+        )
     return ExitCode.INTERRUPTED if stopped_by == signal.SIGINT else ExitCode.COMPLETE
 
 
@@ -123,7 +156,7 @@ def _plan(config: Config, wish: _Wish, options: Options) -> int:
     from heliostat.cli.running import run
     from heliostat.mirror.planning import plan_pass
 
-    set_up_logging(options)
+    set_up_logging(options, wanted=config.logging.format)
 
     async def work(stop: Stop) -> tuple[Plan, int | None]:
         plan = await counted(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from heliostat.cli.log_format import FORMATS
 from heliostat.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ class Options:
     quiet: bool = False
     verbose: bool = False
     progress: bool = True
+    #: As asked for; what it came to, once logging is set up.
+    log_format: str | None = None
     #: What the command will end with; known before its result is printed, in case that fails.
     code: int = 0
 
@@ -48,6 +51,7 @@ def common(command: _Command) -> _Command:
         option(
             "--no-progress", "progress", flag_value=False, default=True, help="No progress display, no such log lines."
         ),
+        option("--log-format", type=click.Choice(FORMATS), help="Form of log lines, before [logging] format."),
         option("--verbose", "-v", is_flag=True, help="Say more; show where an unexpected error came from."),
         option("--quiet", "-q", is_flag=True, help="Say nothing unless something is wrong."),
         option("--json", is_flag=True, help="Print the result as JSON."),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
@@ -32,17 +33,24 @@ def with_mirror(
     work: Callable[[Mirror, Stop], Awaitable[_Result]],
     *,
     requests: Callable[[], Requests] | None = None,
+    opening: Callable[[Counters], AbstractAsyncContextManager[None]] | None = None,
     salvage: bool = False,
 ) -> tuple[_Result, int | None]:
     """Runs ``work`` on the opened mirror; its result, and the number of the signal that asked it to end, if one did.
 
-    ``requests``, of a daemon, are the signals that ask it for something; ``salvage`` opens the mirror even when its
-    ledger cannot be used.
+    ``requests``, of a daemon, are the signals that ask it for something; ``opening`` is entered while the mirror is
+    opened, with the counters of the rebuild that this may take; ``salvage`` opens it even when its ledger cannot be
+    used.
     """
-    set_up_logging(options, daemon=requests is not None)
+    set_up_logging(options, daemon=requests is not None, wanted=config.logging.format)
 
     async def opened(stop: Stop) -> tuple[_Result, int | None]:
-        async with Mirror.open(config, version=__version__, salvage=salvage, stop=stop.event) as mirror:
+        counters = Counters()
+        async with AsyncExitStack() as stack:
+            async with opening(counters) if opening else nullcontext():
+                mirror = await stack.enter_async_context(
+                    Mirror.open(config, version=__version__, salvage=salvage, stop=stop.event, counters=counters)
+                )
             return await work(mirror, stop), stop.number
 
     return running.run(opened, requests)

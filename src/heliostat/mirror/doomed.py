@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 from heliostat import names
 from heliostat.errors import Invalid, Refused
+from heliostat.mirror.entries import entries_of_bytes
 from heliostat.mirror.owners import Claimed, claimed_paths, owners
 from heliostat.model import ProjectName
 from heliostat.state.ledger import Ledger
@@ -57,7 +58,8 @@ class Reaper:
         withheld: list[PathRow] = []
         released: list[PathRow] = []
         finished: list[PathRow] = []
-        free: list[str] = []
+        gone: list[PathRow] = []
+        kept: list[PathRow] = []
         for row in rows:
             if row.fate == "restored":
                 self._tree.discard(names.withheld_path(row.path))
@@ -70,13 +72,14 @@ class Reaper:
                 if not any(row.path in one.by_json for one in by):
                     continue  # claimed by an HTML page alone, it stays doomed until that page is replaced
                 self._tree.set_time(row.path, *(one.times.get(row.path) for one in by))
+                kept.append(row)
             elif row.fate == "withhold":
                 if self._tree.withhold(row.path):
                     withheld.append(PathRow(row.path, row.project, "withheld", row.fate, row.serial, row.version))
-                free.append(row.path)
+                gone.append(row)
             else:
                 self._tree.discard(row.path)
-                free.append(row.path)
+                gone.append(row)
             if row.fate == "unlink":
                 self._tree.discard(names.withheld_path(row.path))
                 released.append(PathRow(row.path, row.project, "withheld"))
@@ -86,7 +89,8 @@ class Reaper:
             self._ledger.paths.clear(finished)
             self._ledger.paths.clear(released)
             self._ledger.paths.add(withheld)
-            self._ledger.paths.wake(free, time.time())
+            self._ledger.paths.wake((row.path for row in gone), time.time())
+            self._ledger.changelog.write(entries_of_bytes(gone, kept), time.time())
 
     def _claimants(self, row: PathRow, claims: dict[str, Claimed | None]) -> list[Claimed] | None:
         """What the projects claim that claim the row's path; None if a page that may do so cannot be read."""

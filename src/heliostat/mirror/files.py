@@ -7,27 +7,29 @@ Nothing is referenced here: what is fetched is staged for the project's batch, o
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import msgspec
 
 from heliostat import names
-from heliostat.errors import NoRoom, Refused, UpstreamError
+from heliostat.errors import NoRoom, Occupied, Refused, UpstreamError
+from heliostat.mirror.aside import Arrived, Aside
 from heliostat.mirror.crew import Slots
 from heliostat.mirror.download import Downloader, Fetched
 from heliostat.mirror.inventory import Inventory
-from heliostat.mirror.owners import others_give_time, refuse_if_shared
+from heliostat.mirror.owners import Neighbours
 from heliostat.mirror.publish import Item, Publisher
 from heliostat.mirror.report import Counters
 from heliostat.mirror.survey import Places, Present, Survey
 from heliostat.mirror.tally import Tally
 from heliostat.mirror.transfer import Transfer
 from heliostat.mirror.wanted import Wanted
-from heliostat.state.ledger import Ledger
 from heliostat.state.rows import Row
 from heliostat.store.threads import Keeper, in_thread
-from heliostat.store.tree import Body, Placement, Publication, Tree
+from heliostat.store.tree import Body, Placement, Publication
 from heliostat.upstream.pace import LARGE
+from heliostat.upstream.traffic import Traffic
 
 #: Downloads that one project runs side by side; the shared permits bound them across projects.
 _FILES_AT_ONCE = 16
@@ -50,8 +52,6 @@ class FileCollector:
 
     def __init__(
         self,
-        tree: Tree,
-        ledger: Ledger,
         keeper: Keeper,
         publisher: Publisher,
         downloader: Downloader,
@@ -59,10 +59,11 @@ class FileCollector:
         *,
         counters: Counters,
         tally: Tally,
+        traffic: Traffic,
     ) -> None:
-        self._tree, self._ledger, self._keeper, self._slots = tree, ledger, keeper, slots
+        self._keeper, self._slots = keeper, slots
         self._publisher, self._downloader = publisher, downloader
-        self._counters, self._tally = counters, tally
+        self._counters, self._tally, self._traffic = counters, tally, traffic
 
     def check_room(self) -> None:
         """Raises StoreError when nothing more can be fetched."""
@@ -75,6 +76,7 @@ class FileCollector:
         wanted: list[Wanted],
         inventory: Inventory,
         found: Survey,
+        neighbours: Neighbours,
     ) -> list[Ready]:
         """Have every wanted file in place, staged, or in the item.
 
@@ -84,7 +86,7 @@ class FileCollector:
         if any(_is_large(want) for want in wanted if want.key not in present or not present[want.key].file):
             self._slots.lend()
         transfers = _Transfers(self._counters, wanted, present)
-        batch = _Batch(self._publisher, self._downloader, row, item)
+        batch = _Batch(self._publisher, self._downloader, row, item, neighbours)
         todo = iter(wanted)
         ready: dict[str, Ready] = {}
 
@@ -94,7 +96,45 @@ class FileCollector:
                     want, present.get(want.key), batch, inventory, places, transfers
                 )
 
-        crew = [asyncio.create_task(drain()) for _ in range(min(_FILES_AT_ONCE, len(wanted)))]
+        await self._crew(drain, min(_FILES_AT_ONCE, len(wanted)), batch, transfers)
+        return [ready[want.file.filename] for want in wanted]
+
+    async def collect_ahead(self, row: Row, aside: Aside, places: Places, neighbours: Neighbours) -> Publication:
+        """Fetch the missing files of a project that lies aside, and place them ahead of its pages.
+
+        What is left to be done with its pages is returned.  A file whose place is taken is left out: that is for
+        somebody to judge who has the project's page.
+        """
+        self._slots.lend()
+        item = Item(name=row.name, publication=Publication(name=row.name))
+        assert item.publication is not None
+        transfers = _Transfers(self._counters, (), {}, more=aside.files, more_bytes=aside.bytes)
+        batch = _Batch(self._publisher, self._downloader, row, item, neighbours)
+        nothing = Inventory(None, None, None)
+
+        async def drain() -> None:
+            while (one := await aside.next()) is not None:
+                want = one.want
+                try:
+                    ready = await self._one(want, one.present, batch, nothing, places, transfers)
+                except Occupied:
+                    continue
+                finally:
+                    transfers.forget(want)
+                await aside.note(Arrived(want.file.filename, ready.path, ready.sha256, ready.sidecar))
+
+        try:
+            await self._crew(drain, min(_FILES_AT_ONCE, aside.files), batch, transfers)
+            await batch.place_ahead()
+        except BaseException:
+            self._publisher.memory.give(item.publication)
+            raise
+        return item.publication
+
+    async def _crew(
+        self, drain: Callable[[], Awaitable[None]], size: int, batch: _Batch, transfers: _Transfers
+    ) -> None:
+        crew = [asyncio.ensure_future(drain()) for _ in range(size)]
         try:
             await asyncio.gather(*crew)
         except BaseException as error:
@@ -106,7 +146,6 @@ class FileCollector:
             raise
         finally:
             transfers.end()
-        return [ready[want.file.filename] for want in wanted]
 
     async def _one(
         self,
@@ -125,10 +164,12 @@ class FileCollector:
                 await batch.add(Placement(names.withheld_path(path), path), 0)
         else:
             transfer = transfers.file(want)
+            begun = time.monotonic()
             fetched = await self._downloader.file(want, transfer)
+            self._traffic.files.add(time.monotonic() - begun)
             path, sha256 = want.path_for(fetched.digests), fetched.digests["sha256"]
             # Where it belongs was perhaps not known before: what lies there is another project's, and stays.
-            if want.path is None and await self._holds(places, batch.project, path, fetched.digests["sha256"]):
+            if want.path is None and await self._holds(places, batch, path, fetched.digests["sha256"]):
                 await self._downloader.drop(fetched)
             else:
                 await batch.take(fetched, path, want.mtime_ns)
@@ -138,18 +179,18 @@ class FileCollector:
             ready.sidecar = await self._sidecar(want, path, present, batch, inventory, places, transfers)
         return ready
 
-    async def _holds(self, places: Places, project: str, path: str, sha256: str) -> bool:
+    async def _holds(self, places: Places, batch: _Batch, path: str, sha256: str) -> bool:
         """Whether bytes with this digest lie at ``path``; raises Occupied when others do that are to stay."""
         if await in_thread(places.hold, path, sha256):
             return True
         if path in places.to_replace:
-            await self._keeper(refuse_if_shared, self._tree, self._ledger, path, project)
+            await self._keeper(batch.neighbours.refuse_if_shared, path)
         return False
 
     async def _correct_times(self, present: Present, want: Wanted, batch: _Batch) -> None:
         """The same bytes were uploaded again: they get the new time, unless they have another project's."""
         for path in present.of_another_time:
-            if not await self._keeper(others_give_time, self._tree, self._ledger, path, batch.project):
+            if not await self._keeper(batch.neighbours.give_time, path):
                 assert want.mtime_ns is not None
                 batch.set_time(path, want.mtime_ns)
 
@@ -174,9 +215,11 @@ class FileCollector:
                     await batch.add(Placement(kept, target), 0)
                 return known
         transfer = transfers.sidecar(want)
+        begun = time.monotonic()
         fetched = await self._downloader.sidecar(want, transfer)
+        self._traffic.files.add(time.monotonic() - begun)
         looked = want.path is not None and not (present is not None and present.sidecar_place_taken)
-        if looked or not await self._holds(places, batch.project, target, fetched.digests["sha256"]):
+        if looked or not await self._holds(places, batch, target, fetched.digests["sha256"]):
             await batch.take(fetched, target, want.mtime_ns)
         self._count(fetched, transfer)
         return {"sha256": fetched.digests["sha256"]} if not isinstance(declared, dict) or not declared else declared
@@ -185,13 +228,25 @@ class FileCollector:
         transfer.done()
         self._tally.files_added += 1
         self._tally.bytes_fetched += fetched.size
+        self._traffic.sizes.add(fetched.size)
 
 
 class _Transfers:
     """What one project's files and sidecars add to the totals, by file name: from the start, as far as it is known."""
 
-    def __init__(self, counters: Counters, wanted: Sequence[Wanted], present: Mapping[str, Present]) -> None:
-        self._counters = counters
+    def __init__(
+        self,
+        counters: Counters,
+        wanted: Sequence[Wanted],
+        present: Mapping[str, Present],
+        *,
+        more: int = 0,
+        more_bytes: int = 0,
+    ) -> None:
+        """``more``: so many others, with so many bytes, of which it is told one by one, and then not again."""
+        self._counters, self._more, self._more_bytes = counters, more, more_bytes
+        counters.files_total += more
+        counters.bytes_total += more_bytes
         self._files: dict[str, Transfer] = {}
         self._sidecars: dict[str, Transfer] = {}
         for want in wanted:
@@ -203,26 +258,51 @@ class _Transfers:
 
     def file(self, want: Wanted) -> Transfer:
         name = want.file.filename
-        return self._files.get(name) or self._files.setdefault(name, Transfer(self._counters, want.size))
+        if name not in self._files:
+            self._one_of_more(want.size or 0)
+            self._files[name] = Transfer(self._counters, want.size)
+        return self._files[name]
 
     def sidecar(self, want: Wanted) -> Transfer:
         """Its size is known when it is there."""
         name = want.file.filename
-        return self._sidecars.get(name) or self._sidecars.setdefault(name, Transfer(self._counters, None))
+        if name not in self._sidecars:
+            self._one_of_more(0)
+            self._sidecars[name] = Transfer(self._counters, None)
+        return self._sidecars[name]
+
+    def _one_of_more(self, size: int) -> None:
+        """It counts by itself from now on."""
+        if self._more:
+            self._more -= 1
+            self._more_bytes -= size
+            self._counters.files_total -= 1
+            self._counters.bytes_total -= size
+
+    def forget(self, want: Wanted) -> None:
+        """All of it came, or will not come in this pass."""
+        for transfers in (self._files, self._sidecars):
+            transfer = transfers.pop(want.file.filename, None)
+            if transfer is not None:
+                transfer.end()
 
     def end(self) -> None:
         """What has not come will not come in this pass."""
         for transfer in (*self._files.values(), *self._sidecars.values()):
             transfer.end()
+        self._counters.bytes_total -= self._more_bytes
+        self._more = self._more_bytes = 0
 
 
 class _Batch:
     """What one project puts in place; placed ahead of its pages when it is much."""
 
-    def __init__(self, publisher: Publisher, downloader: Downloader, row: Row, item: Item) -> None:
+    def __init__(
+        self, publisher: Publisher, downloader: Downloader, row: Row, item: Item, neighbours: Neighbours
+    ) -> None:
         self._publisher, self._downloader, self._row, self._item = publisher, downloader, row, item
         self._bytes = 0
-        self.project = row.name
+        self.neighbours = neighbours
 
     def set_time(self, path: str, mtime_ns: int) -> None:
         """What lies at ``path``, or will with the batch, is of another time."""

@@ -24,6 +24,7 @@ from heliostat.mirror.onepass import DAY, Pass, Work
 from heliostat.mirror.removals import Removal, Removals, begun, carry_out, paths_of, plausible
 from heliostat.mirror.report import Summary
 from heliostat.mirror.root import write_root
+from heliostat.mirror.segments import write_changes
 from heliostat.mirror.todo import Todo
 from heliostat.model import ProjectName
 from heliostat.state.rows import Row
@@ -118,6 +119,7 @@ class LivePass(Pass):
         self._polled = seen is not None
         await self._finish_poll(facts, now, seen or Seen())
         self._polled = True
+        await self._keeper(write_changes, self._tree, self._ledger)
         await self._tell(facts)
 
     async def _take(self, seen: Seen, work: Work, facts: dict[str, Any], now: float) -> None:

@@ -23,11 +23,14 @@ from collections.abc import Callable
 import msgspec
 
 from heliostat.mirror.doomed import Reaper
+from heliostat.mirror.entries import entry_of, rewrites
+from heliostat.mirror.segments import write_changes
 from heliostat.state.ledger import Ledger
 from heliostat.state.rows import Failed, PathRow, Published, Tombstone
 from heliostat.store.room import Room
 from heliostat.store.threads import Keeper
 from heliostat.store.tree import Publication, Tree
+from heliostat.upstream.traffic import Histogram
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +39,10 @@ log = logging.getLogger(__name__)
 _MOST_HELD = 32 << 20
 #: Bytes of small files held in memory until their batch is written, those of projects in flight included.
 _MOST_IN_MEMORY = 16 << 20
+
+
+#: So many projects go into the change feed together when a pass is long; the rest does at its end.
+_TOLD = 2000
 
 
 class Memory:
@@ -72,18 +79,36 @@ class Item(msgspec.Struct, kw_only=True):
     #: ``withheld`` rows that end because their bytes are offered again.
     restored: list[PathRow] = []
     tombstones: list[Tombstone] = []
+    #: The paths that the project's page and ledger put in place before.
+    before: set[str] = set()
+    #: The project has a JSON document.
+    documented: bool = False
+    #: Without an outcome: what is placed is shown already, and so changes; else it is placed ahead of its page.
+    shown: bool = False
     #: Called on the event loop once the batch is durable.
     done: Callable[[], None] | None = None
+    #: Bytes that it holds in memory, from the time when it is handed over.
+    weight: int = 0
 
 
 class Publisher:
     """Collects items and commits them in batches; ``failed`` holds the store's error once there was one."""
 
     def __init__(
-        self, tree: Tree, ledger: Ledger, keeper: Keeper, *, projects: int, seconds: float, room: Room
+        self,
+        tree: Tree,
+        ledger: Ledger,
+        keeper: Keeper,
+        *,
+        projects: int,
+        seconds: float,
+        room: Room,
+        durations: Histogram,
     ) -> None:
+        """``durations`` counts how long batches take."""
         self._tree, self._ledger, self._keeper = tree, ledger, keeper
         self._projects, self._seconds, self._disk_room = projects, seconds, room
+        self._durations = durations
         self._reaper = Reaper(tree, ledger)
         self.memory = Memory(_MOST_IN_MEMORY)
         self._queue: asyncio.Queue[Item | None] = asyncio.Queue(maxsize=2 * projects)
@@ -95,11 +120,14 @@ class Publisher:
         self.pending: set[str] = set()
         #: Called on the event loop with the projects whose outcomes are recorded and durable.
         self.committed: Callable[[set[str]], None] | None = None
+        #: Projects recorded since the change feed was written.
+        self._untold = 0
 
     async def submit(self, item: Item) -> None:
         """Hand over one item; waits while two batches are waiting already."""
         await self._room.wait()
-        self._held += _weight(item)
+        item.weight = _weight(item)
+        self._held += item.weight
         if self._held >= _MOST_HELD:
             self._room.clear()
         if item.outcome is not None:
@@ -116,8 +144,10 @@ class Publisher:
         while not ending:
             batch, ending = await self._collect()
             if batch:
+                begun = time.monotonic()
                 await self._keeper(self._commit, batch)
-                self._held -= sum(_weight(item) for item in batch)
+                self._durations.add(time.monotonic() - begun)
+                self._held -= sum([item.weight for item in batch])
                 self._room.set()
                 for item in batch:
                     self.memory.give(item.publication)
@@ -146,7 +176,7 @@ class Publisher:
             if item is None:
                 return batch, True
             batch.append(item)
-            weight += _weight(item)
+            weight += item.weight
         return batch, False
 
     def _commit(self, batch: list[Item]) -> None:
@@ -176,24 +206,34 @@ class Publisher:
         log.debug("batch %d: recording", number)
         self._record(batch)
         log.debug("batch %d: recorded", number)
+        self._untold += len(batch)
+        if self._untold >= _TOLD:
+            self._untold = 0
+            write_changes(self._tree, self._ledger)
         self._reaper.reap([row for item in batch for row in (*item.doomed, *_restored(item))])
 
     def _announce(self, batch: list[Item]) -> None:
         rows = [row for item in batch for row in (*item.doomed, *item.claims)]
         coming = [(item.name, targets) for item in batch if (targets := _targets(item.publication))]
-        if rows or coming:
+        changing = [item.name for item in batch if item.publication is not None and rewrites(item.publication)]
+        if rows or coming or changing:
             with self._ledger.transaction():
                 self._ledger.paths.add(rows)
+                self._ledger.changelog.begin(changing)
                 for name, targets in coming:
                     self._ledger.paths.announce(name, targets)
 
     def _record(self, batch: list[Item]) -> None:
+        published = [item.name for item in batch if isinstance(item.outcome, Published)]
         with self._ledger.transaction():
+            entries = [entry_of(self._ledger, item) for item in batch]
+            self._ledger.changelog.write([entry for entry in entries if entry is not None], time.time())
+            self._ledger.changelog.end(published)
             self._ledger.record(
                 [item.outcome for item in batch if item.outcome],
                 [tombstone for item in batch for tombstone in item.tombstones],
             )
-            self._ledger.paths.arrived(item.name for item in batch if isinstance(item.outcome, Published))
+            self._ledger.paths.arrived(published)
             for item in batch:
                 self._ledger.paths.clear(item.unclaimed)
                 self._ledger.paths.clear(item.restored)
@@ -211,9 +251,13 @@ def _weight(item: Item) -> int:
     publication = item.publication
     if publication is None:
         return 0
-    parts = (publication.document, publication.json_page, publication.html_page)
-    weight = sum(len(part) for part in parts if part is not None)
-    return weight + sum(len(body.data) for body in publication.bodies)
+    weight = 0
+    for part in (publication.document, publication.json_page, publication.html_page):
+        if part is not None:
+            weight += len(part)
+    for body in publication.bodies:
+        weight += len(body.data)
+    return weight
 
 
 def _restored(item: Item) -> list[PathRow]:

@@ -16,6 +16,7 @@ import msgspec
 
 from heliostat import names
 from heliostat.errors import Invalid, Obstructed, Refused
+from heliostat.mirror.entries import mark_changing, note_repaired
 from heliostat.mirror.inventory import Inventory, take_inventory
 from heliostat.mirror.owners import possible_owners, tells_owner
 from heliostat.mirror.report import Counters
@@ -74,10 +75,12 @@ def rebuild_tree(
                 }
                 rows.append(row | more)
                 publications.append(publication)
+        mark_changing(ledger, publications)
         _show(tree, publications)
         with ledger.transaction():
             ledger.insert_rebuilt(rows)
             ledger.paths.add(claims)
+            note_repaired(tree, ledger, [publication.name for publication in publications])
         count += len(rows)
     with ledger.transaction():
         ledger.paths.forget_claims(without_project=True)

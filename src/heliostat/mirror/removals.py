@@ -16,6 +16,7 @@ import msgspec
 
 from heliostat import names
 from heliostat.errors import PageMissing
+from heliostat.mirror import news
 from heliostat.model import ProjectName
 from heliostat.state.ledger import Ledger
 from heliostat.state.rows import CLEARED_WITH_PROJECT, Failed, PathRow, Row, Tombstone
@@ -214,12 +215,15 @@ def carry_out(tree: Tree, ledger: Ledger, removals: list[Removal], *, approved: 
 def _carry_out_some(
     tree: Tree, ledger: Ledger, reaper: Reaper, removals: list[Removal], *, approved: AbstractSet[str]
 ) -> int:
+    from heliostat.mirror.entries import entry_of_removal
+
     doomed: list[PathRow] = []
     for removal in removals:
         name, serial = removal.row.name, removal.row.wanted_serial
         doomed += [PathRow(path, name, "doomed", "unlink", serial) for path in sorted(paths_of(tree, ledger, name))]
     with ledger.transaction():
         ledger.paths.add(doomed)
+    served = {one.row.name for one in removals if one.row.published or begun(tree, ledger, one.row.name)}
     for removal in removals:
         log.debug("removal: withdrawing %s", removal.row.name)
         tree.withdraw(removal.row.name)
@@ -231,9 +235,12 @@ def _carry_out_some(
             stone = Tombstone(time.time(), row.name, None, serial, removal.reason, row.name in approved)
             ledger.forget(row.name, state=removal.state, serial=serial, tombstones=[stone] if row.published else [])
             ledger.paths.arrived([row.name])
+            if row.name in served:
+                ledger.changelog.write([entry_of_removal(row.name, serial or None)], stone.at)
+            ledger.changelog.end([row.name])
             for kind in CLEARED_WITH_PROJECT:
                 ledger.paths.clear_project(row.name, kind)
-            log.info("%s: removed: %s", row.name, removal.reason)
+            news.removed(row.name, removal.reason)
     log.debug("removal: removing bytes")
     reaper.reap(doomed)
     return len(doomed)

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,7 @@ from heliostat.mirror.places import DATABASE, LOCK, scope_of, state_directory
 from heliostat.mirror.report import Counters, Summary
 from heliostat.mirror.rescope import held_by_scope
 from heliostat.mirror.rows import owed_of, tell_of
-from heliostat.mirror.tally import Tally
+from heliostat.mirror.tally import COUNTS, Tally
 from heliostat.model import ProjectName
 from heliostat.names import page_directory
 from heliostat.state.database import explained, owner_of
@@ -30,6 +30,11 @@ from heliostat.store.disk import Disk, Operations
 from heliostat.store.threads import Keeper
 from heliostat.store.tree import Tree
 from heliostat.upstream.client import Sources, Upstream
+from heliostat.upstream.traffic import Traffic
+
+if TYPE_CHECKING:
+    from heliostat.mirror.verify.findings import Finding
+    from heliostat.mirror.verify.repair import Repaired
 
 if TYPE_CHECKING:
     from heliostat.mirror.live import Errand, Live
@@ -54,6 +59,18 @@ class Mirror:
         #: What the last poll found; None before the first one.
         self._seen: Seen | None = None
         self._pace: Callable[[], PaceFigures] | None = None
+        #: What this process asked of upstream so far.
+        self.traffic = Traffic()
+        self._done, self._running = Tally(), Tally()
+
+    @property
+    def sources(self) -> Sources:
+        """Upstream's sources, and which of them rest."""
+        return self._sources
+
+    def done(self) -> Tally:
+        """What this process did so far, the pass that runs included."""
+        return self._done.plus(self._running)
 
     def reconfigure(self, config: Config) -> None:
         """From the next pass on ``config`` counts; directory and state stay what they are."""
@@ -98,11 +115,13 @@ class Mirror:
         disk: Operations | None = None,
         salvage: bool = False,
         stop: asyncio.Event | None = None,
+        counters: Counters | None = None,
     ) -> AsyncIterator[Mirror]:
         """Take the lock, open store and ledger, finish what an earlier process left.
 
-        Rebuilds the ledger from the tree when the database is gone over a tree that is not empty; ``stop`` ends that,
-        and the next start begins it anew.  With ``salvage`` a database that cannot be used is moved aside first.
+        Rebuilds the ledger from the tree when the database is gone over a tree that is not empty; ``counters`` show how
+        far that is, and ``stop`` ends it, and the next start begins it anew.  With ``salvage`` a database that cannot
+        be used is moved aside first.
         Raises MirrorLocked, StoreError, StateError.
         """
         directory, state = config.mirror.directory, state_directory(config)
@@ -123,7 +142,7 @@ class Mirror:
                         await keeper(tree.prepare)
                         await keeper(tree.clean_partial, downloads=False)
                         if await keeper(ledger.get, "rebuilding"):
-                            await mirror._rebuild_if_populated(stop or asyncio.Event())
+                            await mirror._rebuild_if_populated(stop or asyncio.Event(), counters or Counters())
                         await keeper(_reap_leftovers, tree, ledger)
                         yield mirror
                 finally:
@@ -149,9 +168,16 @@ class Mirror:
         Upstream's and the store's faults are told in the summary; raises UpstreamChanged, StateError.
         """
         wanted = Asked(tuple(names), full=full, allow_removals=allow_removals, patient=patient)
-        upstream = Upstream(self._config.upstream, version=self._version, counters=counters, sources=self._sources)
+        upstream = Upstream(
+            self._config.upstream,
+            version=self._version,
+            counters=counters,
+            sources=self._sources,
+            traffic=self.traffic,
+        )
         summary = Summary(upstream=upstream.base, started=time.time())
         tally = Tally()
+        self._done, self._running = self.done(), tally
         counters.phase = "asking upstream"
         try:
             async with upstream:
@@ -205,6 +231,42 @@ class Mirror:
         await self._close_books(summary, counters, Tally(), checkpoint=True)
         return summary
 
+    async def repair(
+        self,
+        findings: Callable[[], Iterable[Finding]],
+        *,
+        counters: Counters,
+        stop: asyncio.Event,
+        fix: bool = True,
+        delete: bool = False,
+        allow_removals: int = 0,
+        unreadable: int = 0,
+    ) -> Repaired:
+        """Put right what a verify found; ``findings`` gives that each time anew, in the order of projects.
+
+        ``fix`` fetches and rewrites, ``delete`` removes what no page names, as long as that is a plausible share or at
+        most ``allow_removals`` files, and no project's page is ``unreadable``.  What upstream and store refuse is told
+        in the result; raises StateError, UpstreamChanged.
+        """
+        import tempfile
+
+        from heliostat.mirror.verify.ground import mirror_ground
+        from heliostat.mirror.verify.reading import Budget
+        from heliostat.mirror.verify.repair import Repair
+
+        async def sync(names: list[str]) -> Summary:
+            return await self.run(names=names, counters=counters, stop=stop)
+
+        ground = await self._keeper(mirror_ground, self._config, Budget())
+        with tempfile.TemporaryDirectory(prefix="heliostat-repair-") as scratch:
+            repair = Repair(
+                self._tree, self._ledger, self._keeper, ground, sync, scratch,
+                packed=self._config.mirror.gzip_root, stop=stop,
+            )  # fmt: skip
+            return await repair.run(
+                findings, fix=fix, delete=delete, allow=allow_removals, unreadable=unreadable, counters=counters
+            )
+
     async def _rebuild(self, counters: Counters, stop: asyncio.Event) -> None:
         from heliostat.mirror.rebuild import rebuild_tree
         from heliostat.mirror.root import write_root
@@ -215,16 +277,25 @@ class Mirror:
             packed = self._config.mirror.gzip_root
             await self._keeper(write_root, self._tree, self._ledger, force=True, packed=packed)
 
-    async def _rebuild_if_populated(self, stop: asyncio.Event) -> None:
+    async def _rebuild_if_populated(self, stop: asyncio.Event, counters: Counters) -> None:
         """A new ledger, or one whose rebuild was cut short, over a tree that is not empty."""
         if await self._keeper(_is_populated, self._tree):
             log.warning("the ledger is missing over a tree that is not empty: rebuilding it from the pages")
-            await self._rebuild(Counters(), stop)
+            counters.phase = "rebuilding"
+            await self._rebuild(counters, stop)
         else:
-            await self._keeper(self._ledger.put, rebuilding=None)
+            await self._keeper(self._ledger.put, rebuilding=None, changes_whole=1)
 
     async def _close_books(self, summary: Summary, counters: Counters, tally: Tally, *, checkpoint: bool) -> None:
-        """Fill the summary from the ledger and the counts."""
+        """Tell what was published to those who follow this mirror; fill the summary from the ledger and the counts."""
+        from heliostat.mirror.segments import write_changes
+
+        try:
+            await self._keeper(write_changes, self._tree, self._ledger)
+        except StoreError as error:
+            summary.store_error = summary.store_error or str(error)
+        except StateError:
+            pass  # said below
         try:
             states = await self._keeper(self._ledger.owed_by_state)
             owed = await self._keeper(self._ledger.owed, _LISTED)
@@ -241,7 +312,7 @@ class Mirror:
         summary.held = states.get("held", 0)
         if summary.held:
             summary.held_by_scope = await self._keeper(held_by_scope, self._ledger, scope_of(self._config))
-        for field in ("added", "updated", "unchanged", "removed", "files_added", "files_removed", "bytes_fetched"):
+        for field in COUNTS:
             setattr(summary, field, getattr(tally, field))
         summary.unknown = tally.unknown
         summary.requests, summary.retries = counters.requests, counters.retries

@@ -60,6 +60,9 @@ _VERSION = re.compile(r"([0-9]{1,9})(?:\.[0-9]{1,9})*+")
 _STATUS = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 #: Nearly every URL: nothing in it that a parser could stumble over.
 _USUAL_URL = re.compile(r"https?://[A-Za-z0-9.-]+(?::[0-9]{1,5})?/[A-Za-z0-9._~/+%!-]*")
+#: A link of our own pages to a file of ours.
+_OWN_LINK = re.compile(r"\.\./\.\./(packages/[0-9a-f]{2}/[0-9a-f]{2}/[0-9a-f]{60}/[A-Za-z0-9_][A-Za-z0-9._+!~-]*)")
+_OWN_PAGE = re.compile(r"file:///simple/[a-z0-9-]+/")
 _TIME = re.compile(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d(?:\.\d{1,9})?)(?:Z|\+00:?00)?", re.ASCII)
 
 T = TypeVar("T")
@@ -189,6 +192,8 @@ def absolute(given: str, base: str, where: str, url: str) -> tuple[str, str]:
     """
     if _USUAL_URL.fullmatch(given):
         return given, ""
+    if (own := _OWN_LINK.fullmatch(given)) and _OWN_PAGE.fullmatch(base):
+        return f"file:///{own[1]}", ""
     target, _, fragment = given.partition("#")
     if not target:
         raise Invalid(url, f"{where}: empty")

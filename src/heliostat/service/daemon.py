@@ -11,7 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, ExitStack
 
 import msgspec
 
@@ -61,6 +61,8 @@ class Daemon:
         #: from the beginning of that pass.  What they raise is logged; they hold up the loop, so what takes time
         #: belongs into a task of their own.
         self.after_pass: list[Callable[[Summary], Awaitable[None]]] = []
+        #: Entered while the configuration is read anew.
+        self.around_reload: list[Callable[[], AbstractContextManager[None]]] = []
         #: Called with the new configuration once it counts.
         self.after_reload: list[Callable[[Config], Awaitable[None]]] = []
         self._timing = Timing(config)
@@ -108,6 +110,12 @@ class Daemon:
 
         What a pass that runs was told is old then: it ends as for a stop, and the next one begins at once.
         """
+        with ExitStack() as around:
+            for each in self.around_reload:
+                around.enter_context(each())
+            return await self._reload()
+
+    async def _reload(self) -> ReloadResult:
         try:
             new = self._read_config()
         except ConfigError as error:

@@ -10,6 +10,9 @@ from collections.abc import AsyncIterator, Callable
 from heliostat.config import Config
 from heliostat.mirror.run import Mirror
 from heliostat.service.daemon import Daemon, Showing, Wish
+from heliostat.service.listening import listening
+from heliostat.service.notify import Notifier
+from heliostat.service.notifying import notifying
 from heliostat.service.requests import Requests
 
 
@@ -22,14 +25,18 @@ async def run_daemon(
     read_config: Callable[[], Config],
     first: Wish,
     showing: Showing,
+    notifier: Notifier,
 ) -> None:
     """Follow upstream until ``stop``; what the ``requests`` (SIGHUP, SIGUSR1) ask for is done meanwhile.
 
-    ``read_config`` reads the configuration anew, and raises ConfigError; ``first`` is what the first pass is asked.
+    ``read_config`` reads the configuration anew, and raises ConfigError; ``first`` is what the first pass is asked;
+    ``notifier`` tells the supervisor how it goes.
     Raises what ends a daemon: a defect that does not go away.
     """
     daemon = Daemon(config, mirror, stop, read_config=read_config, first=first, showing=showing)
     async with contextlib.AsyncExitStack() as components:
+        await components.enter_async_context(listening(daemon))
+        await components.enter_async_context(notifying(daemon, notifier))
         await components.enter_async_context(_answering(daemon, requests))
         await daemon.run()
 

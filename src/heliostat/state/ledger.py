@@ -14,6 +14,7 @@ from typing import Any, cast
 import msgspec
 
 from heliostat.errors import StateError
+from heliostat.state.changelog import Changelog
 from heliostat.state.connection import Connection, Executes
 from heliostat.state.database import explained
 from heliostat.state.intake import Intake
@@ -32,6 +33,7 @@ class Ledger(Queries):
         super().__init__(Connection(path, create=create))
         self.intake = Intake(self.connection)
         self.paths = Paths(cast(sqlite3.Connection, self.connection))
+        self.changelog = Changelog(self.connection)
 
     def close(self) -> None:
         with explained(self.path):
@@ -101,7 +103,8 @@ class Ledger(Queries):
             )
             self.put(
                 cursor=None, rows=None, root_etag=None, documents=None, went_back=None, upstream=None,
-                upstream_serial=None, reconciled=None, root_serial=None,
+                upstream_serial=None, reconciled=None, root_serial=None, changes_id=None, changes_read=None,
+                changes_whole=None, sightings=None,
             )  # fmt: skip
 
     def abandon_out_of_scope(self, in_scope: Callable[[str], bool], begun: Callable[[str], bool]) -> None:
@@ -314,6 +317,7 @@ class Ledger(Queries):
         with self.transaction() as connection:
             connection.execute("DELETE FROM root_changed")
             self.put(root_json_dirty=None, root_html_dirty=None, root_serial=serial, root_written=now)
+            self.put(root_number=self.changelog.last)
             self.put(**{f"root_{form}_file": file for form, file in files.items()})
 
     def _record_published(self, done: Published) -> None:

@@ -64,6 +64,16 @@ class Paths:
         )
         return {project for (project,) in found}
 
+    def is_spoken_for(self, path: str) -> bool:
+        """Whether there is a row of any kind for ``path``: what no page names may have an owner all the same."""
+        (found,) = self._connection.execute(
+            "SELECT EXISTS (SELECT 1 FROM paths WHERE path = ?1)"
+            " OR EXISTS (SELECT 1 FROM incoming"
+            " WHERE instr(char(10) || paths || char(10), char(10) || ?1 || char(10)))",
+            (path,),
+        ).fetchone()
+        return bool(found)
+
     def wake(self, free: Iterable[str], now: float) -> None:
         """Projects that are blocked since other bytes lay at these paths are due again."""
         for path in free:

@@ -7,12 +7,13 @@ project's), ``extra`` (of a file that only the project's document lists: where i
 keeps the project blocked that other bytes lie there).  ``incoming`` holds those that are placed, or about to be, and
 not yet on a page: many for a short time, so the paths of a project make one row.
 ``totals`` is one row, kept by triggers, so that no poll counts what it did not change; ``root_changed`` names the
-projects whose entries in the root pages are out of date.
+projects whose entries in the root pages are out of date.  ``changelog`` tells what was published, see
+:mod:`heliostat.state.changelog`.
 """
 
 from __future__ import annotations
 
-VERSION = 2
+VERSION = 3
 
 _TABLES = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -148,10 +149,25 @@ CREATE TABLE root_changed (name TEXT PRIMARY KEY, html INTEGER NOT NULL) WITHOUT
 INSERT OR REPLACE INTO meta VALUES ('root_json_dirty', 1), ('root_html_dirty', 1);
 """
 
-TABLES = _TABLES + _INCOMING + _TOTALS
+#: What version 3 added: what was published, for those who follow this mirror.
+_CHANGELOG = """
+CREATE TABLE changelog (
+  number INTEGER PRIMARY KEY,
+  at REAL NOT NULL,
+  serial INTEGER,
+  project TEXT NOT NULL,
+  what TEXT NOT NULL,
+  -- below web/, one to a line: +added, *changed, -removed
+  paths TEXT NOT NULL
+);
+-- projects whose pages or files are being changed in place
+CREATE TABLE changing (project TEXT PRIMARY KEY) WITHOUT ROWID;
+"""
+
+TABLES = _TABLES + _INCOMING + _TOTALS + _CHANGELOG
 
 #: From each earlier version to the next.
-MIGRATIONS = {1: _INCOMING + _CLAIMED + _REMEMBERED + _TOTALS}
+MIGRATIONS = {1: _INCOMING + _CLAIMED + _REMEMBERED + _TOTALS, 2: _CHANGELOG}
 
 #: A new ledger knows nothing, also after a kill right here: whoever opens it has to look whether there is a tree.
 FIRST = "INSERT INTO meta VALUES ('rebuilding', 1);"

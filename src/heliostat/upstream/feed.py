@@ -11,6 +11,7 @@ from heliostat.upstream import xmlrpc
 from heliostat.upstream.pace import Permit, Permits
 from heliostat.upstream.response import Response
 from heliostat.upstream.session import Session, header_lines
+from heliostat.upstream.traffic import Kind
 from heliostat.upstream.urls import redacted
 
 _HEADERS = header_lines({"Content-Type": "text/xml", "Accept": "text/xml", "Accept-Encoding": "gzip"})
@@ -71,15 +72,18 @@ class Feed:
         async with self._gate.permit() as permit:
             response = await self._post(permit, xmlrpc.request(method, *parameters))
             try:
-                self._check(response)
-                yield session.read(response, permit, self._url, limit)
+                with session.counting(Kind.CHANGELOG, permit):
+                    self._check(response)
+                    yield session.read(response, permit, self._url, limit)
             finally:
                 response.close()
 
     async def _post(self, permit: Permit, call: bytes) -> Response:
         total = self._session.metadata_timeout
         try:
-            return await self._session.send(permit, self._url, _HEADERS, accept=_ABSENT, total=total, call=call)
+            return await self._session.send(
+                permit, self._url, _HEADERS, kind=Kind.CHANGELOG, accept=_ABSENT, total=total, call=call
+            )
         except Missing as error:
             raise FeedUnsupported(self._shown, f"no XML-RPC here ({error.reason})") from None
 

@@ -116,11 +116,16 @@ class Gate:
         waiting = len(self._small) + len(self._large)
         return GateFigures(self.limit.value, self.limit.most, self.in_flight, waiting, self._waits, self._waited)
 
+    def acquire_at_once(self, *, large: bool) -> bool:
+        """Take a permit if one is free and nobody waits for it."""
+        if (self._large if large else self._small) or not self._free(large=large):
+            return False
+        self._take(large=large)
+        return True
+
     async def acquire(self, *, large: bool) -> None:
+        """Take a permit when it is this one's turn."""
         queue = self._large if large else self._small
-        if not queue and self._free(large=large):
-            self._take(large=large)
-            return
         self._number += 1
         waiter = _Waiter(self._number, asyncio.get_running_loop().create_future())
         queue.append(waiter)
@@ -191,9 +196,11 @@ class Permit:
         self.check: Callable[[], None] | None = None
 
     async def __aenter__(self) -> Self:
-        await self._gate.acquire(large=self.large)
+        if not self._gate.acquire_at_once(large=self.large):
+            await self._gate.acquire(large=self.large)
         try:
-            await self._pace.wait()
+            if self._pace.held_back:
+                await self._pace.wait()
             if self.check is not None:
                 self.check()
         except BaseException:
@@ -203,9 +210,10 @@ class Permit:
         self._successes = self._gate.limit.successes
         return self
 
-    def answered(self) -> None:
-        """The first bytes of the answer are here."""
-        self._first_byte = self._clock.now()
+    def answered(self) -> float:
+        """The first bytes of the answer are here; the instant."""
+        self._first_byte = now = self._clock.now()
+        return now
 
     def is_large(self, *, large: bool) -> None:
         """What the answer says about its size."""
@@ -255,6 +263,11 @@ class Pace:
         self._last_limited = 0.0
         self._strikes = 0
         self.rate_limited = 0
+
+    @property
+    def held_back(self) -> bool:
+        """Whether there was a reason to wait, which may be over."""
+        return self._not_before > 0
 
     async def wait(self) -> None:
         """Return when requests may be sent."""

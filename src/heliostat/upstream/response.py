@@ -9,6 +9,10 @@ if TYPE_CHECKING:
     from heliostat.upstream.channel import Channel
 
 
+#: What begins the line of a header, by its name; we ask for a handful.
+_MARKS: dict[str, bytes] = {}
+
+
 class Headers:
     """The header lines of one answer, looked up when they are asked for: most of them nobody ever asks for."""
 
@@ -20,10 +24,13 @@ class Headers:
 
     def get(self, name: str) -> str | None:
         """The value of the first header of this ``name`` (in lower case); None when there is none."""
-        found = self._lower.find(b"\r\n%b:" % name.encode("ascii"))
+        mark = _MARKS.get(name)
+        if mark is None:
+            mark = _MARKS[name] = b"\r\n%b:" % name.encode("ascii")
+        found = self._lower.find(mark)
         if found < 0:
             return None
-        start = found + len(name) + 3
+        start = found + len(mark)
         return self._raw[start : self._raw.find(b"\r\n", start)].strip().decode("latin-1")
 
 

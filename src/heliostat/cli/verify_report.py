@@ -1,0 +1,143 @@
+"""What a verify found, in words, as JSON, and in JUnit's XML; each written as it is read, whatever its length."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Any
+from xml.sax.saxutils import quoteattr
+
+import msgspec
+
+from heliostat.cli import format as fmt
+from heliostat.cli.options import Options
+from heliostat.cli.output import say
+from heliostat.errors import ConfigError
+from heliostat.mirror.verify.findings import KINDS, Finding, Marks
+
+if TYPE_CHECKING:
+    from heliostat.mirror.verify.repair import Repaired
+    from heliostat.mirror.verify.run import Result, Verification
+
+#: Findings that are listed in words; --json and --junit have all.
+_LISTED = 1000
+
+
+def report(options: Options, code: int, verification: Verification, repaired: Repaired | None) -> None:
+    """Print the result; under --quiet nothing, unless something is wrong."""
+    options.code = code
+    if options.json:
+        _json(code, verification, repaired)
+    elif code or not options.quiet:
+        _words(verification, repaired)
+
+
+def _words(verification: Verification, repaired: Repaired | None) -> None:
+    result = verification.result
+    fixed = repaired.fixed if repaired is not None else Marks()
+    if not result.interrupted:
+        for number, one in enumerate(verification.findings()):
+            if number == _LISTED:
+                say(f"... and {fmt.number(result.findings - number)} more; --json and --junit list all")
+                break
+            mark = " [repaired]" if number in fixed else f"; {one.advice}"
+            whose = f" ({fmt.plain(one.project)})" if one.project else ""
+            say(f"{fmt.plain(one.path)}{whose}: {fmt.plain(one.problem)}{mark}")
+    for line in _summary(result, repaired):
+        say(line)
+
+
+def _summary(result: Result, repaired: Repaired | None) -> list[str]:
+    looked = (
+        f"{fmt.counted(result.projects, 'project')}, {fmt.counted(result.files, 'file')}, "
+        f"{fmt.number(result.hashed)} of them hashed, {fmt.size(result.bytes)} in {fmt.duration(result.seconds)}"
+    )
+    lines = []
+    if result.interrupted:
+        lines.append(f"interrupted after {looked}; the next verify goes on from there")
+    elif result.findings:
+        kinds = ", ".join(f"{fmt.number(result.kinds[kind])} {kind}" for kind in KINDS if kind in result.kinds)
+        lines.append(f"{fmt.counted(result.findings, 'finding')} ({kinds}) in {looked}")
+    else:
+        lines.append(f"all is right: {looked}")
+    if repaired is not None:
+        lines.append(
+            f"repaired {fmt.number(len(repaired.fixed))}, left {fmt.number(repaired.left)}; "
+            f"fetched {fmt.size(repaired.bytes_fetched)}, removed {fmt.counted(repaired.deleted, 'file')}"
+        )
+        lines += repaired.notes
+        if repaired.held:
+            lines.append(
+                f"{fmt.counted(repaired.held, 'file')} to be removed are an implausible share and wait: look at them, "
+                f"then --delete-unreferenced --allow-removals {repaired.held}"
+            )
+        lines += [reason for reason in (repaired.unreachable, repaired.store_error) if reason]
+    if result.unreachable:
+        lines.append(f"upstream could not be asked about every project: {fmt.plain(result.unreachable)}")
+    return lines
+
+
+def _json(code: int, verification: Verification, repaired: Repaired | None) -> None:
+    """One object, its findings one to a line."""
+    result = verification.result
+    fixed = repaired.fixed if repaired is not None else Marks()
+    head: dict[str, Any] = msgspec.to_builtins(result)
+    if repaired is not None:
+        head["repair"] = repaired.figures()
+    say(json.dumps(head)[:-1] + ', "findings": [', end="")
+    if not result.interrupted:
+        for number, one in enumerate(verification.findings()):
+            item = {
+                "kind": one.kind, "path": one.path, "project": one.project or None, "problem": one.problem,
+                "advice": one.advice,
+            }  # fmt: skip
+            if one.raw:
+                item["path_hex"] = one.raw
+            if repaired is not None:
+                item["repaired"] = number in fixed  # type: ignore[assignment]
+            say(("," if number else "") + "\n" + json.dumps(item), end="")
+    say(f'], "exit_code": {int(code)}}}')
+
+
+def writable(path: str) -> None:
+    """Raises ConfigError before anything is looked at, when the report could not be written."""
+    folder = os.path.dirname(os.path.abspath(path))
+    if not os.path.isdir(folder) or not os.access(folder, os.W_OK) or os.path.isdir(path):
+        raise ConfigError([f"--junit {path}: cannot be written; name a file in a folder that is there"])
+
+
+def write_junit(path: str, verification: Verification, repaired: Repaired | None) -> None:
+    """A suite for the verify, a test for each kind of finding that there is none of, and one for each finding."""
+    result = verification.result
+    fixed = repaired.fixed if repaired is not None else Marks()
+    right = [kind for kind in KINDS if kind not in result.kinds]
+    failures = result.findings - len(fixed)
+    temporary = f"{path}.new"
+    try:
+        with open(temporary, "w", encoding="utf-8") as file:
+            file.write('<?xml version="1.0" encoding="UTF-8"?>\n<testsuites>\n')
+            file.write(
+                f'<testsuite name="heliostat verify" tests="{len(right) + result.findings}" failures="{failures}" '
+                f'errors="0" skipped="0" time="{result.seconds:.3f}">\n'
+            )
+            file.writelines(f'<testcase classname="{kind}" name={quoteattr(KINDS[kind])}/>\n' for kind in right)
+            cases = enumerate(verification.findings())
+            file.writelines(_testcase(one, failed=number not in fixed) for number, one in cases)
+            file.write("</testsuite>\n</testsuites>\n")
+        os.replace(temporary, path)
+    except OSError as error:
+        raise ConfigError([f"--junit {path}: cannot be written: {error.strerror}"]) from error
+
+
+def _testcase(one: Finding, *, failed: bool) -> str:
+    start = f'<testcase classname="{one.kind}" name={_attribute(one.path)}'
+    if not failed:
+        return f"{start}/>\n"
+    message = _attribute(f"{one.project + ': ' if one.project else ''}{one.problem}; {one.advice}")
+    return f'{start}><failure type="{one.kind}" message={message}/></testcase>\n'
+
+
+def _attribute(text: str) -> str:
+    """Characters that XML cannot hold are written as in Python."""
+    good = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+    return quoteattr(good)

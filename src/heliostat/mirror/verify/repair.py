@@ -1,0 +1,383 @@
+"""What a verify found is put right: by the ordinary means of a pass, under the mirror's lock.
+
+A damaged file is moved aside into ``withheld/damaged/`` and its project made owed; then a pass of those projects
+fetches what is missing, every digest checked, and writes what pages differ.  When the right bytes are in place what was
+moved aside goes.  HTML pages and links are written anew from the JSON page before that, without upstream.  Whether a
+finding is gone is judged anew, never assumed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import stat
+import time
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from itertools import groupby, islice
+from typing import Any
+
+from heliostat.errors import Invalid, Obstructed, Refused, StateError, StoreError
+from heliostat.mirror.entries import mark_changing, note_repaired
+from heliostat.mirror.inventory import take_inventory
+from heliostat.mirror.owners import Neighbours, owners
+from heliostat.mirror.removals import plausible
+from heliostat.mirror.report import Counters, Summary
+from heliostat.mirror.root import write_root
+from heliostat.mirror.verify.findings import Finding, Kind, Marks
+from heliostat.mirror.verify.founds import Names
+from heliostat.mirror.verify.ground import Ground
+from heliostat.mirror.verify.judge import Judge, relative
+from heliostat.mirror.verify.shelves import Sample, Seen, Shelves
+from heliostat.model import ProjectName
+from heliostat.names import METADATA_SUFFIX
+from heliostat.pages.render import project_html
+from heliostat.state.ledger import Ledger
+from heliostat.store.threads import Keeper
+from heliostat.store.tree import Publication, Tree
+
+log = logging.getLogger(__name__)
+
+#: Where damaged files wait until the right ones are in place.
+DAMAGED = "withheld/damaged"
+#: Projects that are put right together.
+_PROJECTS = 200
+#: What must be fetched again.
+_BYTES: frozenset[Kind] = frozenset({"missing", "size", "digest", "provenance", "obstacle"})
+#: What upstream has to be asked about.
+_UPSTREAM: frozenset[Kind] = _BYTES | {"page", "document", "disagreement", "ledger", "behind"}
+_STORED = ("web/packages/", "web/integrity/")
+_FILE_MODE, _DIRECTORY_MODE = 0o644, 0o755
+
+#: A finding and its number.
+Numbered = tuple[int, Finding]
+#: Synchronises the projects of these names: an ordinary pass of them.
+Sync = Callable[[list[str]], Awaitable[Summary]]
+
+
+class Repaired:
+    """What a repair did."""
+
+    def __init__(self) -> None:
+        self.total = 0
+        #: The numbers of the findings that are gone.
+        self.fixed = Marks()
+        self.bytes_fetched = 0
+        self.deleted = 0
+        #: Files whose removal waits for approval.
+        self.held = 0
+        self.notes: list[str] = []
+        self.interrupted = False
+        self.unreachable: str | None = None
+        self.store_error: str | None = None
+
+    @property
+    def left(self) -> int:
+        """Findings that are still there."""
+        return self.total - len(self.fixed)
+
+    def figures(self) -> dict[str, Any]:
+        """For machines."""
+        return {
+            "fixed": len(self.fixed), "left": self.left, "bytes_fetched": self.bytes_fetched, "deleted": self.deleted,
+            "held": self.held, "notes": self.notes, "interrupted": self.interrupted, "unreachable": self.unreachable,
+            "store_error": self.store_error,
+        }  # fmt: skip
+
+
+class Repair:
+    """Puts findings right; made by :meth:`heliostat.mirror.run.Mirror.repair`, which holds the lock."""
+
+    def __init__(
+        self,
+        tree: Tree,
+        ledger: Ledger,
+        keeper: Keeper,
+        ground: Ground,
+        sync: Sync,
+        scratch: str,
+        *,
+        packed: bool,
+        stop: asyncio.Event,
+    ) -> None:
+        self._tree, self._ledger, self._keeper, self._ground = tree, ledger, keeper, ground
+        self._sync, self._packed, self._stop = sync, packed, stop
+        self._names = Names(ground, scratch)
+        self._judge = Judge(ground, None)
+        self._shelves = Shelves(ground, scratch, quick=False, whole=False, sample=Sample())
+        self._unreferenced = 0
+        self.result = Repaired()
+
+    async def run(
+        self,
+        findings: Callable[[], Iterable[Finding]],
+        *,
+        fix: bool,
+        delete: bool,
+        allow: int,
+        unreadable: int,
+        counters: Counters,
+    ) -> Repaired:
+        """``findings`` gives them anew each time, in order.
+
+        Raises StateError; what the store or upstream refused is in the result.
+        """
+        result = self.result
+        groups = groupby(enumerate(findings()), key=lambda item: item[1].project)
+        nobodys: list[Numbered] = []
+        roots = False
+        try:
+            while batch := await self._keeper(self._next, groups, nobodys):
+                roots |= any(one.kind == "root" for items in batch.values() for _, one in items)
+                if fix and not self._stop.is_set():
+                    counters.phase = "repairing"
+                    await self._repair(batch)
+            if fix and not self._stop.is_set():
+                await self._keeper(self._repair_nobodys, nobodys, findings, roots=roots)
+            if delete and not self._stop.is_set():
+                counters.phase = "removing"
+                await self._keeper(self._delete, findings, allow=allow, unreadable=unreadable)
+        except StoreError as error:
+            result.store_error = str(error)
+        result.interrupted = self._stop.is_set()
+        return result
+
+    def _next(
+        self, groups: Iterator[tuple[str, Iterator[Numbered]]], nobodys: list[Numbered]
+    ) -> dict[str, list[Numbered]]:
+        """Some projects with their findings; what is unreferenced is counted only."""
+        batch: dict[str, list[Numbered]] = {}
+        for project, group in islice(groups, _PROJECTS):
+            own = batch[project] = []
+            for item in group:
+                self.result.total += 1
+                self._unreferenced += item[1].kind == "unreferenced"
+                if item[1].kind != "unreferenced":
+                    (own if project else nobodys).append(item)
+        return batch
+
+    # -- projects ---------------------------------------------------------------------------------------------------
+
+    async def _repair(self, batch: dict[str, list[Numbered]]) -> None:
+        batch = {project: items for project, items in batch.items() if items}
+        owed = await self._keeper(self._prepare, {name: [one for _, one in items] for name, items in batch.items()})
+        if owed:
+            summary = await self._sync(owed)
+            self.result.bytes_fetched += summary.bytes_fetched
+            self.result.unreachable = self.result.unreachable or summary.unreachable
+            if summary.store_error is not None:
+                raise StoreError("repair", self._tree.disk.root, summary.store_error)
+        for name, items in batch.items():
+            for number in await self._keeper(self._finish, name, items):
+                self.result.fixed.add(number)
+
+    def _prepare(self, batch: dict[str, list[Finding]]) -> list[str]:
+        """Everything that can be done at once; the names of those that need upstream."""
+        owed: list[str] = []
+        publications: list[Publication] = []
+        for name, findings in batch.items():
+            for one in findings:
+                if one.kind == "unreadable":
+                    self._set_mode(one)
+                elif one.kind in _BYTES and one.path.startswith(_STORED) and not one.raw:
+                    self._move_aside(one.path)
+                elif one.kind in ("obstacle", "link"):
+                    self._clear(one)
+            if any(one.kind in ("html", "link") for one in findings):
+                publication = self._from_what_is_known(ProjectName(name))
+                if publication is not None:
+                    publications.append(publication)
+            if any(one.kind in _UPSTREAM for one in findings):
+                owed.append(name)
+        if publications:
+            mark_changing(self._ledger, publications)
+            staged = self._tree.stage_pages(publications)
+            self._tree.disk.sync()
+            self._tree.place_documents([], publications)
+            self._tree.show(staged)
+        self._tree.disk.sync()
+        with self._ledger.transaction() as connection:
+            note_repaired(self._tree, self._ledger, [publication.name for publication in publications])
+            for name in owed:
+                self._ledger.intake.reopen(ProjectName(name), time.time(), "what a verify found is to be repaired")
+                connection.execute("UPDATE projects SET page_etag = NULL, document_etag = NULL WHERE name = ?", (name,))
+        return owed
+
+    def _from_what_is_known(self, name: ProjectName) -> Publication | None:
+        """The HTML page and the link as the JSON page and the document tell them; None when that cannot be read."""
+        try:
+            inventory = take_inventory(self._tree, name, published=True)
+        except (Obstructed, StoreError):
+            return None
+        shown, page = inventory.shown, inventory.page
+        if shown is None or page is None:
+            return None
+        html = project_html(relative(page))
+        return Publication(
+            name=name,
+            html_page=html if shown.html_page != html or not shown.html_is_one else None,
+            link_missing=shown.document is not None and not shown.link_right,
+        )
+
+    def _set_mode(self, one: Finding) -> None:
+        entry = self._tree.disk.stat(one.file.rstrip("/"))
+        if entry is not None:
+            self._tree.disk.set_mode(one.file.rstrip("/"), _DIRECTORY_MODE if entry.is_directory else _FILE_MODE)
+
+    def _move_aside(self, path: str) -> None:
+        """Bytes that are not right are served no more, and kept until the right ones are there."""
+        if self._tree.disk.stat(path) is not None:
+            log.warning("%s: damaged; kept as %s until it is replaced", path, _aside(path))
+            self._discard(_aside(path))
+            self._tree.disk.replace(path, _aside(path))
+
+    def _clear(self, one: Finding) -> None:
+        """What is no file and no page of ours goes from where a page, document or link belongs; it is kept aside."""
+        path = one.file.rstrip("/")
+        if self._tree.disk.stat(path) is not None and not one.raw:
+            self._tree.disk.replace(path, _aside(path))
+
+    def _finish(self, name: str, items: list[Numbered]) -> list[int]:
+        """The numbers of the findings that are gone; what was moved aside for them goes too."""
+        judgement = self._judge.judge(self._names.one(name))
+        still = {(one.kind, one.path) for one in judgement.findings}
+        claims: dict[bytes, list[bytes]] = {}
+        for line in judgement.claims:
+            claims.setdefault(line[: line.index(b"\t")], []).append(line)
+        row = self._ledger.row(name)
+        gone = []
+        for number, one in items:
+            path = one.file.removeprefix("web/").encode("utf-8", "surrogateescape")
+            seen = Seen(findings=[])
+            if path in claims:
+                self._shelves.check(path, claims[path], seen)
+            if seen.findings or (one.kind, one.path) in still:
+                continue
+            if one.kind in ("behind", "ledger", "disagreement") and (
+                row is None or row.state in ("pending", "failing")
+            ):
+                continue
+            if one.kind == "root":
+                continue  # judged with the root pages
+            gone.append(number)
+            self._discard(_aside(one.file))
+        return gone
+
+    def _discard(self, path: str) -> None:
+        """What was moved aside is of no use any more; a directory is left for somebody to look at."""
+        entry = self._tree.disk.stat(path)
+        if entry is not None and not entry.is_directory:
+            self._tree.discard(path)
+        elif entry is not None and self._tree.disk.remove_directory(path):
+            self._tree.prune(path)
+        elif entry is not None:
+            self.result.notes.append(f"{path}: was in the way; look at it, then remove it")
+
+    # -- what is nobody's -------------------------------------------------------------------------------------------
+
+    def _repair_nobodys(
+        self, nobodys: list[Numbered], findings: Callable[[], Iterable[Finding]], *, roots: bool
+    ) -> None:
+        """Modes, and root pages: what is in their way goes, then they are written anew."""
+        for _, one in nobodys:
+            if one.kind == "unreadable":
+                self._set_mode(one)
+            elif one.kind in ("obstacle", "root") and one.path.startswith("web/simple/index."):
+                self._clear_unless_file(one)
+        roots = roots or any(one.kind == "root" for _, one in nobodys)
+        if roots:
+            write_root(self._tree, self._ledger, force=True, packed=self._packed)
+        wrong = {one.path for one in self._names.read_roots().findings} if roots else set()
+        for number, one in nobodys:
+            if (one.kind == "root" and one.path not in wrong) or (one.kind == "unreadable" and self._is_readable(one)):
+                self.result.fixed.add(number)
+        if roots and not wrong:
+            self._judge_roots(findings())
+
+    def _judge_roots(self, findings: Iterable[Finding]) -> None:
+        """Whether the root pages show each project as they should by now."""
+        judge, look = Judge(self._ground, float("inf")), self._names.roots()
+        for project, group in groupby(enumerate(findings), key=lambda item: item[1].project):
+            about = [(number, one) for number, one in group if one.kind == "root" and project]
+            if about:
+                found = self._names.one(project)
+                found.root_json, found.root_html = look(project)
+                still = {(one.kind, one.path) for one in judge.judge(found).findings}
+                for number, one in about:
+                    if (one.kind, one.path) not in still:
+                        self.result.fixed.add(number)
+
+    def _clear_unless_file(self, one: Finding) -> None:
+        entry = os.lstat(os.path.join(self._tree.disk.root, one.path)) if self._tree.disk.stat(one.path) else None
+        if entry is not None and not stat.S_ISREG(entry.st_mode):
+            self._clear(one)
+
+    def _is_readable(self, one: Finding) -> bool:
+        entry = self._ground.reader.stamp(one.file.removeprefix("web/").rstrip("/").encode("utf-8", "surrogateescape"))
+        mode = self._ground.reader.mode
+        if entry is not None and stat.S_ISDIR(entry.mode):
+            mode |= mode >> 2
+        return entry is None or entry.mode & mode == mode
+
+    # -- what no page names -----------------------------------------------------------------------------------------
+
+    def _delete(self, findings: Callable[[], Iterable[Finding]], *, allow: int, unreadable: int) -> None:
+        if unreadable:
+            self.result.notes.append(
+                f"nothing was removed: the pages of {unreadable} projects cannot be read, and may name it; "
+                "--repair first, then verify again"
+            )
+            return
+        _, files, _ = self._ledger.totals()
+        if not plausible(self._unreferenced, 0, files + self._unreferenced) and self._unreferenced > allow:
+            self.result.held = self._unreferenced
+            return
+        for number, one in enumerate(findings()):
+            if self._stop.is_set():
+                return
+            if one.kind == "unreferenced" and self._remove(one):
+                self.result.fixed.add(number)
+
+    def _remove(self, one: Finding) -> bool:
+        """Remove it, unless anything says by now that it is somebody's; whether it is gone."""
+        path = one.file
+        if path.startswith(_STORED):
+            if one.raw:
+                return self._unlink(path)  # nothing of ours has such a name
+            if self._ledger.paths.is_spoken_for(path) or self._is_claimed(path):
+                self.result.notes.append(f"{one.path}: stays: the ledger or a page says that it is somebody's")
+                return False
+        elif not path.startswith(("web/simple/", "web/json/", "web/pypi/")):
+            return False
+        return self._unlink(path)
+
+    def _unlink(self, path: str) -> bool:
+        entry = self._tree.disk.stat(path)
+        if entry is None:
+            return True
+        if entry.is_directory:
+            if not self._tree.disk.remove_directory(path):
+                self.result.notes.append(f"{path!a}: a directory with something in it; look at it, and remove it")
+                return False
+            return True
+        self._tree.discard(path)
+        self.result.deleted += 1
+        return True
+
+    def _is_claimed(self, path: str) -> bool:
+        try:
+            filename = path.rpartition("/")[2].removesuffix(METADATA_SUFFIX)
+            return Neighbours(self._tree, self._ledger, "", {filename}).claim(path) or any(
+                self._names_it(name, path) for name in owners(self._ledger, path)
+            )
+        except (Invalid, Refused, StateError):
+            return True
+
+    def _names_it(self, name: str, path: str) -> bool:
+        line = path.removeprefix("web/").encode("utf-8", "surrogateescape") + b"\t"
+        judgement = self._judge.judge(self._names.one(name))
+        return not judgement.readable or any(claim.startswith(line) for claim in judgement.claims)
+
+
+def _aside(path: str) -> str:
+    return f"{DAMAGED}/{path.removeprefix('web/')}"

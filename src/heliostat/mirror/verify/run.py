@@ -1,0 +1,361 @@
+"""A verify from its beginning, or from where an earlier one was ended, to its findings."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator
+from itertools import islice
+from typing import TYPE_CHECKING, TypeVar
+
+import msgspec
+
+from heliostat.errors import Missing, StoreError, UpstreamError
+from heliostat.mirror.report import Counters
+from heliostat.mirror.verify.again import Again, Pace
+from heliostat.mirror.verify.findings import Finding, Kind, from_line
+from heliostat.mirror.verify.founds import Names
+from heliostat.mirror.verify.ground import Ground
+from heliostat.mirror.verify.judge import Found, Judge, Judgement, Upstream
+from heliostat.mirror.verify.position import Desk
+from heliostat.mirror.verify.reading import Stopping, be_idle
+from heliostat.mirror.verify.shelves import Sample, Seen, Shelves, Stretch, stretches
+from heliostat.mirror.verify.sorter import Sorter
+from heliostat.model import ProjectName
+from heliostat.store.threads import Workers
+
+if TYPE_CHECKING:
+    from heliostat.upstream.client import Upstream as Source
+
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+#: Projects that one thread judges in one go.
+_PROJECTS = 16
+#: Seconds between two notes of the position.
+_EVERY = 5.0
+#: So many projects in a row that upstream gave no answer for end the run.
+_FAILURES = 20
+#: While a mirror holds the lock, and where nobody knows whether somebody is at work (seconds).
+_BUSY, _UNKNOWN, _ALONE = Pace(30.0, 3.0), Pace(4.0, 1.0), Pace(0.0, 0.0)
+
+
+class Asked(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What is to be verified, and how closely."""
+
+    #: Presence and size only.
+    quick: bool = False
+    #: Only these; empty: all.
+    projects: tuple[str, ...] = ()
+    #: Only projects whose page has a greater serial, or was written at this time or later (seconds since the epoch).
+    since_serial: int | None = None
+    since_time: float | None = None
+    #: Hash only this share of the files, or so many of them.
+    sample_share: float | None = None
+    sample_most: int | None = None
+    #: Compare with upstream's pages.
+    against_upstream: bool = False
+
+    @property
+    def whole(self) -> bool:
+        """Everything is looked at, so that what nobody names can be told."""
+        return not self.projects and self.since_serial is None and self.since_time is None
+
+    def key(self, web: str) -> str:
+        """Tells one question from another, for a position on disk."""
+        return f"{web} {msgspec.json.encode(self).decode()}"
+
+
+class Result(msgspec.Struct):
+    """What a verify saw.  Sizes are bytes, times seconds."""
+
+    projects: int = 0
+    files: int = 0
+    hashed: int = 0
+    bytes: int = 0
+    seconds: float = 0.0
+    #: How many findings of each kind.
+    kinds: dict[Kind, int] = {}
+    interrupted: bool = False
+    #: It went on where an earlier one had ended.
+    resumed: bool = False
+    #: Why upstream could not be asked.
+    unreachable: str | None = None
+    #: Projects without a page that can be read: whose files they are, nobody can tell.
+    unreadable: int = 0
+
+    @property
+    def findings(self) -> int:
+        return sum(self.kinds.values())
+
+
+class Verification:
+    """One verify; :meth:`run` once, then :meth:`findings` as long as its desk is there."""
+
+    def __init__(
+        self,
+        ground: Ground,
+        asked: Asked,
+        desk: Desk,
+        counters: Counters,
+        stop: asyncio.Event,
+        *,
+        upstream: Source | None = None,
+        workers: int | None = None,
+        idle: bool = False,
+        pace: Pace | None = None,
+    ) -> None:
+        self._ground, self._asked, self._desk, self._counters, self._stop = ground, asked, desk, counters, stop
+        self._upstream, self._idle, self._pace = upstream, idle, pace
+        self._count = workers or max(2, len(os.sched_getaffinity(0)))
+        self._workers = Workers("heliostat-verify", self._count)
+        #: Reads lists, one item after the other.
+        self._lister = Workers("heliostat-verify-lists", 1)
+        self._names = Names(ground, desk.folder)
+        self._sample = Sample(share=asked.sample_share, most=asked.sample_most, seed=desk.position.seed)
+        self._shelves = Shelves(ground, desk.folder, quick=asked.quick, whole=asked.whole, sample=self._sample)
+        self._final = Sorter(desk.folder, "final")
+        self._failures = 0
+        self.result = Result(kinds={}, resumed=desk.resumed)
+
+    async def run(self) -> Result:
+        """Verify; ``stop`` ends it, and what was done until then is not done again by the next one at that desk.
+
+        Raises StoreError when the desk's disk refuses, StateError when the ledger cannot be read.
+        """
+        began = time.monotonic()
+        if self._idle:
+            be_idle()
+        watcher = asyncio.create_task(self._watch())
+        position = self._desk.position
+        try:
+            if not position.names_done:
+                await self._judge_all()
+            if not position.files_done:
+                await self._compare_all()
+            await self._look_again()
+        except Stopping:
+            self.result.interrupted = True
+        except OSError as error:
+            raise StoreError("write to", error.filename or self._desk.folder, error.strerror or str(error)) from error
+        finally:
+            watcher.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await watcher
+            await asyncio.to_thread(self._workers.close)
+            await asyncio.to_thread(self._lister.close)
+        result = self.result
+        result.projects, result.files = position.projects, position.files
+        result.hashed, result.bytes = position.hashed, position.bytes + self._ground.reader.budget.bytes
+        result.seconds = time.monotonic() - began
+        return result
+
+    def findings(self) -> Iterator[Finding]:
+        """Everything that is wrong, in the order of projects and paths."""
+        return map(from_line, self._final.sorted())
+
+    async def _watch(self) -> None:
+        """Hand the wish to stop to the threads, and what they have read to whoever shows progress."""
+        budget = self._ground.reader.budget
+        with contextlib.suppress(asyncio.TimeoutError):
+            while not self._stop.is_set():
+                self._counters.bytes_done = self._desk.position.bytes + budget.bytes
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(0.2):
+                        await self._stop.wait()
+        budget.stop.set()
+
+    # -- pages ------------------------------------------------------------------------------------------------------
+
+    async def _judge_all(self) -> None:
+        asked, position, desk = self._asked, self._desk.position, self._desk
+        self._counters.phase = "reading pages"
+        root_time = None
+        if asked.whole or (asked.since_serial is not None and self._ground.books is None):
+            roots = await self._lister.run(self._names.read_roots)
+            if asked.whole:
+                root_time = roots.time
+                desk.suspect(roots.findings)
+        judge = Judge(self._ground, root_time)
+        if asked.projects:
+            founds: Iterator[Found] = (
+                self._names.one(name) for name in sorted(set(asked.projects)) if name > position.name
+            )
+        else:
+            founds = self._names.all(position.name)
+
+        async def judged(batch: list[Found]) -> list[Judgement | None]:
+            answers: list[Upstream | None] = [None] * len(batch)
+            if self._upstream is not None:
+                answers = await self._ask_all(batch)
+            return await self._workers.run(self._judge_some, judge, batch, answers)
+
+        def taken(batch: list[Found], judgements: list[Judgement | None]) -> None:
+            for judgement in judgements:
+                if judgement is not None:
+                    desk.suspect(judgement.findings)
+                    desk.claims.add(judgement.claims)
+                    position.claims += len(judgement.claims)
+                    position.projects += 1
+                    self._counters.projects_done += 1
+            position.name = batch[-1].name
+            self._counters.projects_total = max(self._counters.projects_total, self._counters.projects_done)
+
+        await self._in_order(founds, _PROJECTS, judged, taken)
+        if asked.whole:
+            desk.suspect(self._names.findings)
+        position.names_done = True
+        await self._save()
+
+    def _judge_some(self, judge: Judge, batch: list[Found], answers: list[Upstream | None]) -> list[Judgement | None]:
+        return [
+            judge.judge(found, answer) if self._is_asked_for(found) else None
+            for found, answer in zip(batch, answers, strict=True)
+        ]
+
+    def _is_asked_for(self, found: Found) -> bool:
+        asked = self._asked
+        if asked.since_serial is not None:
+            serial = found.row.page_serial if found.row is not None else found.root_json
+            return found.simple and (serial is None or serial > asked.since_serial or serial <= 0)
+        if asked.since_time is not None:
+            stamp = self._ground.reader.stamp(b"simple/%s/index.v1_json" % found.name.encode())
+            return stamp is not None and stamp.modified >= asked.since_time
+        if asked.projects:
+            return True
+        return found.simple or found.document or found.link or found.root_json >= 0 or found.root_html >= 0 or (
+            found.row is not None and found.row.published
+        )  # fmt: skip
+
+    async def _ask_all(self, batch: list[Found]) -> list[Upstream | None]:
+        return list(await asyncio.gather(*(self._ask(found.name) for found in batch if found)))
+
+    async def _ask(self, name: str) -> Upstream | None:
+        """What upstream says; None when it does not answer.  Raises Stopping when it does not any more."""
+        assert self._upstream is not None
+        if self._stop.is_set():
+            raise Stopping
+        try:
+            answer = await self._upstream.page(ProjectName(name))
+        except Missing:
+            self._failures = 0
+            return Upstream(None, None)
+        except UpstreamError as error:
+            self.result.unreachable = self.result.unreachable or str(error)
+            self._failures += 1
+            if self._failures >= _FAILURES:
+                raise Stopping from error
+            return None
+        self._failures = 0
+        assert answer is not None
+        return Upstream(answer.page, answer.serial)
+
+    # -- files ------------------------------------------------------------------------------------------------------
+
+    async def _compare_all(self) -> None:
+        position, desk = self._desk.position, self._desk
+        self._counters.phase = "reading files"
+        self._counters.files_total = position.claims
+        await self._lister.run(self._sample.draw, desk.claims.sorted())
+        cut = stretches(desk.claims.sorted(), after=bytes.fromhex(position.path))
+
+        async def compared(batch: list[Stretch]) -> Seen:
+            return await self._workers.run(self._shelves.compare, batch[0])
+
+        def taken(batch: list[Stretch], seen: Seen) -> None:
+            desk.suspect(seen.findings)
+            position.files += seen.files
+            position.hashed += seen.hashed
+            self._counters.files_done = position.files
+            if batch[0].high is not None:
+                position.path = batch[0].high.hex()
+
+        await self._in_order(cut, 1, compared, taken)
+        position.files_done = True
+        await self._save()
+
+    async def _look_again(self) -> None:
+        self._counters.phase = "looking again"
+        loop = asyncio.get_running_loop()
+
+        def ask(name: str) -> Upstream | None:
+            return asyncio.run_coroutine_threadsafe(self._ask(name), loop).result() if self._upstream else None
+
+        if self._pace is None:
+            busy = _UNKNOWN if self._ground.lock is None else _BUSY
+            self._pace = _ALONE if self._ground.lock and not self._ground.busy else busy
+        again = Again(
+            self._ground, self._names, self._shelves, self._desk.folder,
+            pace=self._pace, started=self._desk.position.started, ask=ask,
+        )  # fmt: skip
+        self._final.discard()
+        await self._lister.run(again.confirm, self._desk.suspects, self._final, roots=self._asked.whole)
+        self.result.unreadable = again.unreadable
+        self.result.kinds = await self._lister.run(self._counted)
+
+    def _counted(self) -> dict[Kind, int]:
+        kinds: dict[Kind, int] = {}
+        for one in self.findings():
+            kinds[one.kind] = kinds.get(one.kind, 0) + 1
+        return kinds
+
+    # -- work side by side, results in order ------------------------------------------------------------------------
+
+    async def _in_order(
+        self,
+        items: Iterator[_T],
+        size: int,
+        work: Callable[[list[_T]], Awaitable[_R]],
+        taken: Callable[[list[_T], _R], None],
+    ) -> None:
+        """Batches of ``size`` in the threads, a few at a time; what they bring is taken in order, and noted."""
+        window: deque[tuple[list[_T], asyncio.Future[_R]]] = deque()
+        saved = time.monotonic()
+        try:
+            more = True
+            while more or window:
+                while more and len(window) < 3 * self._count:
+                    batch = await self._lister.run(lambda: list(islice(items, size)))
+                    if self._stop.is_set():
+                        raise Stopping
+                    more = len(batch) == size
+                    if batch:
+                        window.append((batch, asyncio.ensure_future(work(batch))))
+                if window:
+                    batch, task = window[0]
+                    result = await task
+                    window.popleft()
+                    taken(batch, result)
+                    if self._is_full() or time.monotonic() - saved >= _EVERY:
+                        await self._save()
+                        saved = time.monotonic()
+        except Stopping:
+            await self._settle(window)
+            await self._save()
+            raise
+        finally:
+            await self._settle(window)
+
+    @staticmethod
+    async def _settle(window: deque[tuple[list[_T], asyncio.Future[_R]]]) -> None:
+        tasks = [task for _, task in window]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        window.clear()
+
+    def _is_full(self) -> bool:
+        return self._desk.claims.is_full or self._desk.suspects.is_full
+
+    async def _save(self) -> None:
+        position, budget = self._desk.position, self._ground.reader.budget
+        position.bytes, budget.bytes = position.bytes + budget.bytes, 0
+        await self._lister.run(self._desk.save)
+
+
+def new_seed() -> int:
+    """Which files a sample takes."""
+    return random.getrandbits(63)
