@@ -30,6 +30,7 @@ _COMMANDS = {
     "mirror": "heliostat.cli.mirror",
     "status": "heliostat.cli.status",
     "reload": "heliostat.cli.reload",
+    "changes": "heliostat.cli.changes",
     "config": "heliostat.cli.config_cmd",
     "rebuild": "heliostat.cli.rebuild",
     "verify": "heliostat.cli.verify",
