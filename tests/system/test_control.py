@@ -80,7 +80,7 @@ async def test_one_that_fails_is_told_with_its_reason(tmp_path: Path, upstream: 
 
 @pytest.mark.parametrize("arguments", [["--once"], ["--once", "--full"], ["--full"]], ids=" ".join)
 async def test_a_whole_pass_is_done_by_the_daemon(tmp_path: Path, upstream: FakeIndex, arguments: list[str]) -> None:
-    configure(tmp_path, upstream.url, mirror="retry-first = 80000")
+    configure(tmp_path, upstream.url)
     async with daemon_process(tmp_path) as daemon:
         await daemon.says(lambda it: it["phase"] == "waiting")
         publish(upstream.index, "delta")

@@ -25,6 +25,10 @@ class Call:
     raw: bytes
     counters: Counters = dataclasses.field(default_factory=Counters)
 
+    def shows(self, counters: Counters) -> None:
+        """From now on these are shown."""
+        self.counters = counters
+
     def arguments(self, kind: type[T]) -> T:
         """Its arguments; raises Refused."""
         try:
@@ -53,7 +57,7 @@ async def mirror(call: Call) -> object:
     asked = call.arguments(MirrorArguments)
     if not asked.names:
         wish = Wish(full=asked.full, allow_removals=asked.allow_removals)
-        return await call.daemon.pass_now(wish, call.counters)
+        return await call.daemon.pass_now(wish, call.shows)
     if asked.full or asked.allow_removals:
         raise Refused("option", "--full or --allow-removals", "goes without names while a daemon holds the mirror")
     return await call.daemon.sync_now(asked.names, call.counters)
