@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 _MOST = 100
 _STUCK = "accepted as they are, since upstream stays behind what it announced"
 
+_PARTIAL = "interrupted: this plan is incomplete, since not everything was looked at"
+
 
 def summary_lines(summary: Summary) -> list[str]:
     """The closing summary of a pass."""
@@ -109,16 +111,21 @@ def _again(item: Owed) -> str:
 
 def plan_lines(plan: Plan) -> list[str]:
     """What a pass would do."""
-    lines = (
+    lines = [_PARTIAL] if plan.interrupted else []
+    lines += (
         _listed("would add", plan.adds) + _listed("would update", plan.updates) + _listed("would remove", plan.removals)
     )
     if plan.held:
         lines += _listed("would hold", plan.held)
         lines.append(f"held: {_approval(len(plan.held), plan.held_by_scope)}")
+    so_far = "so far: " if plan.interrupted else ""
     lines.append(
-        f"would fetch {fmt.counted(plan.files, 'file')}, {fmt.size(plan.bytes)}; "
+        f"{so_far}would fetch {fmt.counted(plan.files, 'file')}, {fmt.size(plan.bytes)}; "
         f"free: {fmt.size(plan.free_bytes)}, {fmt.counted(plan.free_inodes, 'inode')}"
     )
+    if plan.missing_directory is not None:
+        directory = fmt.plain(plan.missing_directory)
+        lines.append(f"directory: {directory} is missing; make it, writable for this user, before the pass")
     if plan.unreachable is not None:
         lines.append(f"upstream: {fmt.plain(plan.unreachable)}")
     return lines + owed_lines(plan.problems, {})
@@ -129,6 +136,14 @@ def _trouble(status: Status) -> list[tuple[str, str]]:
     if status.trouble is None:
         return []
     return [("trouble", f"since {fmt.moment(status.trouble_since)}: {status.trouble}")]
+
+
+def _holds(status: Status) -> str:
+    projects, files, size = fmt.counted(status.projects, "project"), fmt.counted(status.files, "file"), status.bytes
+    if status.keeps_files:
+        return f"{projects}, {files}, {fmt.size(size)}"
+    held = f"of which {fmt.size(size)} are held from before" if size else "none of which is held"
+    return f"{projects} listing {files}, {held}: [mirror] files = false"
 
 
 def status_lines(status: Status) -> list[str]:
@@ -142,10 +157,7 @@ def status_lines(status: Status) -> list[str]:
         ("complete to", f"serial {status.checkpoint}{f', {fmt.number(behind)} behind' if behind else ''}"),
         ("changes read", f"to serial {status.cursor}"),
         ("last poll", fmt.moment(status.last_poll)),
-        (
-            "holds",
-            f"{fmt.counted(status.projects, 'project')}, {fmt.counted(status.files, 'file')}, {fmt.size(status.bytes)}",
-        ),
+        ("holds", _holds(status)),
         ("states", states or "no projects"),
         *_trouble(status),
         ("running", status.running or "no"),
