@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from heliostat.cli.messages import status_lines
+from heliostat.cli import status_words
 from heliostat.fakeindex import Index, UploadedFile, Virtual
 from heliostat.fakeindex.synthetic import many_projects, small_index
 from heliostat.mirror.status import read_status
@@ -18,8 +18,7 @@ def links(page: dict[str, object]) -> dict[str, str]:
 
 def holds(one: Followed) -> str:
     """What ``status`` says of it."""
-    (line,) = [line for line in status_lines(read_status(one.config)) if line.startswith("holds")]
-    return line
+    return status_words.holds(read_status(one.config))
 
 
 async def test_pages_and_documents_and_nothing_else(tmp_path: Path) -> None:

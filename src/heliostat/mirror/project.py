@@ -23,6 +23,7 @@ from heliostat.errors import (
     UpstreamError,
     printable,
 )
+from heliostat.mirror import news
 from heliostat.mirror.aside import Arrived, Aside, Missing
 from heliostat.mirror.budget import PageBudget, Share
 from heliostat.mirror.claims import Claims, turns
@@ -135,7 +136,7 @@ class ProjectSync:
             share.release()
             self._claims.release(row.name)
             self._tally.published(row, item)
-            log.info("%s: published, serial %s", row.name, serial)
+            news.published(row.name, serial)
 
         item.done, share.handed_over = done, True
         await self._publisher.submit(item)
@@ -378,7 +379,7 @@ class ProjectSync:
             self._counters.projects_done += 1
 
     async def _fail(self, row: Row, error: HeliostatError) -> None:
-        log.warning("%s: %s", row.name, error)
+        news.failed(row.name, error)
         await self._submit_failure(
             row,
             Failed(
@@ -393,7 +394,7 @@ class ProjectSync:
 
     async def _block(self, row: Row, error: Refused) -> None:
         reason = f"{self._reader.page_url(row.name)}: {error}"
-        log.warning("%s: blocked: %s", row.name, reason)
+        news.blocked(row.name, reason)
         await self._submit_failure(
             row,
             Failed(
