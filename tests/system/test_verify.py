@@ -97,6 +97,14 @@ async def test_upstream_that_is_down_leaves_the_damaged_file_aside(tmp_path: Pat
     assert not wheel.exists()
     aside = tmp_path / "mirror/withheld/damaged" / wheel.relative_to(tmp_path / "mirror/web")
     assert set(aside.read_bytes()) == {ord("x")}
+    async with following(rich_index(), tmp_path / "mirror") as one:
+        configure(one, tmp_path)
+        assert (await arun("mirror", "--once", "--full", cwd=tmp_path)).returncode == 0
+        assert wheel.exists()
+        assert aside.exists()
+        (one.web / "pypi/alpha/json").unlink()
+        assert (await arun("verify", "--repair", cwd=tmp_path)).returncode == 0
+        assert differences(one.index, one.directory) == []
 
 
 async def test_against_upstream(tmp_path: Path) -> None:

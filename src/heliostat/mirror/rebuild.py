@@ -19,6 +19,7 @@ from heliostat.errors import Invalid, Obstructed, Refused
 from heliostat.mirror.entries import document_paths, page_paths, rewrites
 from heliostat.mirror.inventory import Inventory, take_inventory
 from heliostat.mirror.owners import possible_owners, tells_owner
+from heliostat.mirror.places import DAMAGED
 from heliostat.mirror.report import Counters
 from heliostat.mirror.wanted import digits_of, wanted_files
 from heliostat.model import CoreMetadata, DistFile, Document, DocumentFile, ProjectName, ProjectPage
@@ -116,7 +117,7 @@ def _adopt_withheld(tree: Tree, ledger: Ledger) -> None:
     found = []
     for kept in _files_below(tree, "withheld"):
         path = "web" + kept.removeprefix("withheld")
-        if path in known:
+        if path in known or kept.startswith(f"{DAMAGED}/"):
             continue
         owners = [name for name in possible_owners(path) if (row := ledger.row(name)) is not None and row.published]
         if owners:

@@ -88,6 +88,11 @@ class Budget:
         if start > now and self.stop.wait(start - now):
             raise Stopping
 
+    def share(self, count: int) -> None:
+        """So many processes, each with a copy of this, share what may be read."""
+        if self._rate is not None:
+            self._rate = max(1, self._rate // count)
+
     @property
     def piece(self) -> int:
         """How much to ask for at once: what a quarter of a second may bring."""

@@ -20,6 +20,7 @@ from typing import Any
 from heliostat.errors import Invalid, Obstructed, Refused, StateError, StoreError
 from heliostat.mirror.inventory import take_inventory
 from heliostat.mirror.owners import others_claim, owners
+from heliostat.mirror.places import DAMAGED
 from heliostat.mirror.removals import plausible
 from heliostat.mirror.report import Counters, Summary
 from heliostat.mirror.root import write_root
@@ -36,8 +37,6 @@ from heliostat.store.tree import Publication, Tree
 
 log = logging.getLogger(__name__)
 
-#: Where damaged files wait until the right ones are in place.
-DAMAGED = "withheld/damaged"
 #: Projects that are put right together.
 _PROJECTS = 200
 #: What must be fetched again.
@@ -132,6 +131,7 @@ class Repair:
                     await self._repair(batch)
             if fix and not self._stop.is_set():
                 await self._keeper(self._repair_nobodys, nobodys, findings, roots=roots)
+                await self._keeper(self._forget_damaged, DAMAGED)
             if delete and not self._stop.is_set():
                 counters.phase = "removing"
                 await self._keeper(self._delete, findings, allow=allow, unreadable=unreadable)
@@ -302,6 +302,16 @@ class Repair:
                 for number, one in about:
                     if (one.kind, one.path) not in still:
                         self.result.fixed.add(number)
+
+    def _forget_damaged(self, folder: str) -> None:
+        """What an earlier repair moved aside, and could not replace, goes once a pass has."""
+        for entry in sorted(self._tree.disk.names(folder)):
+            path = f"{folder}/{entry}"
+            found = self._tree.disk.stat(path)
+            if found is not None and found.is_directory:
+                self._forget_damaged(path)
+            elif self._tree.disk.stat("web" + path.removeprefix(DAMAGED)) is not None:
+                self._tree.discard(path)
 
     def _clear_unless_file(self, one: Finding) -> None:
         entry = os.lstat(os.path.join(self._tree.disk.root, one.path)) if self._tree.disk.stat(one.path) else None
