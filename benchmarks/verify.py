@@ -5,8 +5,8 @@
 
 The first compares, over the same files, ``heliostat verify --web-root`` (pages, documents, links, presence and digests)
 with ``openssl dgst -sha256`` on all cores, which hashes and nothing else, and with ``bandersnatch verify``: 10,000
-small files, and a few large ones.  The second makes ever larger trees and tells the peak memory of all processes together.
-Files are in the page cache, if they fit: it is not the disk that is measured.
+small files, and a few large ones.  The second makes ever larger trees and tells the peak memory of all processes
+together.  Files are in the page cache, if they fit: it is not the disk that is measured.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ class Books:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self.read(lambda connection: None)
+        self.get("cursor")
 
     def read(self, question: Callable[[sqlite3.Connection], T]) -> T:
         """The answer of one short look.  Raises StateError."""

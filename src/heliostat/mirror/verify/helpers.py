@@ -122,7 +122,6 @@ class Helpers:
 
 def _serve(ground: Ground, asked: socket.socket, inherited: list[socket.socket], *, idle: bool) -> NoReturn:
     """Do jobs until nobody can ask for more."""
-    code = 1
     try:
         for one in inherited:  # only the process that asks may hold these, so that its end is seen here
             one.close()
@@ -142,9 +141,10 @@ def _serve(ground: Ground, asked: socket.socket, inherited: list[socket.socket],
                 answer = ("defect", f"{type(error).__name__}: {error}", 0)
             _send(asked, (*answer[:2], budget.bytes - before))
     except (EOFError, OSError):
-        code = 0
+        pass
     finally:
-        os._exit(code)
+        os.kill(os.getpid(), signal.SIGKILL)  # nothing that the other process has to end or to flush is ours
+    raise AssertionError("unreachable")
 
 
 def _send(to: socket.socket, what: object) -> None:
