@@ -94,7 +94,9 @@ class UpstreamConfig:
     allow_http: bool = field(default=False, metadata=_by(read.yes_no))
     #: ``host`` or ``host:port`` that files may come from, besides upstream's own.
     file_hosts: tuple[str, ...] = field(default=(), metadata=_by(read.list_of(read.host)))
-    changes: Literal["auto", "feed", "list"] = field(default="auto", metadata=_by(read.choice("auto", "feed", "list")))
+    changes: Literal["auto", "feed", "static", "list"] = field(
+        default="auto", metadata=_by(read.choice("auto", "feed", "static", "list"))
+    )
     allow_unhashed: bool = field(default=False, metadata=_by(read.yes_no))
     #: None: the proxy variables of the environment count.
     proxy: str | None = field(default=None, metadata=_by(read.url))
@@ -140,6 +142,16 @@ class ServiceConfig:
     ready_grace: float = field(default=60.0, metadata=_by(_SECONDS))
     #: Passes in a row that end with an unexpected error until the process exits.
     give_up_after: int = field(default=5, metadata=_by(read.count(1, 1000)))
+    #: Where the HTTP endpoint (metrics, health, status) is reached: ``IP:PORT`` or ``unix:PATH``; none without any.
+    listen: tuple[str, ...] = field(default=(), metadata=_by(read.addresses))
+    #: Allow addresses that others than this machine can reach.
+    listen_public: bool = field(default=False, metadata=_by(read.yes_no))
+    #: ``/readyz`` says yes while the mirror is behind by less, and upstream answered not longer ago.
+    ready_within: float = field(default=900.0, metadata=_by(_SECONDS))
+    #: ``/healthz`` says yes while the loop got on not longer ago.
+    alive_within: float = field(default=300.0, metadata=_by(_SECONDS))
+    #: Where a single pass leaves its figures for node_exporter.
+    textfile: str | None = field(default=None, metadata=_by(read.path))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,6 +209,8 @@ def load_config(text: str, *, source: str, environ: Mapping[str, str] | None = N
     for key in ("directory", "state"):
         if key in values["mirror"]:
             values["mirror"][key] = os.path.normpath(os.path.join(os.path.dirname(source), values["mirror"][key]))
+    if "textfile" in values["service"]:
+        values["service"]["textfile"] = os.path.join(os.path.dirname(source), values["service"]["textfile"])
     built: dict[str, Any] = {name: section(**values[name]) for name, section in SECTIONS.items()}
     return Config(source=source, **built)
 
@@ -256,6 +270,10 @@ def _relations(values: dict[str, dict[str, Any]], lines: Lines, problems: list[t
         if link.startswith("http:"):
             shown_link = without_credentials(link)
             complain("upstream", "url", f"{shown_link} is not encrypted; use https, or set allow-http = true", link)
+    for address in values["service"].get("listen", ()) if not values["service"].get("listen_public") else ():
+        if read.is_public(address):
+            text = f"{address} can be reached from other machines; use 127.0.0.1, or set listen-public = true"
+            complain("service", "listen", text, address)
     _ordered("mirror", "retry-first", "retry-most", mirror, complain)
     _ordered("upstream", "retry-delay", "retry-delay-most", upstream, complain)
     if "[upstream] url" not in bad:

@@ -230,6 +230,46 @@ def host(value: Any, environ: Mapping[str, str]) -> str:
     return full
 
 
+def addresses(value: Any, environ: Mapping[str, str]) -> tuple[str, ...]:
+    """One address to listen on, or a list of them: ``IP:PORT``, or ``unix:`` and an absolute path."""
+    found = tuple(list_of(_address)(value if isinstance(value, list) else [value], environ))
+    if len(set(found)) != len(found):
+        raise Problem("names one address twice; remove one of them")
+    return found
+
+
+def _address(value: Any, environ: Mapping[str, str]) -> str:
+    full = text(value, environ)
+    if full.startswith("unix:"):
+        if not full.startswith("unix:/") or len(full.encode()) > 5 + 107 or full.endswith("/"):  # see unix(7)
+            raise Problem(f"{printable(full)} is no socket; write unix: and an absolute path of at most 107 bytes")
+        return full
+    if host_and_port(full) is None:
+        raise Problem(f"{printable(full)} is not an address; write it like 127.0.0.1:9100, or unix:/run/name.sock")
+    return full
+
+
+def host_and_port(address: str) -> tuple[str, int] | None:
+    """The parts of ``IP:PORT``, with an IPv6 address in brackets; None when it is none."""
+    import ipaddress
+
+    found = re.fullmatch(r"(?:\[([0-9a-fA-F:.]+)\]|([0-9.]+)):([0-9]{1,5})", address, re.ASCII)
+    if not found or int(found[3]) > 65535:
+        return None
+    try:
+        return str(ipaddress.ip_address(found[1] or found[2])), int(found[3])
+    except ValueError:
+        return None
+
+
+def is_public(address: str) -> bool:
+    """Whether others than this machine can reach what listens there."""
+    import ipaddress
+
+    parts = host_and_port(address)
+    return parts is not None and not ipaddress.ip_address(parts[0]).is_loopback
+
+
 class Lines:
     """Where things stand in the text, found by looking at it again: tomllib keeps no positions."""
 

@@ -150,7 +150,7 @@ def test_counts_are_whole_numbers_within_bounds() -> None:
 def test_text_within_a_choice() -> None:
     assert load(upstream('changes = "list"')).upstream.changes == "list"
     assert problems(upstream('changes = "fed"')) == [
-        'h.toml:4: [upstream] changes: is none of "auto", "feed", "list"; did you mean feed?'
+        'h.toml:4: [upstream] changes: is none of "auto", "feed", "static", "list"; did you mean feed?'
     ]
     assert problems(upstream("changes = true"))
 

@@ -1,5 +1,6 @@
 """Faults of the root list: it is read again, XML-RPC stands in for it, and it alone removes nothing."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from heliostat.fakeindex.faults import (
     GzipJunk,
     Hang,
     Reset,
+    Rewrite,
     Status,
 )
 from support import suffering
@@ -44,7 +46,7 @@ BROKEN = [
     pytest.param(Body(b'{"meta":{"api-version":"1.4"},"projects":null}'), {}, id="no-list"),
     pytest.param(Body(b'{"meta":{"api-version":"2.0"},"projects":[]}'), {}, id="version"),
     pytest.param(Body(b'{"meta":{"_last-serial":-1},"projects":[{"name":"a","_last-serial":-7}]}'), {}, id="negative"),
-    pytest.param(Body(b'{"meta":{},"projects":[{"name":"a","_last-serial":' + b"9" * 40 + b"}]}"), {}, id="huge"),
+    pytest.param(Body(b'{"meta":{"_last-serial":' + b"9" * 40 + b'},"projects":[]}'), {}, id="huge"),
     pytest.param(Body(b'{"meta":{},"projects":[{"name":"\\ud800"}]}'), {}, id="surrogate"),
     pytest.param(Body(b"<!DOCTYPE html><title>Log in</title>", content_type="text/html"), {}, id="a-web-page"),
 ]
@@ -114,6 +116,40 @@ async def test_a_root_list_that_fails_once(action: Action, tmp_path: Path) -> No
         await complete_pass(config)
         assert fault.fired == 1
         suffering.assert_equal(config, index)
+
+
+@pytest.mark.parametrize(
+    ("entry", "named"),
+    [
+        (b"null", False),
+        (b'{"_last-serial":7}', False),
+        (b'{"name":5,"_last-serial":7}', False),
+        (b'{"name":"beta","_last-serial":-1}', True),
+        (b'{"name":"beta","_last-serial":%d}' % 2**70, True),
+    ],
+)
+async def test_one_entry_of_the_wrong_form(entry: bytes, named: bool, tmp_path: Path) -> None:
+    """The other projects are mirrored, that one is listed or mirrored too, and nothing is taken for removed."""
+    index = suffering.suffering_index()
+    spoil = Rewrite(lambda body: re.sub(rb'\{[^{}]*"name": ?"beta"[^{}]*\}', entry, body))
+    async with FakeIndex(index, options=Options(xmlrpc=False)) as server:
+        config = config_for(tmp_path / "mirror", server)
+        fault = server.fault(LIST, spoil)
+        summary = await run_pass(config)
+        assert summary.projects == 3 + named
+        assert summary.complete == named
+        assert [owed.state for owed in summary.owed] == ["blocked"] * (not named)
+
+        suffering.move_on(index)
+        summary = await run_pass(config)
+        assert (summary.removed, summary.projects) == (0, 4 + named)
+        fault.remove()
+        await complete_pass(config)
+        suffering.assert_equal(config, index)
+
+        fault = server.fault(LIST, spoil)
+        summary = await run_pass(config)
+        assert (summary.removed, summary.projects) == (0, 5)
 
 
 async def test_an_empty_root_list_removes_nothing(tmp_path: Path) -> None:

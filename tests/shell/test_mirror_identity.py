@@ -37,7 +37,7 @@ class NoRemovals(WatchedDisk):
     """Refuses to remove anything that is served."""
 
     def before(self, step: Step) -> None:
-        if step.verb in ("unlink", "remove_directory"):
+        if step.verb in ("unlink", "remove_directory") and not step.arguments[-1].startswith("web/changes/"):
             assert not step.arguments[-1].startswith("web/"), step
 
 
@@ -71,6 +71,26 @@ async def test_another_address_has_to_be_confirmed(tmp_path: Path, options: Opti
             one.index.yank("ant", "1.0")
             await one.sync()
             assert differences(one.index, one.directory) == []
+
+
+@HOW
+@pytest.mark.parametrize("named", [False, True])
+async def test_an_upstream_that_does_not_answer_is_not_confirmed(tmp_path: Path, options: Options, named: bool) -> None:
+    async with following(animals(), tmp_path / "mirror", options) as one:
+        if named:
+            one.configure(projects=NAMES, everything=False)
+        before = await one.sync()
+        async with FakeIndex(animals(), options=options) as other:
+            pass
+        right = one.server.url
+        one.configure(url=(other.url,), retries=1)
+        summary = await one.attempt(full=True)
+        assert summary.unreachable
+        assert (summary.checkpoint, summary.owed) == (before.checkpoint, [])
+        one.configure(url=(right,))
+        one.server.reset_log()
+        await one.sync()
+        assert {each.status for each in one.server.requests if each.path.startswith("/pypi/")} <= {304}
 
 
 async def test_names_on_the_command_line_are_not_fetched_from_an_unconfirmed_upstream(tmp_path: Path) -> None:

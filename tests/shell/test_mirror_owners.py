@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,8 +16,9 @@ from heliostat.fakeindex import Index, Options, UploadedFile, Virtual
 from heliostat.fakeindex.faults import Status
 from heliostat.mirror.owners import possible_owners, tells_owner
 from heliostat.names import normalise
+from support.disks import WatchedDisk
 from support.equality import differences
-from support.mirrors import following, rebuild, rewritten
+from support.mirrors import Followed, following, rebuild, rewritten
 from support.suffering import assert_owed
 
 MOMENT, LATER = "2026-02-03T04:05:06.000000Z", "2026-03-04T05:06:07.000000Z"
@@ -249,3 +251,53 @@ def test_a_file_name_tells_its_project_or_does_not(given_name: str, rest: str) -
     for filename in (f"{given_name}-{rest}", given_name + rest, f"{name}-{rest}", rest):
         path = f"web/packages/aa/bb/cc/{filename}"
         assert tells_owner(path, name) == any(owner == name for owner in possible_owners(path))
+
+
+# Asking the neighbours.
+
+
+class CountingDisk(WatchedDisk):
+    """How often each path was read as a whole."""
+
+    def __init__(self, root: str) -> None:
+        super().__init__(root)
+        self.reads: Counter[str] = Counter()
+
+    def read(self, path: str) -> bytes | None:
+        self.reads[path] += 1
+        return super().read(path)
+
+
+def without_times(one: Followed) -> None:
+    """As after ``cp -r``."""
+    for path in (one.web / "packages").rglob("*.zip"):
+        os.utime(path, ns=(1, 1))
+
+
+def with_other_bytes(one: Followed) -> None:
+    """Damaged, and listed by no page of ours yet, so that they are to be replaced."""
+    for path in (one.web / "packages").rglob("x-y-*.zip"):
+        path.write_bytes(b"damaged")
+
+
+@pytest.mark.parametrize("spoil", [without_times, with_other_bytes])
+async def test_a_page_is_read_once_however_many_files_it_is_asked_about(
+    spoil: Callable[[Followed], None], tmp_path: Path
+) -> None:
+    """``x-y-1.zip`` may be a file of ``x``: its page is asked about each of them, and is read once for all."""
+    index, count = Index(), 40
+    for name in ("x", "x-y"):
+        index.publish(name, "1.0", [UploadedFile(f"{name}-1.{n}.zip", f"{name}{n}".encode()) for n in range(count)])
+    async with following(index, tmp_path) as one:
+        if spoil is with_other_bytes:  # the others are in place then, ahead of the page
+            one.server.fault("/packages/*/x-y-1.39.zip", Status(404))
+        await one.attempt()
+        one.server.clear_faults()
+        spoil(one)
+        for name in ("x", "x-y"):
+            index.touch(name)
+        disk = CountingDisk(str(tmp_path))
+        await one.sync(disk=disk)
+        assert differences(index, tmp_path) == []
+        assert disk.reads["web/simple/x/index.v1_json"] <= 4
+        assert disk.reads["web/simple/x-y/index.v1_json"] <= 4

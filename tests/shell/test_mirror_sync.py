@@ -84,6 +84,7 @@ async def test_an_update_rewrites_exactly_what_changed(tmp_path: Path) -> None:
         package = f"web{new.path}"
         pages = {f"web/simple/alpha/{page}" for page in ("index.html", "index.v1_html", "index.v1_json")}
         small = {"heliostat.db", "status", "web/json/alpha", "web/simple/index.v1_json"}
+        small |= {"web/changes/head", "web/changes/000000000001.jsonl"}
         # Only the set of names is in the HTML root, so that one stays; the heart-beat may fall into this second.
         touched = rewritten(before, one.listing()) - {"web/last-modified"}
         assert touched == pages | small | {package, f"{package}.metadata"}

@@ -1,6 +1,7 @@
 """Connections: kept and used again, answers in any pieces, and what must not be taken for an answer."""
 
 import asyncio
+import contextlib
 import itertools
 from collections.abc import Callable
 
@@ -9,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from heliostat.errors import Invalid, Unavailable, UpstreamError
+from heliostat.upstream.client import Upstream
 from support.scripted import Answer, Scripted, Seen, Wire, reply
 from support.upstreams import SHORT, upstream
 
@@ -172,3 +174,62 @@ async def test_a_header_is_never_two() -> None:
             async with index.stream(server.url + "/x", offset=5, validator='"a"\r\nX: y'):
                 pass
         assert not server.seen
+
+
+async def read_all(one: Upstream, url: str, size: int) -> None:
+    async with one.stream(url, size=size) as stream:
+        async for _ in stream:
+            pass
+
+
+def endless(first: bytes, piece: bytes) -> Answer:
+    """The beginning of an answer, and then the same again and again, slowly, as long as anybody listens."""
+
+    async def send(_: Seen, wire: Wire) -> None:
+        await wire.write(first)
+        with contextlib.suppress(ConnectionError):
+            while True:
+                await wire.write(piece)
+                await asyncio.sleep(0.02)
+
+    return send
+
+
+ENDLESS = {
+    "informational": (b"", b"HTTP/1.1 103 Early Hints\r\nLink: <x>\r\n\r\n"),
+    "empty-lines": (b"", b"\r\n"),
+    "headers": (b"HTTP/1.1 200 OK\r\n", b"X: y\r\n"),
+    "header-name": (b"HTTP/1.1 200 OK\r\n", b"x"),
+    "extensions": (CHUNKED + b"5;", b"a=b;"),
+    "trailers": (CHUNKED + b"5\r\nhello\r\n0\r\n", b"Trailer: x\r\n"),
+}
+
+
+@pytest.mark.parametrize("case", ENDLESS)
+async def test_what_goes_on_for_ever_without_a_body_is_a_stall(case: str) -> None:
+    async with Scripted() as server, upstream(server.url, retries=1, stall_timeout=SHORT) as one:
+        server.on("/x", endless(*ENDLESS[case]))
+        for size in (5, 5 << 20):
+            with pytest.raises(Unavailable, match="stalled"):
+                await read_all(one, server.url + "/x", size)
+        with pytest.raises(Unavailable, match="stalled"):
+            await one.whole(one.check_url(server.url + "/x"), 5)
+
+
+async def test_the_bound_of_a_head_counts_what_comes_before_it() -> None:
+    async with Scripted() as server, upstream(server.url, retries=1) as one:
+        for early in (b"HTTP/1.1 103 Early Hints\r\nLink: <x>\r\n\r\n", b"\r\n"):
+            for count in (10, 70_000 // len(early)):
+                server.on("/x", early * count + reply(200, b"yes"))
+                if count == 10:
+                    assert await one.whole(one.check_url(server.url + "/x"), 3) == b"yes"
+                else:
+                    with pytest.raises(Invalid, match="not HTTP"):
+                        await one.whole(one.check_url(server.url + "/x"), 3)
+
+
+async def test_identity_is_no_transfer_coding() -> None:
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\nConnection: close\r\n\r\n"
+    async with Scripted() as server, upstream(server.url, retries=1) as one:
+        server.on("/x", pieces(head + b"hello", [len(head)], end=True))
+        assert await one.whole(one.check_url(server.url + "/x"), 5) == b"hello"

@@ -24,6 +24,7 @@ from heliostat.fakeindex import Expected, Index, render
 from heliostat.fakeindex.routes import provenance_bytes
 from heliostat.model import DistFile, ProjectName, ProjectPage
 from heliostat.pages.parse_html import parse_project
+from support.change_feed import Feed
 from support.equality_root import ExpectedRoot
 
 Path = str | os.PathLike[str]
@@ -94,6 +95,7 @@ class _Checker:
             self._time(path, times)
         self._root([name for name in names if not self._index[name].quarantined])
         self._stamp()
+        self._changes()
         self._nothing_else()
         self._partial()
         self._withheld()
@@ -228,6 +230,24 @@ class _Checker:
         body = self._read("last-modified")
         if body is not None and not _STAMP.fullmatch(body.decode("latin-1")):
             self._say("last-modified", f"is {body!r}")
+
+    def _changes(self) -> None:
+        """The change feed is whole, and all it says of paths is true, but for projects that are owed."""
+        folder = self._path("changes")
+        found = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+        feed = Feed(self._read_if_there, found)
+        self._found += [f"web/{what}" for what in feed.problems]
+        if feed.head is not None:
+            self._known.update(f"changes/{name}" for name in found if name not in feed.strays)
+        untrue = feed.untrue(lambda path: os.path.lexists(self._path(path))) if not self._owed else ()
+        self._found += [f"web/{what}" for what in untrue]
+
+    def _read_if_there(self, path: str) -> bytes | None:
+        try:
+            with open(self._path(path), "rb") as file:
+                return file.read()
+        except FileNotFoundError:
+            return None
 
     def _nothing_else(self) -> None:
         for relative in self._walk("web"):

@@ -19,6 +19,7 @@ from heliostat.model import Document, ProjectName, ProjectPage
 from heliostat.pages import document, parse_html, parse_json
 from heliostat.pages.links import local_page_url, package_of
 from heliostat.pages.root_list import RootListParser
+from support.change_feed import Feed
 from support.volume import Volume
 
 _PAGES = ("index.html", "index.v1_html", "index.v1_json")
@@ -45,6 +46,7 @@ def broken_promises(volume: Volume, *, strict: bool, gone: Collection[str] = ())
             found.append(f"{path}: does not lead to the document")
         elif strict and volume.data(f"web/json/{name}") is None:
             found.append(f"{path}: leads nowhere")
+    found += Feed(lambda path: volume.data(f"web/{path}"), volume.names("web/changes")).problems
     for path, what in (("status", str.isdecimal), ("web/last-modified", lambda text: len(text) == 17)):
         text = volume.data(path)
         if text is not None and not (text.endswith(b"\n") and what(text.decode()[:-1])):
@@ -75,6 +77,11 @@ def unaccounted(volume: Volume, ledger: sqlite3.Connection, *, gone: Collection[
         for path in sorted(volume.below("withheld"))
         if f"web/{path.removeprefix('withheld/')}" not in known
     ]
+    feed = Feed(lambda path: volume.data(f"web/{path}"), volume.names("web/changes"))
+    (last,) = ledger.execute("SELECT coalesce(max(number), 0) FROM changelog").fetchone()
+    mine = ledger.execute("SELECT value FROM meta WHERE key = 'changes_id'").fetchone()
+    if feed.head is not None and mine == (feed.head.mirror,) and feed.head.number > last:
+        found.append(f"changes: tells of row {feed.head.number}, and the ledger of {last}")
     for name, serial in ledger.execute("SELECT name, page_serial FROM projects WHERE published = 1"):
         if name in gone:
             continue

@@ -62,7 +62,10 @@ def _discard(_: object) -> None:
 
 
 def tree_of(web: Path) -> dict[str, object]:
-    """Everything below a web root by relative path: bytes, targets of links; for what never changes also the mtime."""
+    """Everything below a web root by relative path: bytes, targets of links; for what never changes also the mtime.
+
+    Not the change feed, in which each mirror tells of itself.
+    """
     found: dict[str, object] = {}
     for directory, _, names in os.walk(web):
         for name in names:
@@ -70,7 +73,7 @@ def tree_of(web: Path) -> dict[str, object]:
             status, relative = os.lstat(path), os.path.relpath(path, web)
             if stat.S_ISLNK(status.st_mode):
                 found[relative] = os.readlink(path)
-            elif relative != "last-modified":
+            elif relative != "last-modified" and not relative.startswith("changes/"):
                 content = Path(path).read_bytes()
                 found[relative] = (content, status.st_mtime if relative.startswith("packages/") else None)
     return found

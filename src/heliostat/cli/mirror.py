@@ -41,10 +41,13 @@ class _Wish:
 @click.option("--once", is_flag=True, help="One pass, then exit; otherwise follow upstream until stopped.")
 @click.option("--full", is_flag=True, help="Compare everything with upstream's list; confirms a changed upstream.")
 @click.option("--dry-run", is_flag=True, help="Print what a pass would do, and change nothing.")
+@click.option("--textfile", metavar="PATH", help="With --once: leave the figures there for node_exporter.")
 @click.option("--allow-removals", type=click.IntRange(min=0), default=0, metavar="N", help="Carry out N held removals.")
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @common
-def command(*, once: bool, full: bool, dry_run: bool, allow_removals: int, names: tuple[str, ...]) -> int:
+def command(
+    *, once: bool, full: bool, dry_run: bool, textfile: str | None, allow_removals: int, names: tuple[str, ...]
+) -> int:
     """Bring the mirror up to date, once or for as long as it runs.
 
     With names, those projects are synced now, once.  What the mirror holds is said in the configuration.
@@ -63,13 +66,19 @@ def command(*, once: bool, full: bool, dry_run: bool, allow_removals: int, names
     wish = _Wish(names=names, full=full, allow_removals=allow_removals)
     if dry_run:
         return _plan(config, wish, options)
-    return _once(config, wish, options) if once or names else _follow(config, wish, options)
+    if once or names:
+        return _once(config, wish, options, textfile or (None if names else config.service.textfile))
+    return _follow(config, wish, options)
 
 
-def _once(config: Config, wish: _Wish, options: Options) -> int:
+def _once(config: Config, wish: _Wish, options: Options, textfile: str | None) -> int:
     from heliostat.cli.passes import report, with_mirror
 
     summary, stopped_by = with_mirror(config, options, lambda mirror, stop: _pass(mirror, wish, options, stop))
+    if textfile is not None:
+        from heliostat.service.textfile import write_textfile
+
+        write_textfile(textfile, config, summary)
     return report(summary, options, stopped_by=stopped_by)
 
 

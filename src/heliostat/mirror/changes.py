@@ -1,8 +1,8 @@
 """What changed upstream since the cursor, by feed or by list, folded into the ledger.
 
-``auto`` reads the change feed for ordinary polls, and the root list for the first run, when far behind, for a full
-reconcile, or when there is no feed; each falls back to the other with one line in the log.  A mirror of named
-projects never reads a list of the whole index.
+``auto`` reads the change feed, or another heliostat's static one, for ordinary polls, and the root list for the first
+run, when far behind, for a full reconcile, or when there is no feed; each falls back to the other with one line in the
+log.  A mirror of named projects never reads a list of the whole index.
 """
 
 from __future__ import annotations
@@ -22,10 +22,13 @@ from heliostat.errors import (
     UpstreamChanged,
     UpstreamError,
 )
+from heliostat.mirror.following import FeedFollower, lost, position_of
 from heliostat.mirror.lists import ListReader
+from heliostat.mirror.sightings import noted
 from heliostat.policy.scope import Scope
 from heliostat.state.ledger import Ledger
 from heliostat.store.threads import Keeper
+from heliostat.upstream.changes import HeadAnswer
 from heliostat.upstream.client import Sources, Upstream
 
 log = logging.getLogger(__name__)
@@ -66,6 +69,10 @@ class ChangeReader:
         #: This process has read the feed from a little before its cursor on already.
         self.overlapped = overlapped
         self._head: int | None = None
+        self._follower = FeedFollower(upstream, ledger, keeper, scope)
+        #: Another heliostat's static change feed is what tells of changes; its head, as soon as it was read.
+        self._static = False
+        self._static_head: HeadAnswer | None = None
         #: The cursor when the first source read it last, if others have taken it further since.
         self._vouched: int | None = None
 
@@ -80,13 +87,18 @@ class ChangeReader:
             try:
                 return await self._read_once(full=full, now=now)
             except _Behind as behind:
-                self._head = None
+                self._head = self._static_head = None
                 if not sources.is_behind(sources.last, str(behind)):
                     raise _all_resting(sources) from None
 
     async def _read_once(self, *, full: bool, now: float) -> Seen:
         facts = await self._keeper(self._ledger.facts)
+        self._static = self._config.upstream.changes == "static" or (
+            self._config.upstream.changes == "auto" and facts.get("feed") == "static"
+        )
         restart = self.confirm_upstream(facts, full=full)
+        if restart:
+            await self._lists.hear()  # nothing is forgotten for one that says nothing
         if full:
             restart = await self._look_for_feed(facts) or restart
         elif self._feed_may_be_back(facts, now):
@@ -111,9 +123,10 @@ class ChangeReader:
             try:
                 return await self._by_feed(facts, now=now)
             except FeedUnsupported as error:
-                await self._no_feed(facts, error)
+                if await self._no_feed(facts, error):
+                    return await self._by_feed(facts, now=now)
             except (Unavailable, Invalid) as error:
-                if self._config.upstream.changes == "feed":
+                if self._config.upstream.changes in ("feed", "static"):
                     raise
                 log.warning("the change feed cannot be had (%s); reading the root list instead", error)
             jump = not self._feed_leads(facts)
@@ -161,6 +174,8 @@ class ChangeReader:
 
     async def _by_feed(self, facts: dict[str, Any], *, now: float) -> Seen:
         facts = await self._keeper(self._ledger.facts)
+        if self._static:
+            return await self._by_static(facts, now=now)
         cursor = int(facts.get("cursor") or 0)
         read = int(facts.get("rows") or cursor)
         head = await self._last_serial()
@@ -185,8 +200,38 @@ class ChangeReader:
             await self._keeper(self._ledger.put, rows=None)
         return Seen(serial=max(head, reached), by_feed=True)
 
+    async def _by_static(self, facts: dict[str, Any], *, now: float) -> Seen:
+        """The same for another heliostat's static feed; begun anew, from the root list, where it cannot be read on."""
+        cursor, position = int(facts.get("cursor") or 0), position_of(facts)
+        answer = self._static_head or await self._upstream.changes_head(position.etag if position else None)
+        if answer is None:
+            return Seen(serial=cursor, by_feed=True, idle=True)
+        head, same = answer.head, False
+        if self._upstream.several:
+            await self._heard(head.serial)
+        if position is None or position.mirror != head.mirror or self._upstream.several:
+            self._check_head(head.serial, cursor)
+        far = self._config.upstream.far_behind if self._config.upstream.changes == "auto" else None
+        if why := lost(position, head, far):
+            if position is not None:
+                log.warning("%s: %s; reading the root list once", self._upstream.base, why)
+            if self._scope.everything:
+                same = (await self._by_list(facts, now=now, restart=False, full=False, jump=True)).idle
+                position = await self._follower.begin(head, head.listed)
+            else:
+                await self._want_all(now, why="poll")
+                position = await self._follower.begin(head, head.number)
+        assert position is not None
+        await self._follower.read(head, answer.etag, position, now)
+        idle = same and head.number == position.place.number and head.serial <= cursor
+        return Seen(serial=max(head.serial, cursor), by_feed=True, idle=idle)
+
     async def _last_serial(self) -> int:
         """The feed's head, asked for once."""
+        if self._head is None and self._static:
+            self._static_head = await self._upstream.changes_head()
+            assert self._static_head is not None
+            self._head = self._static_head.head.serial
         if self._head is None:
             self._head = await self._upstream.last_serial()
             if self._upstream.several:
@@ -200,22 +245,39 @@ class ChangeReader:
         try:
             head = await self._last_serial()
         except FeedUnsupported as error:
-            await self._no_feed(facts, error)
-            return False
+            return await self._no_feed(facts, error)
         except UpstreamError:
             return True
         behind = head - int(facts.get("rows") or facts["cursor"])
         return self._config.upstream.changes == "feed" or behind <= self._config.upstream.far_behind
 
-    async def _no_feed(self, facts: dict[str, Any], error: FeedUnsupported) -> None:
-        if self._config.upstream.changes == "feed":
+    async def _no_feed(self, facts: dict[str, Any], error: FeedUnsupported) -> bool:
+        """There is no such feed; True when there is a static one instead, of another heliostat."""
+        if self._config.upstream.changes in ("feed", "static"):
             raise error
+        if not self._static and await self._finds_static():
+            facts["feed"] = "static"
+            if self._upstream.stand_in is None:
+                log.info("upstream is another heliostat: following its change feed from now on")
+                await self._keeper(self._ledger.put, feed="static")
+            return True
+        self._static, self._static_head, self._head = False, None, None
         facts["feed"] = "unsupported"
         if self._upstream.stand_in is not None:  # the first source may well have one
             log.debug("%s has no change feed (%s); reading its root list", self._upstream.base, error.reason)
-            return
+            return False
         log.info("upstream has no change feed (%s); reading its root list from now on", error.reason)
         await self._keeper(self._ledger.put, feed="unsupported", feed_asked=time.time())
+        return False
+
+    async def _finds_static(self) -> bool:
+        try:
+            self._static_head = await self._upstream.changes_head()
+        except UpstreamError as error:
+            log.debug("no static change feed: %s", error)
+            return False
+        self._static = True
+        return True
 
     # -- the root list ------------------------------------------------------------------------------------------
 
@@ -252,7 +314,7 @@ class ChangeReader:
 
     def _feed_leads(self, facts: dict[str, Any]) -> bool:
         """Whether the cursor comes from a feed, which a list, cached for half an hour, may be behind."""
-        return self._config.upstream.changes == "auto" and facts.get("feed") != "unsupported"
+        return self._static or (self._config.upstream.changes == "auto" and facts.get("feed") != "unsupported")
 
     # -- named projects -----------------------------------------------------------------------------------------
 
@@ -264,14 +326,17 @@ class ChangeReader:
                 if begin or full:
                     head = await self._last_serial()
                     await self._want_all(now, why="changed" if full else "new")
+                if begin and self._static_head is not None:
+                    await self._follower.begin(self._static_head.head, self._static_head.head.number)
                 if begin:
                     await self._keeper(self._ledger.put, cursor=head)
                     return Seen(serial=head)
                 return await self._by_feed(facts, now=now)
             except FeedUnsupported as error:
-                await self._no_feed(facts, error)
+                if await self._no_feed(facts, error):
+                    return await self._by_feed(facts, now=now)
             except (Unavailable, Invalid) as error:
-                if self._config.upstream.changes == "feed":
+                if self._config.upstream.changes in ("feed", "static"):
                     raise
                 log.warning("the change feed cannot be had (%s); asking after each project instead", error)
         await self._want_all(now, why="changed" if full else "poll")
@@ -305,8 +370,10 @@ class ChangeReader:
         if self._config.upstream.changes != "list":
             try:
                 head = await self._last_serial()
+                feed = "static" if self._static else None
             except FeedUnsupported:
-                feed = "unsupported"
+                feed = "static" if await self._has_static(facts) else "unsupported"
+                head = self._static_head.head.serial if self._static_head is not None else None
             except UpstreamError as error:
                 log.debug("the change feed cannot be had for now: %s", error)
         if facts.get("feed") != feed:
@@ -317,6 +384,11 @@ class ChangeReader:
         if head is not None and self._is_behind(head):
             self._check_head(head, cursor)
         return head is not None and head < cursor
+
+    async def _has_static(self, facts: dict[str, Any]) -> bool:
+        if self._config.upstream.changes != "auto" or facts.get("feed") == "static":
+            return False
+        return await self._finds_static()
 
     def _feed_may_be_back(self, facts: dict[str, Any], now: float) -> bool:
         """A feed that was not there may have been away for a moment: it is asked for again at each full reconcile."""
@@ -369,7 +441,9 @@ class ChangeReader:
         if facts.get("source") != self._upstream.stand_in:
             await self._keeper(self._ledger.put, source=self._upstream.stand_in)
         if seen.serial is not None and facts.get("upstream_serial") != seen.serial:
-            await self._keeper(self._ledger.put, upstream_serial=seen.serial, upstream_seen=time.time())
+            now = time.time()
+            sightings = noted(facts.get("sightings"), seen.serial, now)
+            await self._keeper(self._ledger.put, upstream_serial=seen.serial, upstream_seen=now, sightings=sightings)
 
 
 def _all_resting(sources: Sources) -> Unavailable:

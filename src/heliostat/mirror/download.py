@@ -30,6 +30,7 @@ from heliostat.store.room import Room
 from heliostat.store.staging import Stager
 from heliostat.store.threads import in_computing_thread, in_thread
 from heliostat.upstream.client import Route, Upstream
+from heliostat.upstream.traffic import Kind
 from heliostat.upstream.urls import Checked, redacted
 
 #: Up to here a file is taken in memory (bytes).
@@ -132,6 +133,7 @@ class Downloader:
             try:
                 _check(url if route is None else route.url, expected, digests)
             except IntegrityError as error:
+                self._upstream.traffic.broke(Kind.SIDECAR, error)
                 if route is not None and route.failed(error) is None:
                     continue
                 wrong += 1
@@ -192,8 +194,15 @@ class Downloader:
             digests = digests_of(body, algorithms)
         else:
             digests = await in_computing_thread(digests_of, body, algorithms)
-        _check(url, want.digests, digests)
+        self._check_file(url, want, digests)
         return Fetched(body, digests, size)
+
+    def _check_file(self, url: str, want: Wanted, digests: dict[str, str]) -> None:
+        try:
+            _check(url, want.digests, digests)
+        except IntegrityError as error:
+            self._upstream.traffic.broke(Kind.FILE, error)
+            raise
 
     async def _large(
         self, want: Wanted, url: Checked, incoming: Incoming, transfer: Transfer, route: Route | None
@@ -213,7 +222,7 @@ class Downloader:
         try:
             if size is not None and incoming.size != size:
                 raise IntegrityError(redacted(url), "size", str(size), str(incoming.size))
-            _check(url, want.digests, digests)
+            self._check_file(url, want, digests)
         except IntegrityError:
             await in_thread(incoming.restart)
             raise

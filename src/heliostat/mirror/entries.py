@@ -96,8 +96,6 @@ def entries_of_bytes(gone: Iterable[PathRow], kept: Iterable[PathRow]) -> list[E
     entries: list[Entry] = []
     for project, (went, stayed) in sorted(found.items()):
         serial = max((row.serial or 0 for row in (*went, *stayed)), default=0) or None
-        if went:
-            entries.append(Entry(project, serial, "dropped", removed=below_web(row.path for row in went)))
-        if stayed:
-            entries.append(Entry(project, serial, "updated", changed=below_web(row.path for row in stayed)))
+        changed, removed = below_web(row.path for row in stayed), below_web(row.path for row in went)
+        entries.append(Entry(project, serial, "dropped", changed=changed, removed=removed))
     return entries

@@ -7,6 +7,7 @@ Nothing is referenced here: what is fetched is staged for the project's batch, o
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
 
 import msgspec
@@ -16,18 +17,18 @@ from heliostat.errors import NoRoom, Refused, UpstreamError
 from heliostat.mirror.crew import Slots
 from heliostat.mirror.download import Downloader, Fetched
 from heliostat.mirror.inventory import Inventory
-from heliostat.mirror.owners import others_give_time, refuse_if_shared
+from heliostat.mirror.owners import Neighbours
 from heliostat.mirror.publish import Item, Publisher
 from heliostat.mirror.report import Counters
 from heliostat.mirror.survey import Places, Present, Survey
 from heliostat.mirror.tally import Tally
 from heliostat.mirror.transfer import Transfer
 from heliostat.mirror.wanted import Wanted
-from heliostat.state.ledger import Ledger
 from heliostat.state.rows import Row
 from heliostat.store.threads import Keeper, in_thread
-from heliostat.store.tree import Body, Placement, Publication, Tree
+from heliostat.store.tree import Body, Placement, Publication
 from heliostat.upstream.pace import LARGE
+from heliostat.upstream.traffic import Traffic
 
 #: Downloads that one project runs side by side; the shared permits bound them across projects.
 _FILES_AT_ONCE = 16
@@ -50,8 +51,6 @@ class FileCollector:
 
     def __init__(
         self,
-        tree: Tree,
-        ledger: Ledger,
         keeper: Keeper,
         publisher: Publisher,
         downloader: Downloader,
@@ -59,10 +58,11 @@ class FileCollector:
         *,
         counters: Counters,
         tally: Tally,
+        traffic: Traffic,
     ) -> None:
-        self._tree, self._ledger, self._keeper, self._slots = tree, ledger, keeper, slots
+        self._keeper, self._slots = keeper, slots
         self._publisher, self._downloader = publisher, downloader
-        self._counters, self._tally = counters, tally
+        self._counters, self._tally, self._traffic = counters, tally, traffic
 
     def check_room(self) -> None:
         """Raises StoreError when nothing more can be fetched."""
@@ -75,6 +75,7 @@ class FileCollector:
         wanted: list[Wanted],
         inventory: Inventory,
         found: Survey,
+        neighbours: Neighbours,
     ) -> list[Ready]:
         """Have every wanted file in place, staged, or in the item.
 
@@ -84,7 +85,7 @@ class FileCollector:
         if any(_is_large(want) for want in wanted if want.key not in present or not present[want.key].file):
             self._slots.lend()
         transfers = _Transfers(self._counters, wanted, present)
-        batch = _Batch(self._publisher, self._downloader, row, item)
+        batch = _Batch(self._publisher, self._downloader, row, item, neighbours)
         todo = iter(wanted)
         ready: dict[str, Ready] = {}
 
@@ -125,10 +126,12 @@ class FileCollector:
                 await batch.add(Placement(names.withheld_path(path), path), 0)
         else:
             transfer = transfers.file(want)
+            begun = time.monotonic()
             fetched = await self._downloader.file(want, transfer)
+            self._traffic.files.add(time.monotonic() - begun)
             path, sha256 = want.path_for(fetched.digests), fetched.digests["sha256"]
             # Where it belongs was perhaps not known before: what lies there is another project's, and stays.
-            if want.path is None and await self._holds(places, batch.project, path, fetched.digests["sha256"]):
+            if want.path is None and await self._holds(places, batch, path, fetched.digests["sha256"]):
                 await self._downloader.drop(fetched)
             else:
                 await batch.take(fetched, path, want.mtime_ns)
@@ -138,18 +141,18 @@ class FileCollector:
             ready.sidecar = await self._sidecar(want, path, present, batch, inventory, places, transfers)
         return ready
 
-    async def _holds(self, places: Places, project: str, path: str, sha256: str) -> bool:
+    async def _holds(self, places: Places, batch: _Batch, path: str, sha256: str) -> bool:
         """Whether bytes with this digest lie at ``path``; raises Occupied when others do that are to stay."""
         if await in_thread(places.hold, path, sha256):
             return True
         if path in places.to_replace:
-            await self._keeper(refuse_if_shared, self._tree, self._ledger, path, project)
+            await self._keeper(batch.neighbours.refuse_if_shared, path)
         return False
 
     async def _correct_times(self, present: Present, want: Wanted, batch: _Batch) -> None:
         """The same bytes were uploaded again: they get the new time, unless they have another project's."""
         for path in present.of_another_time:
-            if not await self._keeper(others_give_time, self._tree, self._ledger, path, batch.project):
+            if not await self._keeper(batch.neighbours.give_time, path):
                 assert want.mtime_ns is not None
                 batch.set_time(path, want.mtime_ns)
 
@@ -174,9 +177,11 @@ class FileCollector:
                     await batch.add(Placement(kept, target), 0)
                 return known
         transfer = transfers.sidecar(want)
+        begun = time.monotonic()
         fetched = await self._downloader.sidecar(want, transfer)
+        self._traffic.files.add(time.monotonic() - begun)
         looked = want.path is not None and not (present is not None and present.sidecar_place_taken)
-        if looked or not await self._holds(places, batch.project, target, fetched.digests["sha256"]):
+        if looked or not await self._holds(places, batch, target, fetched.digests["sha256"]):
             await batch.take(fetched, target, want.mtime_ns)
         self._count(fetched, transfer)
         return {"sha256": fetched.digests["sha256"]} if not isinstance(declared, dict) or not declared else declared
@@ -185,6 +190,7 @@ class FileCollector:
         transfer.done()
         self._tally.files_added += 1
         self._tally.bytes_fetched += fetched.size
+        self._traffic.sizes.add(fetched.size)
 
 
 class _Transfers:
@@ -219,10 +225,12 @@ class _Transfers:
 class _Batch:
     """What one project puts in place; placed ahead of its pages when it is much."""
 
-    def __init__(self, publisher: Publisher, downloader: Downloader, row: Row, item: Item) -> None:
+    def __init__(
+        self, publisher: Publisher, downloader: Downloader, row: Row, item: Item, neighbours: Neighbours
+    ) -> None:
         self._publisher, self._downloader, self._row, self._item = publisher, downloader, row, item
         self._bytes = 0
-        self.project = row.name
+        self.neighbours = neighbours
 
     def set_time(self, path: str, mtime_ns: int) -> None:
         """What lies at ``path``, or will with the batch, is of another time."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import AsyncIterable, Awaitable, Callable
 from typing import TypeVar
 
-from heliostat.errors import Invalid, Unavailable
+from heliostat.errors import Invalid, Missing, Unavailable
 from heliostat.model import Listed
 from heliostat.policy.scope import Scope
 from heliostat.state.ledger import Ledger
@@ -53,6 +54,15 @@ class ListReader:
                 return await self._collect(lists)
 
         return await self._retried(once)
+
+    async def hear(self) -> None:
+        """Return when upstream has answered something that only an index says; no list is read for it."""
+        if self._scope.everything:
+            async with self._upstream.root_list():
+                return
+        for name in sorted(self._scope.names)[:1]:
+            with contextlib.suppress(Missing):
+                await self._upstream.page(name)
 
     async def compare(self, serial: int, now: float, *, restart: bool, jump: bool, etag: str | None) -> None:
         """Compare what was collected, see :meth:`heliostat.state.intake.Intake.finish_list`."""

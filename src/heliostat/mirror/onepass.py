@@ -239,10 +239,10 @@ class Pass:
 
         mirror, limits = self._config.mirror, self._config.upstream
         tree, ledger, keeper, counters, tally = self._tree, self._ledger, self._keeper, self._counters, self._tally
-        room = Room(tree.disk, mirror.min_free)
+        room, traffic = Room(tree.disk, mirror.min_free), self._upstream.traffic
         publisher = Publisher(
             tree, ledger, keeper,
-            projects=mirror.batch_projects, seconds=mirror.batch_seconds, room=room,
+            projects=mirror.batch_projects, seconds=mirror.batch_seconds, room=room, durations=traffic.batches,
         )  # fmt: skip
         budget = PageBudget()
         stager, slots = Stager(tree.disk), Slots(mirror.projects_at_once, budget)
@@ -258,11 +258,13 @@ class Pass:
                 self._upstream, self._config, documents, wait=lambda: slots.lend(empty_handed=True)
             ),
             budget=budget,
-            files=FileCollector(tree, ledger, keeper, publisher, downloader, slots, counters=counters, tally=tally),
+            files=FileCollector(
+                keeper, publisher, downloader, slots, counters=counters, tally=tally, traffic=traffic
+            ),
             provenance=ProvenanceFetcher(self._upstream, tree.disk, stager, counters, tally)
             if mirror.provenance and mirror.files
             else None,
-            removals=removals, reachability=reachability, counters=counters, tally=tally, head=head,
+            removals=removals, reachability=reachability, counters=counters, tally=tally, traffic=traffic, head=head,
         )  # fmt: skip
         try:
             # stop, store faults and an upstream that is down end the crew; what it handed over is committed

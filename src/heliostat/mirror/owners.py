@@ -21,6 +21,9 @@ from heliostat.pages.parse_json import parse_project
 from heliostat.state.ledger import Ledger
 from heliostat.store.tree import HTML_PAGES, JSON_PAGE, Tree, is_of
 
+#: Pages of other projects of which something is kept while one project is worked on.
+_MOST_NEIGHBOURS = 64
+
 
 class Claimed(NamedTuple):
     """Paths below ``web/`` that a project puts in place now."""
@@ -72,34 +75,56 @@ def owners(ledger: Ledger, path: str) -> set[str]:
     return ledger.paths.owners(path, path.removesuffix(names.METADATA_SUFFIX), list(possible_owners(path)))
 
 
-def others_claim(tree: Tree, ledger: Ledger, path: str, project: str) -> bool:
-    """Whether another project than ``project`` claims ``path``; one whose page cannot be read may do so."""
-    for name in owners(ledger, path) - {project}:
-        try:
-            if path in claimed_paths(tree, ledger, ProjectName(name)).by_any:
+class Neighbours:
+    """What other projects claim of the places of one project's files; belongs to the keeper's thread.
+
+    A page is read once, however many files are asked about.  That holds as long as the project has its turn with
+    those file names (:mod:`heliostat.mirror.claims`): until then nobody else begins, or ceases, to claim such a path.
+    What is kept of a page is what concerns those names, so that it is bounded by the project's own files.
+    """
+
+    def __init__(self, tree: Tree, ledger: Ledger, project: str, filenames: set[str]) -> None:
+        self._tree, self._ledger, self._project, self._filenames = tree, ledger, project, filenames
+        #: None for a page that cannot be read.
+        self._known: dict[str, Claimed | None] = {}
+
+    def claim(self, path: str) -> bool:
+        """Whether another project claims ``path``; one whose page cannot be read may do so."""
+        return any(one is None or path in one.by_any for one in self._asked(path))
+
+    def give_time(self, path: str) -> bool:
+        """Whether a file has the time that another project gives it, or may have any."""
+        entry = self._tree.disk.stat(path)
+        for one in self._asked(path):
+            if one is None:
                 return True
-        except (Invalid, Refused):
-            return True
-    return False
+            if path in one.by_any and entry is not None and is_of(entry, one.times.get(path)):
+                return True
+        return False
 
+    def refuse_if_shared(self, path: str) -> None:
+        """Raises Occupied for a path whose bytes the project may not replace, since another one has them too."""
+        if self.claim(path):
+            raise Occupied(path)
 
-def others_give_time(tree: Tree, ledger: Ledger, path: str, project: str) -> bool:
-    """Whether a file has the time that another project than ``project`` gives it, or may have any."""
-    entry = tree.disk.stat(path)
-    for name in owners(ledger, path) - {project}:
+    def _asked(self, path: str) -> Iterator[Claimed | None]:
+        for name in owners(self._ledger, path) - {self._project}:
+            if name not in self._known:
+                if len(self._known) >= _MOST_NEIGHBOURS:
+                    del self._known[next(iter(self._known))]
+                self._known[name] = self._read(name)
+            yield self._known[name]
+
+    def _read(self, name: str) -> Claimed | None:
         try:
-            claimed = claimed_paths(tree, ledger, ProjectName(name))
+            claimed = claimed_paths(self._tree, self._ledger, ProjectName(name))
         except (Invalid, Refused):
-            return True
-        if path in claimed.by_any and entry is not None and is_of(entry, claimed.times.get(path)):
-            return True
-    return False
+            return None
+        by_json, by_any = ({path for path in paths if self._concerns(path)} for paths in claimed[:2])
+        return Claimed(by_json, by_any, {path: when for path, when in claimed.times.items() if path in by_any})
 
-
-def refuse_if_shared(tree: Tree, ledger: Ledger, path: str, project: str) -> None:
-    """Raises Occupied for a path whose bytes ``project`` may not replace, since another one has them too."""
-    if others_claim(tree, ledger, path, project):
-        raise Occupied(path)
+    def _concerns(self, path: str) -> bool:
+        return path.rpartition("/")[2].removesuffix(names.METADATA_SUFFIX) in self._filenames
 
 
 def possible_owners(path: str) -> Iterator[ProjectName]:

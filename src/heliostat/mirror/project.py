@@ -26,7 +26,7 @@ from heliostat.mirror.claims import Claims, turns
 from heliostat.mirror.files import FileCollector, Ready
 from heliostat.mirror.inventory import Inventory, take_inventory
 from heliostat.mirror.metadata import BEHIND, Answers, MetadataReader
-from heliostat.mirror.owners import refuse_if_shared
+from heliostat.mirror.owners import Neighbours
 from heliostat.mirror.provenance import ProvenanceFetcher
 from heliostat.mirror.publish import Item, Publisher, tombstones_for
 from heliostat.mirror.quarantine import Quarantine
@@ -44,6 +44,7 @@ from heliostat.state.ledger import Ledger
 from heliostat.state.rows import Failed, PathRow, Published, Row
 from heliostat.store.threads import Keeper, in_thread
 from heliostat.store.tree import Publication, Tree
+from heliostat.upstream.traffic import Traffic
 
 log = logging.getLogger(__name__)
 
@@ -72,12 +73,13 @@ class ProjectSync:
         reachability: Reachability,
         counters: Counters,
         tally: Tally,
+        traffic: Traffic,
         head: int | None,
     ) -> None:
         self._config, self._tree, self._ledger, self._keeper = config, tree, ledger, keeper
         self._publisher, self._reader, self._budget, self._files = publisher, reader, budget, files
         self._provenance, self._removals, self._counters, self._tally = provenance, removals, counters, tally
-        self._reachability = reachability
+        self._reachability, self._traffic = reachability, traffic
         #: Upstream's own serial when the pass began, where it is known.
         self._head = head
         self._claims = Claims()
@@ -108,6 +110,7 @@ class ProjectSync:
                 share.release()
 
     async def _sync(self, row: Row, share: Share) -> None:
+        begun = time.monotonic()
         answers = await self._reader.read(row, share)
         self._removals.another_answered(row.name)
         self._reachability.answered()
@@ -122,6 +125,7 @@ class ProjectSync:
 
         def done() -> None:
             self._counters.projects_done += 1
+            self._traffic.projects.add(time.monotonic() - begun)
             share.release()
             self._claims.release(row.name)
             self._tally.published(row, finished)
@@ -157,7 +161,9 @@ class ProjectSync:
         )
         if not self._config.mirror.files:
             wanted = [want for want in wanted if _is_held(want, standing.held)]
-        await self._claims.take(row.name, turns((want.file.filename for want in wanted), standing.ours))
+        keys = turns((want.file.filename for want in wanted), standing.ours)
+        await self._claims.take(row.name, keys)
+        neighbours = Neighbours(self._tree, self._ledger, row.name, keys)
         item = Item(name=row.name, publication=Publication(name=row.name))
         try:
             found = await in_thread(self._look, row, wanted, standing, untouched)
@@ -165,8 +171,8 @@ class ProjectSync:
                 self._claims.release(row.name)
                 return None
             for path in found.places.to_replace:
-                await self._keeper(refuse_if_shared, self._tree, self._ledger, path, row.name)
-            await self._prepare(item, row, answers, standing, found, wanted)
+                await self._keeper(neighbours.refuse_if_shared, path)
+            await self._prepare(item, row, answers, standing, found, wanted, neighbours)
         except BaseException:
             self._publisher.memory.give(item.publication)
             raise
@@ -205,11 +211,18 @@ class ProjectSync:
         return self._ledger.paths.of_project(row.name, "withheld")
 
     async def _prepare(
-        self, item: Item, row: Row, answers: Answers, standing: Standing, found: Survey, wanted: list[Wanted]
+        self,
+        item: Item,
+        row: Row,
+        answers: Answers,
+        standing: Standing,
+        found: Survey,
+        wanted: list[Wanted],
+        neighbours: Neighbours,
     ) -> None:
         assert item.publication is not None
         inventory, before, ours = standing.inventory, standing.before, standing.ours
-        ready = await self._files.collect(row, item, wanted, inventory, found)
+        ready = await self._files.collect(row, item, wanted, inventory, found, neighbours)
         own = {one.want.file.filename: self._entry(one) for one in ready if one.want.listed}
         listed = [own.get(file.filename) or self._elsewhere(file) for file in answers.page.files]
         page = msgspec.structs.replace(answers.page, files=tuple(listed), serial=answers.serial)

@@ -23,6 +23,7 @@ from heliostat.store.staging import Stager
 from heliostat.store.threads import in_thread
 from heliostat.store.tree import Placement
 from heliostat.upstream.client import Upstream
+from heliostat.upstream.traffic import Kind
 from heliostat.upstream.urls import redacted
 
 _LIMIT = 8 << 20
@@ -128,7 +129,7 @@ class ProvenanceFetcher:
         return body
 
     async def _fetched(self, url: str, transfer: Transfer) -> bytes:
-        body = await self._upstream.fetch(url, limit=_LIMIT, accept=_ACCEPT)
+        body = await self._upstream.fetch(url, limit=_LIMIT, accept=_ACCEPT, kind=Kind.PROVENANCE)
         transfer.arrived(len(body))
         return body
 

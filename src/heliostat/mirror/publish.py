@@ -24,11 +24,13 @@ import msgspec
 
 from heliostat.mirror.doomed import Reaper
 from heliostat.mirror.entries import entry_of, rewrites
+from heliostat.mirror.segments import write_changes
 from heliostat.state.ledger import Ledger
 from heliostat.state.rows import Failed, PathRow, Published, Tombstone
 from heliostat.store.room import Room
 from heliostat.store.threads import Keeper
 from heliostat.store.tree import Publication, Tree
+from heliostat.upstream.traffic import Histogram
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +39,10 @@ log = logging.getLogger(__name__)
 _MOST_HELD = 32 << 20
 #: Bytes of small files held in memory until their batch is written, those of projects in flight included.
 _MOST_IN_MEMORY = 16 << 20
+
+
+#: So many projects go into the change feed together when a pass is long; the rest does at its end.
+_TOLD = 2000
 
 
 class Memory:
@@ -89,10 +95,20 @@ class Publisher:
     """Collects items and commits them in batches; ``failed`` holds the store's error once there was one."""
 
     def __init__(
-        self, tree: Tree, ledger: Ledger, keeper: Keeper, *, projects: int, seconds: float, room: Room
+        self,
+        tree: Tree,
+        ledger: Ledger,
+        keeper: Keeper,
+        *,
+        projects: int,
+        seconds: float,
+        room: Room,
+        durations: Histogram,
     ) -> None:
+        """``durations`` counts how long batches take."""
         self._tree, self._ledger, self._keeper = tree, ledger, keeper
         self._projects, self._seconds, self._disk_room = projects, seconds, room
+        self._durations = durations
         self._reaper = Reaper(tree, ledger)
         self.memory = Memory(_MOST_IN_MEMORY)
         self._queue: asyncio.Queue[Item | None] = asyncio.Queue(maxsize=2 * projects)
@@ -100,6 +116,8 @@ class Publisher:
         self._room.set()
         self._held = 0
         self._number = 0
+        #: Projects recorded since the change feed was written.
+        self._untold = 0
 
     async def submit(self, item: Item) -> None:
         """Hand over one item; waits while two batches are waiting already."""
@@ -120,7 +138,9 @@ class Publisher:
         while not ending:
             batch, ending = await self._collect()
             if batch:
+                begun = time.monotonic()
                 await self._keeper(self._commit, batch)
+                self._durations.add(time.monotonic() - begun)
                 self._held -= sum([item.weight for item in batch])
                 self._room.set()
                 for item in batch:
@@ -176,6 +196,10 @@ class Publisher:
         log.debug("batch %d: recording", number)
         self._record(batch)
         log.debug("batch %d: recorded", number)
+        self._untold += len(batch)
+        if self._untold >= _TOLD:
+            self._untold = 0
+            write_changes(self._tree, self._ledger)
         self._reaper.reap([row for item in batch for row in (*item.doomed, *_restored(item))])
 
     def _announce(self, batch: list[Item]) -> None:

@@ -19,7 +19,7 @@ from heliostat.mirror.places import DATABASE, LOCK, scope_of, state_directory
 from heliostat.mirror.report import Counters, Summary
 from heliostat.mirror.rescope import held_by_scope
 from heliostat.mirror.rows import owed_of
-from heliostat.mirror.tally import Tally
+from heliostat.mirror.tally import COUNTS, Tally
 from heliostat.model import ProjectName
 from heliostat.names import page_directory
 from heliostat.state.database import explained, owner_of
@@ -28,6 +28,7 @@ from heliostat.store.disk import Disk, Operations
 from heliostat.store.threads import Keeper
 from heliostat.store.tree import Tree
 from heliostat.upstream.client import Sources, Upstream
+from heliostat.upstream.traffic import Traffic
 
 if TYPE_CHECKING:
     from heliostat.mirror.verify.findings import Finding
@@ -48,6 +49,18 @@ class Mirror:
         self._overlapped = False
         #: Which sources rest is known from pass to pass.
         self._sources = Sources(config.upstream)
+        #: What this process asked of upstream so far.
+        self.traffic = Traffic()
+        self._done, self._running = Tally(), Tally()
+
+    @property
+    def sources(self) -> Sources:
+        """Upstream's sources, and which of them rest."""
+        return self._sources
+
+    def done(self) -> Tally:
+        """What this process did so far, the pass that runs included."""
+        return self._done.plus(self._running)
 
     def reconfigure(self, config: Config) -> None:
         """From the next pass on ``config`` counts; directory and state stay what they are."""
@@ -116,9 +129,16 @@ class Mirror:
         Upstream's and the store's faults are told in the summary; raises UpstreamChanged, StateError.
         """
         wanted = Asked(tuple(names), full=full, allow_removals=allow_removals, patient=patient)
-        upstream = Upstream(self._config.upstream, version=self._version, counters=counters, sources=self._sources)
+        upstream = Upstream(
+            self._config.upstream,
+            version=self._version,
+            counters=counters,
+            sources=self._sources,
+            traffic=self.traffic,
+        )
         summary = Summary(upstream=upstream.base, started=time.time())
         tally = Tally()
+        self._done, self._running = self.done(), tally
         counters.phase = "asking upstream"
         try:
             async with upstream:
@@ -220,7 +240,15 @@ class Mirror:
             await self._keeper(self._ledger.put, rebuilding=None)
 
     async def _close_books(self, summary: Summary, counters: Counters, tally: Tally, *, checkpoint: bool) -> None:
-        """Fill the summary from the ledger and the counts."""
+        """Tell what was published to those who follow this mirror; fill the summary from the ledger and the counts."""
+        from heliostat.mirror.segments import write_changes
+
+        try:
+            await self._keeper(write_changes, self._tree, self._ledger)
+        except StoreError as error:
+            summary.store_error = summary.store_error or str(error)
+        except StateError:
+            pass  # said below
         try:
             states = await self._keeper(self._ledger.owed_by_state)
             owed = await self._keeper(self._ledger.owed, _LISTED)
@@ -237,7 +265,7 @@ class Mirror:
         summary.held = states.get("held", 0)
         if summary.held:
             summary.held_by_scope = await self._keeper(held_by_scope, self._ledger, scope_of(self._config))
-        for field in ("added", "updated", "unchanged", "removed", "files_added", "files_removed", "bytes_fetched"):
+        for field in COUNTS:
             setattr(summary, field, getattr(tally, field))
         summary.unknown = tally.unknown
         summary.requests, summary.retries = counters.requests, counters.retries

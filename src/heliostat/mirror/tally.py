@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from heliostat.mirror.publish import Item
 
 
+#: The fields that are counts.
+COUNTS = ("added", "updated", "unchanged", "removed", "files_added", "files_removed", "bytes_fetched")
+
+
 class Tally(msgspec.Struct):
     """Counts of one pass; bytes are those of verified files, sidecars and provenance objects."""
 
@@ -25,6 +29,10 @@ class Tally(msgspec.Struct):
     unknown: list[str] = []
     #: Why a file was not fetched that does not fit on the disk.
     no_room: str | None = None
+
+    def plus(self, other: Tally) -> Tally:
+        """The counts of both; what is listed is left out."""
+        return Tally(**{name: getattr(self, name) + getattr(other, name) for name in COUNTS})
 
     def published(self, row: Row, item: Item) -> None:
         """Count one project whose batch is in the tree and in the ledger."""

@@ -16,6 +16,12 @@ from heliostat.pages import fields
 
 #: The most bytes that an entry may have, or the value of another key beside ``projects``.
 LIMIT = 64 * 1024
+#: More entries of the wrong form than this, and it is no root list.
+_MOST_ODD = 100
+#: Of an entry without a usable name, so many characters stand for one.
+_SHOWN = 200
+#: What a value begins with that is no object.
+_NO_OBJECT = b'"[-0123456789tfn'
 #: The deepest nesting inside one such value; the protocol needs two.
 MAX_DEPTH = 32
 
@@ -25,12 +31,17 @@ class _Entry(msgspec.Struct, rename={"serial": "_last-serial"}, gc=False):
     serial: fields.SerialOrText = None
 
 
+class _Named(msgspec.Struct, gc=False):
+    name: str
+
+
 class _Meta(msgspec.Struct, rename={"serial": "_last-serial", "api_version": "api-version"}):
     serial: fields.SerialOrText = None
     api_version: str | None = None
 
 
 _ENTRY = msgspec.json.Decoder(_Entry)
+_NAMED = msgspec.json.Decoder(_Named)
 _ENTRIES = msgspec.json.Decoder(list[_Entry])
 _META = msgspec.json.Decoder(_Meta)
 _KEY = msgspec.json.Decoder(str)
@@ -52,6 +63,9 @@ class RootListParser:
     Blocks of entries are cut off at a ``}`` and decoded at once.  The cut is a guess; that the block decodes, and to
     as many entries as it has ``{``, proves it.  Otherwise an exact scanner finds the end of each entry, and it alone
     finds fault, so that chunking changes neither results nor messages.
+
+    One entry of the wrong form does not spoil the others: without a usable serial it is listed without one, and
+    without a usable name under its own text, which is no name, and so is refused by whoever looks at names.
     """
 
     def __init__(self, url: str, limit: int = LIMIT) -> None:
@@ -60,7 +74,7 @@ class RootListParser:
         self._step: Callable[[list[Listed]], bool] = self._start
         self._key = ""
         self._keys: set[str] = set()
-        self._count = 0
+        self._count = self._odd_ones = 0
         self._serial: int | None = None
         # How far the value at the front of the buffer has been scanned, and what the scanner was inside of.
         self._scanned = self._depth = 0
@@ -132,10 +146,15 @@ class RootListParser:
         return self._expect({b"[": self._first_entry}, "an array as `projects`")
 
     def _first_entry(self, _: list[Listed]) -> bool:
-        return self._expect({b"]": self._after_value, b"{": self._entry}, "an entry", keep=b"{")
+        return self._expect({b"]": self._after_value, **self._entries()}, "an entry", keep=b"{" + _NO_OBJECT)
 
     def _next_entry(self, _: list[Listed]) -> bool:
-        return self._expect({b"{": self._entry}, "an entry", keep=b"{")
+        return self._expect(self._entries(), "an entry", keep=b"{" + _NO_OBJECT)
+
+    def _entries(self) -> dict[bytes, Callable[[list[Listed]], bool]]:
+        choices: dict[bytes, Callable[[list[Listed]], bool]] = {bytes([b]): self._no_object for b in _NO_OBJECT}
+        choices[b"{"] = self._entry
+        return choices
 
     def _after_entry(self, _: list[Listed]) -> bool:
         return self._expect({b",": self._next_entry, b"]": self._after_value}, "a comma")
@@ -147,9 +166,34 @@ class RootListParser:
         for entry in entries:
             serial = entry.serial
             if isinstance(serial, str):
-                serial = fields.serial(serial, f"projects[{self._count}]._last-serial", self._url)
+                serial = self._serial_of(serial)
             listed.append(Listed(entry.name, serial))
             self._count += 1
+        self._step = self._after_entry
+        return True
+
+    def _serial_of(self, text: str) -> int | None:
+        try:
+            return fields.serial(text, "", self._url)
+        except Invalid:
+            self._one_more_odd(f"{printable(text)} is not a serial")
+            return None
+
+    def _one_more_odd(self, reason: str) -> None:
+        self._odd_ones += 1
+        if self._odd_ones > _MOST_ODD:
+            what = f"projects[{self._count}]: {reason}, after {_MOST_ODD} others of the wrong form"
+            raise Invalid(self._url, f"wrong content: {what}")
+
+    def _no_object(self, listed: list[Listed]) -> bool:
+        """Something that stands where an entry should."""
+        value = self._value(f"projects[{self._count}]")
+        if value is None:
+            return False
+        fields.decode(_ANY, value, self._url)
+        self._one_more_odd("not an object")
+        listed.append(_nameless(value))
+        self._count += 1
         self._step = self._after_entry
         return True
 
@@ -184,6 +228,9 @@ class RootListParser:
         try:
             fields.check_utf8(value, self._url)
             return [_ENTRY.decode(value)]
+        except msgspec.ValidationError as exc:
+            self._one_more_odd(str(exc))
+            return [_odd(value)]
         except msgspec.DecodeError as exc:
             raise Invalid(self._url, f"wrong content: projects[{self._count}]: {exc}") from None
 
@@ -195,7 +242,7 @@ class RootListParser:
         if found not in choices:
             after = f" after {self._count} projects" if self._count else ""
             raise Invalid(self._url, f"wrong content: {printable(found.decode('latin-1'))} instead of {what}{after}")
-        if found != keep:
+        if not keep or found not in keep:
             del self._buffer[:1]
         self._step = choices[found]
         return True
@@ -256,3 +303,16 @@ class RootListParser:
                 return at
         self._scanned = at
         return 0
+
+
+def _odd(value: bytes) -> _Entry:
+    """An entry that is JSON, but not of the right form."""
+    try:
+        return _Entry(_NAMED.decode(value).name)
+    except msgspec.ValidationError:
+        return _Entry(_nameless(value).display)
+
+
+def _nameless(value: bytes) -> Listed:
+    """What stands for an entry from which no name can be had; in brackets, as no name is."""
+    return Listed(f"({printable(value.decode('utf-8', 'replace'), _SHOWN)})", None)

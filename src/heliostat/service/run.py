@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from heliostat.config import Config
 from heliostat.mirror.run import Mirror
 from heliostat.service.daemon import Daemon, Showing, Wish
+from heliostat.service.listening import listening
 from heliostat.service.notify import Notifier
 from heliostat.service.notifying import notifying
 from heliostat.service.requests import Requests
@@ -34,6 +35,7 @@ async def run_daemon(
     """
     daemon = Daemon(config, mirror, stop, read_config=read_config, first=first, showing=showing)
     async with contextlib.AsyncExitStack() as components:
+        await components.enter_async_context(listening(daemon))
         await components.enter_async_context(notifying(daemon, notifier))
         await components.enter_async_context(_answering(daemon, requests))
         await daemon.run()

@@ -8,16 +8,13 @@ name a path that did not change after all; what did change is never missing.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Literal
 
 import msgspec
 
+from heliostat.pages.changes import Change, What
 from heliostat.state.connection import Executes
 
-#: ``added``: was not served before.  ``updated``: pages, documents or files changed.  ``quarantined``: its page says
-#: so and offers nothing.  ``removed``: its pages and documents are gone.  ``repaired``: the same as before, after
-#: what was served was damaged or missing.  ``dropped``: bytes that no page names any more are gone, nothing else.
-What = Literal["added", "updated", "quarantined", "removed", "repaired", "dropped"]
+__all__ = ["Change", "Changelog", "Entry", "What"]
 
 #: A project with more paths makes several rows, so that a row stays below a few hundred KiB.
 MOST_PATHS = 1000
@@ -36,19 +33,6 @@ class Entry(msgspec.Struct, frozen=True):
     added: Sequence[str] = ()
     changed: Sequence[str] = ()
     removed: Sequence[str] = ()
-
-
-class Change(msgspec.Struct, frozen=True, omit_defaults=True):
-    """An entry as it was recorded: ``number`` counts from 1, ``at`` is seconds since the epoch."""
-
-    number: int
-    at: float
-    serial: int | None
-    project: str
-    what: What
-    added: list[str] = []
-    changed: list[str] = []
-    removed: list[str] = []
 
 
 class Changelog:
@@ -73,12 +57,13 @@ class Changelog:
         """Up to ``limit`` rows above ``number``, in order; whether some are missing is told by :attr:`first`."""
         changes: list[Change] = []
         found = self._connection.execute(
-            "SELECT number, at, serial, project, what, paths FROM changelog WHERE number > ? ORDER BY number LIMIT ?",
+            "SELECT number, at, serial, project, what, paths, display FROM changelog"
+            " LEFT JOIN projects ON name = project WHERE number > ? ORDER BY number LIMIT ?",
             (number, limit),
         )
-        for count, at, serial, project, what, text in found:
-            added, changed, removed = _unpacked(text)
-            changes.append(Change(count, at, serial, project, what, added, changed, removed))
+        for count, at, serial, project, what, text, spelled in found:
+            display = spelled if spelled != project else None
+            changes.append(Change(count, at, serial, project, what, display, *_unpacked(text)))
         return changes
 
     def write(self, entries: Iterable[Entry], at: float) -> None:

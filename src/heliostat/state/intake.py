@@ -13,6 +13,7 @@ import msgspec
 from heliostat.errors import Refused
 from heliostat.model import Event, Listed, ProjectName
 from heliostat.names import normalise, normalise_all
+from heliostat.pages.changes import Told
 from heliostat.state import schema
 from heliostat.state.connection import Executes
 
@@ -59,6 +60,55 @@ class Intake:
                 (cursor,),
             )
         return owed
+
+    def fold_changes(self, rows: Iterable[Told], cursor: int | None, read: str, now: float, in_scope: InScope) -> None:
+        """Take rows of another heliostat's change feed, and up to where it was read, see there for ``read``.
+
+        A row counts whatever its serial: what is served can change without a new one.
+        """
+        with self._transaction():
+            for row in rows:
+                if row.what != "dropped":
+                    self._fold_told(row, now, in_scope)
+            self._connection.execute("INSERT OR REPLACE INTO meta VALUES ('changes_read', ?)", (read,))
+            if cursor is not None:
+                self._connection.execute("DELETE FROM meta WHERE key = 'rows'")
+                self._connection.execute(
+                    "INSERT OR REPLACE INTO meta VALUES ('cursor', max(?, coalesce((SELECT value FROM meta"
+                    " WHERE key = 'cursor'), 0)))",
+                    (cursor,),
+                )
+
+    def _fold_told(self, row: Told, now: float, in_scope: InScope) -> None:
+        removed = row.what == "removed"
+        display = row.project if row.display is None or not _spells(row.display, row.project) else row.display
+        event = Event(display, None, 0, "remove project" if removed else row.what, row.serial or 0)
+        if self._fold(event, now, in_scope):
+            return
+        try:
+            name = normalise(row.project)
+        except Refused:
+            return
+        if removed:
+            self._connection.execute(
+                "UPDATE projects SET hint = 'removed', hint_serial = max(wanted_serial, ?), due_at = ?,"
+                " why = 'removal', state = 'pending' WHERE name = ? AND (published = 1 OR due_at IS NOT NULL)"
+                " AND state NOT IN ('gone', 'excluded', 'held')",
+                (event.serial, now, name),
+            )
+        elif row.what == "repaired":
+            self._connection.execute(
+                "UPDATE projects SET due_at = ? WHERE name = ? AND state IN ('failing', 'pending')", (now, name)
+            )
+        else:
+            # As for a sweep, so that what pages do not tell is asked for again too.
+            self._connection.execute(
+                "UPDATE projects SET due_at = ?, why = coalesce(why, 'sweep'), hint = NULL, absent_serial = NULL,"
+                " state = CASE WHEN state IN ('gone', 'excluded', 'held') THEN 'pending' ELSE state END WHERE name = ?",
+                (now, name),
+            )
+            if row.serial is None and in_scope(name):
+                self.want(display, name, now, named=False, why="new")
 
     def want(self, display: str, name: ProjectName, now: float, *, named: bool, why: str) -> None:
         """Make one project owed whose serial is not known."""
@@ -350,6 +400,13 @@ def both_names(event: Event) -> Iterator[Event]:
     old = event.action.strip().removeprefix("rename from ")
     if old != event.action.strip():
         yield Event(old, None, event.time, "remove project", event.serial)
+
+
+def _spells(display: str, name: str) -> bool:
+    try:
+        return normalise(display) == name
+    except Refused:
+        return False
 
 
 def hint_of(event: Event) -> str | None:

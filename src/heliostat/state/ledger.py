@@ -103,7 +103,8 @@ class Ledger(Queries):
             )
             self.put(
                 cursor=None, rows=None, root_etag=None, documents=None, went_back=None, upstream=None,
-                upstream_serial=None, reconciled=None, root_serial=None, changes_id=None, changes_from=None,
+                upstream_serial=None, reconciled=None, root_serial=None, changes_id=None, changes_read=None,
+                sightings=None,
             )  # fmt: skip
 
     def abandon_out_of_scope(self, in_scope: Callable[[str], bool], begun: Callable[[str], bool]) -> None:
@@ -316,6 +317,7 @@ class Ledger(Queries):
         with self.transaction() as connection:
             connection.execute("DELETE FROM root_changed")
             self.put(root_json_dirty=None, root_html_dirty=None, root_serial=serial, root_written=now)
+            self.put(root_number=self.changelog.last)
             self.put(**{f"root_{form}_file": file for form, file in files.items()})
 
     def _record_published(self, done: Published) -> None:

@@ -99,6 +99,25 @@ class Queries:
         (known,) = self.connection.execute("SELECT count(*) FROM projects").fetchone()
         return {"current": known - sum(odd.values()), **odd}
 
+    def states_of_totals(self) -> dict[str, int]:
+        """Projects by state as :meth:`states`, at a cost in proportion to those that are not current.
+
+        Those current are the rest of the projects served: one that was never published is not current.
+        """
+        found = self.connection.execute(
+            "SELECT state, count(*), sum(published) FROM projects INDEXED BY projects_odd WHERE state <> 'current'"
+            " GROUP BY state"
+        ).fetchall()
+        rest = self.totals()[0] - sum(served for _, _, served in found)
+        return {"current": rest, **{state: count for state, count, _ in found}}
+
+    def oldest_owed(self) -> int | None:
+        """The lowest serial that any project owes, those blocked or held included; None when none is owed."""
+        (oldest,) = self.connection.execute(
+            "SELECT min(owed_serial) FROM projects INDEXED BY projects_owed WHERE owed_serial IS NOT NULL"
+        ).fetchone()
+        return None if oldest is None else int(oldest)
+
     def owed(self, limit: int) -> list[Row]:
         """Rows that are pending, failing, blocked or held, the worst first."""
         found = self.connection.execute(

@@ -61,6 +61,7 @@ class Channel(asyncio.Protocol):
         self._headers = NONE
         #: What came before the head was complete, and what came with its end.
         self._head = b""
+        self._most_head = MOST_HEAD
         self._left: int | None = None
         self._length: int | None = None
         self._until_close = False
@@ -199,21 +200,32 @@ class Channel(asyncio.Protocol):
             return
         if self.failure is not None:
             return
-        if self._left is not None and self._head_done:
+        before, waited_for_head = self.held, not self._head_done
+        if waited_for_head:
+            self._parse_head(data)
+        elif self._left is not None:
             self._take(data)
         else:
             self._parse(data)
         if self.held > READ_BUFFER and not self._paused and not self.complete:
             self.pause()
-        if self.held >= self._least or not self.held or self.complete or self.failure is not None:
+        if self.complete or self.failure is not None or (waited_for_head and self._head_done):
+            self._wake()
+        elif self.held == before:
+            return  # it may go on for ever with what is no body: that is no progress
+        elif self.held >= self._least:
             self._wake()
         else:
             self._moved = self._loop.time()
 
+    def _parse_head(self, data: bytes) -> None:
+        self._head = self._head + data if self._head else data
+        self._parse(data)
+        if not self._head_done and len(self._head) > self._most_head and self.failure is None:
+            self._fail(NotHttp("head", "too long"))
+
     def _parse(self, data: bytes) -> None:
         assert self._parser is not None
-        if not self._head_done:
-            self._head = self._head + data if self._head else data
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
@@ -221,9 +233,6 @@ class Channel(asyncio.Protocol):
                 self._keep = False
             else:
                 self._fail(NotHttp("head" if not self._head_done else "chunk", type(error).__name__))
-            return
-        if not self._head_done and len(self._head) > MOST_HEAD:
-            self._fail(NotHttp("head", "too long"))
 
     def _take(self, data: bytes) -> None:
         """Bytes of a body whose length is known need no parser, and so are not copied."""
@@ -275,8 +284,9 @@ class Channel(asyncio.Protocol):
         status = self._parser.get_status_code()
         if 100 <= status < 200:
             return
+        self._cut_head(len(self._head) - len(self._head.lstrip(b"\r\n")))  # RFC 9112, 2.2
         end = self._head.find(b"\r\n\r\n") + 2
-        if end > MOST_HEAD:
+        if end > self._most_head:
             raise ValueError("the head is too long")
         self._headers = headers = Headers(self._head[:end])
         self._head_done = True
@@ -285,7 +295,7 @@ class Channel(asyncio.Protocol):
         self._length = None if text is None or chunked is not None else int(text)
         if status not in (204, 304):
             self._left = self._length
-            self._until_close = self._left is None and chunked is None
+            self._until_close = self._left is None and (chunked or "identity").strip().lower() == "identity"
 
     def on_body(self, data: bytes) -> None:
         self._pieces.append(data)
@@ -296,10 +306,14 @@ class Channel(asyncio.Protocol):
     def on_message_complete(self) -> None:
         if self._head_done:
             self.complete = True
-        else:
-            self._head = self._head[
-                self._head.find(b"\r\n\r\n") + 4 :
-            ]  # informational (RFC 9110, 15.2); the answer itself follows
+        else:  # informational (RFC 9110, 15.2); the answer itself follows
+            self._cut_head(self._head.find(b"\r\n\r\n", len(self._head) - len(self._head.lstrip(b"\r\n"))) + 4)
+
+    def _cut_head(self, count: int) -> None:
+        """So many bytes in front of the answer's own head are not needed any more; they count as part of it."""
+        if count:
+            self._head = self._head[count:]
+            self._most_head -= count
 
     # Time.
 

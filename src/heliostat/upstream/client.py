@@ -10,7 +10,9 @@ from typing import Self, TypeVar
 from heliostat.config import UpstreamConfig
 from heliostat.errors import Invalid, Refused, Unavailable, UpstreamError
 from heliostat.model import Event, Listed, ProjectName
+from heliostat.pages.changes import Head
 from heliostat.upstream import retry
+from heliostat.upstream.changes import Changes, HeadAnswer, Place, Rows
 from heliostat.upstream.failover import Failover, Route, Way
 from heliostat.upstream.feed import Feed
 from heliostat.upstream.files import FileStream, fetch_whole
@@ -18,6 +20,7 @@ from heliostat.upstream.metadata import DocumentAnswer, Metadata, PageAnswer, Ro
 from heliostat.upstream.pace import Clock, Pace, PaceFigures, SystemClock
 from heliostat.upstream.session import OwnTally, Session, Tally
 from heliostat.upstream.sources import Sources
+from heliostat.upstream.traffic import Kind, Traffic
 from heliostat.upstream.urls import Checked, UrlPolicy
 
 __all__ = ["DocumentAnswer", "FileStream", "PageAnswer", "RootAnswer", "Route", "Sources", "Upstream"]
@@ -31,7 +34,8 @@ _MOST_ANSWERS = 2000
 class Upstream:
     """An index, reached over one HTTP session; use as ``async with``.
 
-    It may have several sources; ``sources`` knows which of them rest, and can be handed to the next Upstream.
+    It may have several sources; ``sources`` knows which of them rest, and can be handed to the next Upstream, as can
+    ``traffic``, which counts.
 
     Calls for metadata retry what passes, up to ``retries`` tries, and never a 404.  Everything raises UpstreamError
     (Missing, Unavailable, RateLimited, Invalid, FeedUnsupported), and Refused for URLs that must not be requested.
@@ -45,6 +49,7 @@ class Upstream:
         version: str,
         counters: Tally | None = None,
         sources: Sources | None = None,
+        traffic: Traffic | None = None,
         clock: Clock | None = None,
         rng: Callable[[], float] = random.random,
     ) -> None:
@@ -56,7 +61,10 @@ class Upstream:
         #: The first source's base URL, without credentials: which index this is, whichever source is asked.
         self.identity = first = self.sources.all[0].base
         self._policy = UrlPolicy(self.sources.all, config.file_hosts, allow_http=config.allow_http)
-        self._session = Session(config, self._policy, version=version, tally=self._tally, clock=self._clock)
+        self.traffic = traffic or Traffic()
+        self._session = Session(
+            config, self._policy, version=version, tally=self._tally, clock=self._clock, traffic=self.traffic
+        )
         self._pace = Pace(
             config.metadata_at_once,
             config.files_at_once,
@@ -64,9 +72,11 @@ class Upstream:
             most=config.retry_delay_most,
             clock=self._clock,
         )
+        self.traffic.follow(self._pace.figures)
         self._way = Way(
             first,
             Feed(self._session, self._pace.metadata, first),
+            Changes(self._session, self._pace.metadata, first, most=config.max_root),
             Metadata(self._session, self._pace.metadata, first, config),
         )
         #: The same for small objects that stand beside files.
@@ -129,6 +139,17 @@ class Upstream:
 
     async def _changelog(self, cursor: int) -> list[Event]:
         return await self._retried(lambda way: way.feed.changelog(cursor))
+
+    async def changes_head(self, etag: str | None = None) -> HeadAnswer | None:
+        """The head of another heliostat's static change feed; None when it is still the one with ``etag``.
+
+        Raises FeedUnsupported where there is no such feed.
+        """
+        return await self._retried(lambda way: way.changes.head(etag))
+
+    async def changes_after(self, head: Head, place: Place) -> Rows:
+        """Some rows of that feed behind ``place``; none when not all that ``head`` says is there yet."""
+        return await self._retried(lambda way: way.changes.rows(head, place))
 
     def serials_by_xmlrpc(self) -> AbstractAsyncContextManager[AsyncIterator[list[Listed]]]:
         """All projects with their serials (``list_packages_with_serial``), quarantined ones included, as a stream.
@@ -197,7 +218,15 @@ class Upstream:
                 others.append(self.check_url(other))
         return self._failover.route(url, others) if others else None
 
-    async def fetch(self, url: str, *, limit: int, accept: str | None = None, route: Route | None = None) -> bytes:
+    async def fetch(
+        self,
+        url: str,
+        *,
+        limit: int,
+        accept: str | None = None,
+        route: Route | None = None,
+        kind: Kind = Kind.SIDECAR,
+    ) -> bytes:
         """A small object of at most ``limit`` bytes: with ``accept`` one of the index's, else one beside a file.
 
         With a ``route`` it comes from wherever that leads.  Raises Refused for a URL that must not be requested.
@@ -206,13 +235,13 @@ class Upstream:
             return await self._failover.beside(route, limit)
         checked = self.check_url(url)
         if accept is None:
-            return await self._retried(lambda _: self._beside_files.object(checked, "*/*", limit), here=True)
+            return await self._retried(lambda _: self._beside_files.object(checked, "*/*", limit, kind), here=True)
         rest = self.sources.below(checked) if self._failover is not None else None
         if rest is not None:
             return await self._retried(
-                lambda way: way.metadata.object(self.check_url(f"{way.base}{rest}"), accept, limit)
+                lambda way: way.metadata.object(self.check_url(f"{way.base}{rest}"), accept, limit, kind)
             )
-        return await self._retried(lambda way: way.metadata.object(checked, accept, limit), here=True)
+        return await self._retried(lambda way: way.metadata.object(checked, accept, limit, kind), here=True)
 
     async def whole(self, url: Checked, size: int) -> bytes:
         """One try to fetch a small file of exactly ``size`` bytes; raises as a FileStream does."""
@@ -242,6 +271,7 @@ class Upstream:
     async def back_off(self, attempt: int, error: UpstreamError | None) -> None:
         """Wait before the next try; ``attempt`` counts from 0.  What upstream asked for is obeyed by everyone."""
         self._tally.retries += 1
+        self.traffic.retries += 1
         wait = retry.pause(
             attempt,
             error,

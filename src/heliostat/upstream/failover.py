@@ -13,6 +13,7 @@ from typing import TypeVar
 from heliostat.config import UpstreamConfig
 from heliostat.errors import Invalid, Missing, RateLimited, Unavailable, UpstreamError
 from heliostat.upstream import retry
+from heliostat.upstream.changes import Changes
 from heliostat.upstream.feed import Feed
 from heliostat.upstream.metadata import Metadata
 from heliostat.upstream.pace import Gate, Pace
@@ -29,8 +30,8 @@ _BROKEN = 2
 class Way:
     """How one source is asked."""
 
-    def __init__(self, base: str, feed: Feed, metadata: Metadata) -> None:
-        self.base, self.feed, self.metadata = base, feed, metadata
+    def __init__(self, base: str, feed: Feed, changes: Changes, metadata: Metadata) -> None:
+        self.base, self.feed, self.changes, self.metadata = base, feed, changes, metadata
 
 
 class Failover:
@@ -53,7 +54,8 @@ class Failover:
     def _way(self, one: Standing) -> Way:
         gate, stand_in = BoundGate(self._pace.metadata, one), one.number > 0
         feed = Feed(self._session, gate, one.base)
-        return Way(one.base, feed, Metadata(self._session, gate, one.base, self._config, stand_in=stand_in))
+        changes = Changes(self._session, gate, one.base, most=self._config.max_root, stand_in=stand_in)
+        return Way(one.base, feed, changes, Metadata(self._session, gate, one.base, self._config, stand_in=stand_in))
 
     # The index.
 

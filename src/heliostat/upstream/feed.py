@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from heliostat.errors import FeedUnsupported, Missing
+from heliostat.errors import FeedUnsupported, Missing, UpstreamError
 from heliostat.model import Event, Listed
 from heliostat.upstream import xmlrpc
 from heliostat.upstream.pace import Permit, Permits
 from heliostat.upstream.response import Response
 from heliostat.upstream.session import Session, header_lines
+from heliostat.upstream.traffic import Kind
 from heliostat.upstream.urls import redacted
 
 _HEADERS = header_lines({"Content-Type": "text/xml", "Accept": "text/xml", "Accept-Encoding": "gzip"})
@@ -73,13 +74,21 @@ class Feed:
             try:
                 self._check(response)
                 yield session.read(response, permit, self._url, limit)
+            except FeedUnsupported:
+                raise
+            except UpstreamError as error:
+                session.traffic.broke(Kind.CHANGELOG, error)
+                raise
             finally:
+                session.traffic.received[Kind.CHANGELOG] += permit.received
                 response.close()
 
     async def _post(self, permit: Permit, call: bytes) -> Response:
         total = self._session.metadata_timeout
         try:
-            return await self._session.send(permit, self._url, _HEADERS, accept=_ABSENT, total=total, call=call)
+            return await self._session.send(
+                permit, self._url, _HEADERS, kind=Kind.CHANGELOG, accept=_ABSENT, total=total, call=call
+            )
         except Missing as error:
             raise FeedUnsupported(self._shown, f"no XML-RPC here ({error.reason})") from None
 

@@ -6,12 +6,13 @@ import re
 from types import TracebackType
 from typing import Self
 
-from heliostat.errors import IntegrityError, Invalid, Refused, Unavailable
+from heliostat.errors import IntegrityError, Invalid, Refused, Unavailable, UpstreamError
 from heliostat.upstream import faults
 from heliostat.upstream.bulk import Bulk
 from heliostat.upstream.pace import LARGE, Permit, Permits
 from heliostat.upstream.response import Response
 from heliostat.upstream.session import Session, header_lines
+from heliostat.upstream.traffic import Kind
 from heliostat.upstream.urls import redacted
 
 #: Batches of a longer body hold at least so many bytes, except the last one; a loop reads somewhat more at a time.
@@ -49,7 +50,7 @@ async def fetch_whole(session: Session, gate: Permits, url: str, size: int) -> b
     Raises as FileStream does; the bytes that came before a fault are lost, so it is for what is small.
     """
     async with gate.permit() as permit:
-        response = await session.send(permit, url, _HEADERS, accept=(200,), total=None)
+        response = await session.send(permit, url, _HEADERS, kind=Kind.FILE, accept=(200,), total=None)
         try:
             declared = response.content_length
             if declared is not None and declared != size:
@@ -58,12 +59,18 @@ async def fetch_whole(session: Session, gate: Permits, url: str, size: int) -> b
             if len(body) < size or declared is None:
                 body = await _rest(session, response, url, size, body)
             permit.received = len(body)
+            session.traffic.received[Kind.FILE] += len(body)
+            if len(body) > size:
+                raise IntegrityError(redacted(url), "size", str(size), f"more than {size}")
+        except UpstreamError as error:
+            session.traffic.broke(Kind.FILE, error)
+            raise
         except faults.FAULTS as error:
-            raise session.fault(url, error, None) from None
+            failure = session.fault(url, error, None)
+            session.traffic.broke(Kind.FILE, failure)
+            raise failure from None
         finally:
             response.close()
-    if len(body) > size:
-        raise IntegrityError(redacted(url), "size", str(size), f"more than {size}")
     return body
 
 
@@ -136,6 +143,8 @@ class FileStream:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if self._response is not None:
+            if isinstance(error, UpstreamError):
+                self._session.traffic.broke(Kind.FILE, error)
             self._response.close()
         self._permit.received = self._received
         await self._permit.__aexit__(kind, error, traceback)
@@ -168,7 +177,7 @@ class FileStream:
             headers = _HEADERS + header_lines(more)
             accept = (200, 206, 416)
         self.offset = offset
-        return await self._session.send(self._permit, self._url, headers, accept=accept, total=None)
+        return await self._session.send(self._permit, self._url, headers, kind=Kind.FILE, accept=accept, total=None)
 
     def _range_start(self, response: Response) -> int:
         """Where a 206 begins; raises Invalid unless it is exactly the rest that was asked for."""
@@ -237,6 +246,7 @@ class FileStream:
         except faults.FAULTS as error:
             raise self._session.fault(self._url, error, None) from None
         self._received += len(chunk)
+        self._session.traffic.received[Kind.FILE] += len(chunk)
         if not chunk:
             if self._size is not None and self._most is not None and self._received < self._most:
                 raise Unavailable(self._shown, f"the body was cut short after {self._received} of {self._most} bytes")

@@ -20,6 +20,7 @@ from heliostat.pages.root_list import RootListParser
 from heliostat.upstream.pace import Permit, Permits
 from heliostat.upstream.response import Response
 from heliostat.upstream.session import Session, header_lines
+from heliostat.upstream.traffic import Kind
 from heliostat.upstream.urls import redacted
 
 T = TypeVar("T")
@@ -83,12 +84,12 @@ class Metadata:
             try:
                 return await self._page(url + self._index, name, etag, most)
             except _HtmlOnly as error:
-                return await self._page(await self._explicit(url, error), name, etag, most)
+                return await self._page(await self._explicit(url, error, Kind.PAGE), name, etag, most)
         except Missing as error:
             raise PageMissing(error.url, error.reason) from None
 
     async def _page(self, url: str, name: ProjectName, etag: str | None, most: int | None) -> PageAnswer | None:
-        async with _Get(self._session, self._gate, url, _SIMPLE, etag and self._own(etag)) as get:
+        async with _Get(self._session, self._gate, Kind.PAGE, url, _SIMPLE, etag and self._own(etag)) as get:
             if get.unchanged:
                 return None
             content = await get.json_body(self._config.max_page, most)
@@ -100,7 +101,8 @@ class Metadata:
     async def document(self, name: ProjectName, etag: str | None, most: int | None = None) -> DocumentAnswer | None:
         """The JSON document; None when it is still the one with ``etag``.  Raises NotNow as :meth:`page` does."""
         url = f"{self._base}/pypi/{name}/json"
-        async with _Get(self._session, self._gate, url, "application/json", etag and self._own(etag)) as get:
+        own = etag and self._own(etag)
+        async with _Get(self._session, self._gate, Kind.DOCUMENT, url, "application/json", own) as get:
             if get.unchanged:
                 return None
             content = await get.json_body(self._config.max_document, most)
@@ -114,21 +116,25 @@ class Metadata:
         try:
             root = await RootGet.open(self._session, self._gate, url + self._index, etag, self._config.max_root)
         except _HtmlOnly as error:
-            url = await self._explicit(url, error)
+            url = await self._explicit(url, error, Kind.ROOT_LIST)
             root = await RootGet.open(self._session, self._gate, url, etag, self._config.max_root)
         if root.answer is not None:
             root.answer.etag = self._marked(root.answer.etag)
         return root
 
-    async def object(self, url: str, accept: str, limit: int) -> bytes:
+    async def object(self, url: str, accept: str, limit: int, kind: Kind = Kind.SIDECAR) -> bytes:
         """Any small thing at a checked URL, of whatever type, as it is: nothing on the way is invited to pack it."""
         session = self._session
         async with self._gate.permit() as permit:
             headers, total = _accepting(accept, "identity"), session.metadata_timeout
-            response = await session.send(permit, url, headers, accept=(200,), total=total)
+            response = await session.send(permit, url, headers, kind=kind, accept=(200,), total=total)
             try:
                 return await session.whole(response, permit, url, limit)
+            except UpstreamError as error:
+                session.traffic.broke(kind, error)
+                raise
             finally:
+                session.traffic.received[kind] += permit.received
                 response.close()
 
     def _own(self, etag: str) -> str | None:
@@ -146,12 +152,12 @@ class Metadata:
         async with self._parsing:
             return await asyncio.to_thread(parse)
 
-    async def _explicit(self, url: str, error: _HtmlOnly) -> str:
+    async def _explicit(self, url: str, error: _HtmlOnly, kind: Kind) -> str:
         """The JSON page's own address below ``url``, if it is there: of a plain server over a tree like ours."""
         if self._index:
             raise error
         try:
-            async with _Get(self._session, self._gate, url + "index.v1_json", _SIMPLE, None) as get:
+            async with _Get(self._session, self._gate, kind, url + "index.v1_json", _SIMPLE, None) as get:
                 get.check_type()
         except UpstreamError:
             raise error from None
@@ -178,8 +184,8 @@ def _lower(header: int | None, content: int | None) -> int | None:
 class _Get:
     """One GET of something small enough to be read whole: ``async with``."""
 
-    def __init__(self, session: Session, gate: Permits, url: str, accept: str, etag: str | None) -> None:
-        self._session, self._url, self._sent_etag = session, url, etag
+    def __init__(self, session: Session, gate: Permits, kind: Kind, url: str, accept: str, etag: str | None) -> None:
+        self._session, self._kind, self._url, self._sent_etag = session, kind, url, etag
         self._headers = _accepting(accept, "gzip")
         if etag:
             self._headers += header_lines({"If-None-Match": etag})
@@ -198,6 +204,7 @@ class _Get:
                 self._permit,
                 self._url,
                 self._headers,
+                kind=self._kind,
                 accept=(200, 304) if self._sent_etag else (200,),
                 total=self._session.metadata_timeout,
             )
@@ -209,6 +216,10 @@ class _Get:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        traffic = self._session.traffic
+        traffic.received[self._kind] += self._permit.received
+        if isinstance(error, UpstreamError) and not isinstance(error, NotNow):
+            traffic.broke(self._kind, error)
         self.response.close()
         await self._permit.__aexit__(kind, error, traceback)
 
@@ -289,7 +300,7 @@ class RootGet:
 
     @classmethod
     async def open(cls, session: Session, gate: Permits, url: str, etag: str | None, limit: int) -> Self:
-        get = _Get(session, gate, url, _SIMPLE, etag)
+        get = _Get(session, gate, Kind.ROOT_LIST, url, _SIMPLE, etag)
         await get.__aenter__()
         try:
             if not get.unchanged:

@@ -210,9 +210,10 @@ class Permit:
         self._successes = self._gate.limit.successes
         return self
 
-    def answered(self) -> None:
-        """The first bytes of the answer are here."""
-        self._first_byte = self._clock.now()
+    def answered(self) -> float:
+        """The first bytes of the answer are here; the instant."""
+        self._first_byte = now = self._clock.now()
+        return now
 
     def is_large(self, *, large: bool) -> None:
         """What the answer says about its size."""

@@ -19,6 +19,7 @@ from heliostat.upstream import body, faults
 from heliostat.upstream.channel import Channel
 from heliostat.upstream.pace import Clock, Permit
 from heliostat.upstream.response import Response
+from heliostat.upstream.traffic import Kind, Traffic
 from heliostat.upstream.urls import Origin, UrlPolicy, basic_authorization, origin_of, redacted
 
 #: Redirects that one request follows.
@@ -120,8 +121,17 @@ class _Endpoint(NamedTuple):
 class Session:
     """Sends requests; use as ``async with``.  Every method raises UpstreamError."""
 
-    def __init__(self, config: UpstreamConfig, policy: UrlPolicy, *, version: str, tally: Tally, clock: Clock) -> None:
-        self.policy, self.clock, self._tally = policy, clock, tally
+    def __init__(
+        self,
+        config: UpstreamConfig,
+        policy: UrlPolicy,
+        *,
+        version: str,
+        tally: Tally,
+        clock: Clock,
+        traffic: Traffic,
+    ) -> None:
+        self.policy, self.clock, self._tally, self.traffic = policy, clock, tally, traffic
         self.connect_timeout, self.stall_timeout = config.connect_timeout, config.stall_timeout
         self.metadata_timeout = config.metadata_timeout
         self._agent = user_agent(version, config.contact)
@@ -159,6 +169,7 @@ class Session:
         url: str,
         headers: str,
         *,
+        kind: Kind,
         accept: Collection[int],
         total: float | None,
         call: bytes | None = None,
@@ -167,11 +178,17 @@ class Session:
 
         ``headers`` are from :func:`header_lines`; with a ``call`` it is a POST.  Its status is one of ``accept``; the
         caller closes it.  Each exchange may take
-        ``total`` seconds, its body included.
+        ``total`` seconds, its body included.  It is counted as one of its ``kind``.
         """
+        traffic, clock = self.traffic, self.clock
         for _ in range(MOST_REDIRECTS + 1):
-            response = await self._one(url, headers, total, call)
-            permit.answered()
+            begun = clock.now()
+            try:
+                response = await self._one(url, headers, total, call)
+            except UpstreamError as error:
+                traffic.failed(kind, error)
+                raise
+            traffic.answered(kind, response.status, permit.answered() - begun)
             if response.status in accept:
                 return response
             try:

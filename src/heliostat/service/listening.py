@@ -1,0 +1,193 @@
+"""Where the daemon's HTTP endpoint can be reached: addresses opened, changed by a reload, and bounded connections.
+
+Each connection carries one request and lasts a few seconds at most, whatever its other end does; beyond a number of
+them further ones are closed at once.  So neither a slow client nor many of them cost the mirror anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import os
+import socket
+import stat
+from collections.abc import AsyncIterator, Callable, Iterable
+from typing import TYPE_CHECKING, Self, cast
+
+from heliostat.config import Config
+from heliostat.config_values import host_and_port
+from heliostat.errors import ConfigError
+from heliostat.service.daemon import Daemon
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+log = logging.getLogger(__name__)
+
+#: Connections at the same time, and how long one may last (seconds).
+MOST_CONNECTIONS = 64
+LONGEST = 15.0
+#: Lines of a request's head, and bytes of each.
+_MOST_HEADERS, _MOST_LINE = 64, 8 << 10
+#: For the owner and the group of the daemon: a web server in that group may ask.
+_SOCKET_MODE = 0o660
+
+Routes = Callable[[], Iterable["web.AbstractRouteDef"]]
+
+
+@contextlib.asynccontextmanager
+async def listening(daemon: Daemon, extra_routes: Routes = tuple) -> AsyncIterator[None]:
+    """While this is open the endpoint answers on the configured addresses; a reload opens and closes some of them.
+
+    ``extra_routes`` is asked once, when the first address is opened.  Raises ConfigError for an address that cannot be
+    listened on; at a reload that is logged, and everything else stays.
+    """
+    async with _Doors(daemon, extra_routes) as doors:
+        for address in daemon.config.service.listen:
+            try:
+                await doors.open(address)
+            except OSError as error:
+                raise ConfigError([f"{daemon.config.source}: [service] listen: {_explain(address, error)}"]) from error
+
+        async def follow(config: Config) -> None:
+            await doors.follow(config.service.listen)
+
+        daemon.after_reload.append(follow)
+        try:
+            yield
+        finally:
+            daemon.after_reload.remove(follow)
+
+
+class _Doors:
+    """The open addresses of one application, which is made when the first one is opened."""
+
+    def __init__(self, daemon: Daemon, extra_routes: Routes) -> None:
+        self._daemon, self._extra_routes = daemon, extra_routes
+        self._runner: web.AppRunner | None = None
+        self._open: dict[str, asyncio.Server] = {}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for address in list(self._open):
+            self.close(address)
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    async def follow(self, addresses: tuple[str, ...]) -> None:
+        """Those that are new are opened, those that are not wanted any more closed, and the others left alone."""
+        for address in [one for one in self._open if one not in addresses]:
+            self.close(address)
+        for address in [one for one in addresses if one not in self._open]:
+            try:
+                await self.open(address)
+            except OSError as error:
+                log.error("[service] listen: %s", _explain(address, error))
+
+    async def open(self, address: str) -> None:
+        """Raises OSError."""
+        from aiohttp import web
+
+        if self._runner is None:
+            from heliostat.service.endpoint import create_endpoint
+
+            application = create_endpoint(self._daemon, self._extra_routes())
+            self._runner = web.AppRunner(
+                application, access_log=None, logger=log, shutdown_timeout=1.0, lingering_time=0.0,
+                max_headers=_MOST_HEADERS, max_line_size=_MOST_LINE, max_field_size=_MOST_LINE,
+            )  # fmt: skip
+            await self._runner.setup()
+        loop, server = asyncio.get_running_loop(), self._runner.server
+        assert server is not None
+
+        def connection() -> asyncio.BaseProtocol:
+            if len(server.connections) >= MOST_CONNECTIONS:
+                return _Refusing()
+            handler = server()
+            loop.call_later(LONGEST, _end, handler)
+            return handler
+
+        if address.startswith("unix:"):
+            self._open[address] = await _open_socket(address.removeprefix("unix:"), connection)
+            log.info("listening on %s", address)
+            return
+        host, port = _parts(address)
+        self._open[address] = opened = await loop.create_server(connection, host, port, reuse_address=True)
+        log.info("listening on http://%s", _shown(opened.sockets[0]))
+
+    def close(self, address: str) -> None:
+        self._open.pop(address).close()
+        if address.startswith("unix:"):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(address.removeprefix("unix:"))
+        log.info("not listening on %s any more", address)
+
+
+class _Refusing(asyncio.Protocol):
+    """One connection too many."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        cast("asyncio.Transport", transport).abort()  # uvloop's are none by inheritance
+
+
+def _end(handler: web.RequestHandler) -> None:
+    """Time is up; what was not sent by now is not wanted."""
+    transport = handler.transport
+    handler.force_close()
+    if transport is not None:
+        transport.abort()
+
+
+async def _open_socket(path: str, connection: Callable[[], asyncio.BaseProtocol]) -> asyncio.Server:
+    """A socket in the file system; one that nobody listens on any more is replaced.  Raises OSError."""
+    await asyncio.to_thread(_clear, path)
+    before = os.umask(0o777 & ~_SOCKET_MODE)
+    try:
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        try:
+            listener.bind(path)
+        except OSError:
+            listener.close()
+            raise
+    finally:
+        os.umask(before)
+    return await asyncio.get_running_loop().create_unix_server(connection, sock=listener)
+
+
+def _clear(path: str) -> None:
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(found.st_mode):
+        raise FileExistsError(errno.EEXIST, "something that is no socket is in the way")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as other:
+        other.settimeout(1.0)
+        try:
+            other.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
+            return
+    raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+
+
+def _parts(address: str) -> tuple[str, int]:
+    parts = host_and_port(address)
+    assert parts is not None, address  # the configuration was checked
+    return parts
+
+
+def _shown(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _explain(address: str, error: OSError) -> str:
+    reason = os.strerror(error.errno) if error.errno and error.errno != errno.EEXIST else error.strerror or str(error)
+    if error.errno == errno.EADDRINUSE:
+        return f"{address}: another process listens there already; end it, or choose another address"
+    return f"cannot listen on {address}: {reason}; correct it, or leave it out"
