@@ -17,9 +17,9 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from itertools import groupby, islice
 from typing import Any
 
-from heliostat.errors import Invalid, Obstructed, Refused, StateError, StoreError
+from heliostat.errors import Invalid, Obstructed, Refused, StoreError
 from heliostat.mirror.inventory import take_inventory
-from heliostat.mirror.owners import others_claim, owners
+from heliostat.mirror.owners import claimed_paths, owners
 from heliostat.mirror.places import DAMAGED
 from heliostat.mirror.removals import plausible
 from heliostat.mirror.report import Counters, Summary
@@ -371,11 +371,13 @@ class Repair:
         return True
 
     def _is_claimed(self, path: str) -> bool:
+        """Whether any project that may own the path claims it, or has a page that cannot be read."""
         try:
-            return others_claim(self._tree, self._ledger, path, "") or any(
-                self._names_it(name, path) for name in owners(self._ledger, path)
+            return any(
+                path in claimed_paths(self._tree, self._ledger, ProjectName(name)).by_any or self._names_it(name, path)
+                for name in owners(self._ledger, path)
             )
-        except (Invalid, Refused, StateError):
+        except (Invalid, Refused):
             return True
 
     def _names_it(self, name: str, path: str) -> bool:
