@@ -77,12 +77,12 @@ def rebuild_tree(
                 }
                 rows.append(row | more)
                 publications.append(publication)
-        _mark(ledger, publications)
-        _show(tree, publications)
+        mark_rewritten(ledger, publications)
+        show_pages(tree, publications)
         with ledger.transaction():
             ledger.insert_rebuilt(rows)
             ledger.paths.add(claims)
-            _note(tree, ledger, publications)
+            note_rewritten(tree, ledger, publications)
         count += len(rows)
     with ledger.transaction():
         ledger.paths.forget_claims(without_project=True)
@@ -138,14 +138,15 @@ def _files_below(tree: Tree, directory: str) -> Iterator[str]:
             yield path
 
 
-def _mark(ledger: Ledger, publications: list[Publication]) -> None:
+def mark_rewritten(ledger: Ledger, publications: list[Publication]) -> None:
+    """Note whose pages are about to be replaced: a kill may come before :func:`note_rewritten`."""
     changing = [publication.name for publication in publications if rewrites(publication)]
     if changing:
         with ledger.transaction():
             ledger.changelog.begin(changing)
 
 
-def _note(tree: Tree, ledger: Ledger, publications: list[Publication]) -> None:
+def note_rewritten(tree: Tree, ledger: Ledger, publications: list[Publication]) -> None:
     """Those who follow this mirror learn which pages were made anew."""
     made = [publication.name for publication in publications if ledger.changelog.begun(publication.name)]
     for name in made:
@@ -156,7 +157,7 @@ def _note(tree: Tree, ledger: Ledger, publications: list[Publication]) -> None:
     ledger.changelog.end(made)
 
 
-def _show(tree: Tree, publications: list[Publication]) -> None:
+def show_pages(tree: Tree, publications: list[Publication]) -> None:
     """Write pages that differ; the old ones stay until the new ones are durable."""
     staged = tree.stage_pages(publications)
     tree.disk.sync()

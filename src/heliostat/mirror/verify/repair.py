@@ -21,9 +21,11 @@ from heliostat.errors import Invalid, Obstructed, Refused, StoreError
 from heliostat.mirror.inventory import take_inventory
 from heliostat.mirror.owners import claimed_paths, owners
 from heliostat.mirror.places import DAMAGED
+from heliostat.mirror.rebuild import mark_rewritten, note_rewritten, show_pages
 from heliostat.mirror.removals import plausible
 from heliostat.mirror.report import Counters, Summary
 from heliostat.mirror.root import write_root
+from heliostat.mirror.segments import write_changes
 from heliostat.mirror.verify.findings import Finding, Kind, Marks
 from heliostat.mirror.verify.founds import Names
 from heliostat.mirror.verify.ground import Ground
@@ -132,6 +134,7 @@ class Repair:
             if fix and not self._stop.is_set():
                 await self._keeper(self._repair_nobodys, nobodys, findings, roots=roots)
                 await self._keeper(self._forget_damaged, DAMAGED)
+                await self._keeper(write_changes, self._tree, self._ledger)
             if delete and not self._stop.is_set():
                 counters.phase = "removing"
                 await self._keeper(self._delete, findings, allow=allow, unreadable=unreadable)
@@ -188,10 +191,10 @@ class Repair:
             if any(one.kind in _UPSTREAM for one in findings):
                 owed.append(name)
         if publications:
-            staged = self._tree.stage_pages(publications)
-            self._tree.disk.sync()
-            self._tree.place_documents([], publications)
-            self._tree.show(staged)
+            mark_rewritten(self._ledger, publications)
+            show_pages(self._tree, publications)
+            with self._ledger.transaction():
+                note_rewritten(self._tree, self._ledger, publications)
         self._tree.disk.sync()
         with self._ledger.transaction() as connection:
             for name in owed:
