@@ -102,6 +102,15 @@ DAMAGES = {
     "a directory cannot be read": Damage(
         lambda one: wheel(one).parent.chmod(0o700), {("unreadable", "{folder}/")}
     ),
+    "a page's directory cannot be read": Damage(
+        lambda one: (one.web / PAGE).chmod(0o700), {("unreadable", PAGE)}
+    ),
+    "a link's directory cannot be read": Damage(
+        lambda one: (one.web / "pypi/beta").chmod(0o711), {("unreadable", "pypi/beta/")}
+    ),
+    "a directory of all projects cannot be read": Damage(
+        lambda one: (one.web / "json").chmod(0o750), {("unreadable", "json/")}
+    ),
     "a JSON page is gone": Damage(lambda one: (one.web / PAGE / JSON).unlink(), {("page", PAGE + JSON)}),
     "a JSON page is cut": Damage(lambda one: os.truncate(one.web / PAGE / JSON, 300), {("page", PAGE + JSON)}),
     "a JSON page is empty": Damage(lambda one: os.truncate(one.web / PAGE / JSON, 0), {("page", PAGE + JSON)}),

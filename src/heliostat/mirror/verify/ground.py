@@ -127,6 +127,8 @@ class Ground(msgspec.Struct, frozen=True):
     provenance: bool
     documents: bool
     reader: Reader
+    #: Where temporaries and downloads lie; None for a bare web root.
+    partial: str | None = None
     max_page: int = _MAX_PAGE
     max_document: int = _MAX_DOCUMENT
 
@@ -165,6 +167,7 @@ def mirror_ground(config: Config, budget: Budget) -> Ground:
         config.mirror.provenance and config.mirror.files,
         _has_entries(f"{web}/json") if documents is None else bool(documents),
         Reader(web, mode, budget),
+        os.path.abspath(f"{directory}/partial"),
         config.upstream.max_page,
         config.upstream.max_document,
     )

@@ -179,6 +179,9 @@ class _Case:
             self._say("html", path, what)
 
     def _folder_entries(self) -> None:
+        for folder in (self._folder, b"pypi/%s/" % self._key):
+            if problem := self._reader.folder_problem(folder):
+                self._say("unreadable", folder, problem)
         try:
             entries = os.listdir(self._reader.root + self._folder)
         except OSError as error:

@@ -179,6 +179,15 @@ class Reader:
             return None
         return _stamp(found)
 
+    def folder_problem(self, path: bytes) -> str | None:
+        """What is wrong with the mode of a directory; None when nothing is, or it is not there."""
+        wanted = self.mode | self.mode >> 2
+        try:
+            mode = os.stat(self.root + path).st_mode
+        except OSError:
+            return None
+        return None if mode & wanted == wanted else _mode_problem(mode, wanted)
+
     def link(self, path: bytes) -> bytes | None:
         """What a symbolic link holds; None when there is nothing.  Raises Odd when it is something else."""
         try:

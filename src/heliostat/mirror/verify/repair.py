@@ -188,7 +188,7 @@ class Repair:
                 publication = self._from_what_is_known(ProjectName(name))
                 if publication is not None:
                     publications.append(publication)
-            if any(one.kind in _UPSTREAM for one in findings):
+            if any(one.kind in _UPSTREAM for one in findings) and self._may_be_owed(name):
                 owed.append(name)
         if publications:
             mark_rewritten(self._ledger, publications)
@@ -201,6 +201,11 @@ class Repair:
                 self._ledger.intake.reopen(ProjectName(name), time.time(), "what a verify found is to be repaired")
                 connection.execute("UPDATE projects SET page_etag = NULL, document_etag = NULL WHERE name = ?", (name,))
         return owed
+
+    def _may_be_owed(self, name: str) -> bool:
+        """Whether a pass may look at it: not at what is removed, waits to be, or was never this mirror's."""
+        row = self._ledger.row(name)
+        return row is not None and row.published and row.state not in ("gone", "excluded", "held")
 
     def _from_what_is_known(self, name: ProjectName) -> Publication | None:
         """The HTML page and the link as the JSON page and the document tell them; None when that cannot be read."""
@@ -356,7 +361,7 @@ class Repair:
             if self._ledger.paths.is_spoken_for(path) or self._is_claimed(path):
                 self.result.notes.append(f"{one.path}: stays: the ledger or a page says that it is somebody's")
                 return False
-        elif not path.startswith(("web/simple/", "web/json/", "web/pypi/")):
+        elif not path.startswith(("web/simple/", "web/json/", "web/pypi/", "partial/")):
             return False
         return self._unlink(path)
 
