@@ -93,6 +93,23 @@ class Service:
                 self.process.send_signal(signal.SIGABRT)
                 return
 
+    async def until_starved(self, most: int = 20) -> int:
+        """The exit code of a process that hangs: it is ended for not feeding the watchdog.
+
+        Fails when it feeds it more than ``most`` times before.
+        """
+        fed, ending = len(self.messages), asyncio.ensure_future(self.process.wait())
+        feeding = asyncio.ensure_future(self._until_fed(fed, most))
+        await asyncio.wait({ending, feeding}, return_when=asyncio.FIRST_COMPLETED)
+        feeding.cancel()
+        assert ending.done(), f"it hangs, and fed the watchdog {most} times"
+        assert self.starved
+        return ending.result()
+
+    async def _until_fed(self, after: int, times: int) -> None:
+        for _ in range(times):
+            after = await self.until_said("WATCHDOG", after=after)
+
     async def stop(self) -> int:
         """SIGTERM, and the exit code."""
         self.process.send_signal(signal.SIGTERM)

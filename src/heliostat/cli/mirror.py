@@ -14,7 +14,7 @@ from heliostat.cli import format as fmt
 from heliostat.cli.example import write_example
 from heliostat.cli.exit_codes import ExitCode, plan_exit_code
 from heliostat.cli.options import VARIABLE, Options, common, current, find_config, read_config, search_paths, user_path
-from heliostat.errors import ConfigError
+from heliostat.errors import ConfigError, HeliostatError
 
 if TYPE_CHECKING:
     from heliostat.cli.running import Stop
@@ -124,9 +124,13 @@ def _follow(config: Config, wish: _Wish, options: Options) -> int:
 
     notifier = Notifier(os.environ)
     with contextlib.closing(notifier):
-        _, stopped_by = with_mirror(
-            config, options, work, requests=Requests, opening=lambda counters: starting(notifier, counters)
-        )
+        try:
+            _, stopped_by = with_mirror(
+                config, options, work, requests=Requests, opening=lambda counters: starting(notifier, counters)
+            )
+        except HeliostatError as error:
+            notifier.status(f"ended: {error}")
+            raise
     return ExitCode.INTERRUPTED if stopped_by == signal.SIGINT else ExitCode.COMPLETE
 
 

@@ -20,11 +20,15 @@ def log_result(summary: Summary) -> None:
         summary.bytes_fetched,
         summary.seconds,
     )
+    fields = {"event": "pass", "complete": summary.complete, "bytes": summary.bytes_fetched}
+    fields |= {name: getattr(summary, name) for name in ("checkpoint", "added", "updated", "removed", "seconds")}
+    more = {"fields": fields}
     if summary.complete:
         level = logging.INFO if changed else logging.DEBUG
-        _log.log(level, "complete to serial %d: %d added, %d updated, %d removed, %d bytes in %.1f s", *figures)
+        text = "complete to serial %d: %d added, %d updated, %d removed, %d bytes in %.1f s"
+        _log.log(level, text, *figures, extra=more)
         return
     owed = sum(summary.owed_by_state.values())
     reason = summary.store_error or summary.unreachable or f"{owed} projects owed, {summary.held} removals held"
     text = "incomplete: %s; complete to serial %d: %d added, %d updated, %d removed, %d bytes in %.1f s"
-    _log.log(logging.INFO if summary.interrupted else logging.WARNING, text, reason, *figures)
+    _log.log(logging.INFO if summary.interrupted else logging.WARNING, text, reason, *figures, extra=more)
