@@ -73,10 +73,18 @@ class Service:
                 for at in range(after, len(self.messages)):
                     if wanted(self.messages[at]):
                         return at + 1
+                code = self.process.returncode
+                assert code is None, f"it ended with {code}, and never said that:\n{''.join(self.lines)}"
                 await self._news.wait()
 
     async def until_said(self, key: str, value: str = "1", *, after: int = 0) -> int:
         return await self.until(lambda message: message.get(key) == value, after=after)
+
+    async def mourn(self) -> None:
+        """Whoever waits for a message of a process that ended waits in vain."""
+        await self.process.wait()
+        async with self._news:
+            self._news.notify_all()
 
     async def watch(self) -> None:
         """From the first READY on, as systemd does it."""
@@ -157,7 +165,7 @@ async def supervised(
         reader, writer = await asyncio.open_unix_connection(sock=ours)
         reading = asyncio.create_task(_lines(reader, service))
         listening = asyncio.create_task(_listen(listener, service))
-        watching = asyncio.create_task(service.watch())
+        others = [asyncio.create_task(service.watch()), asyncio.create_task(service.mourn())]
         try:
             yield service
         finally:
@@ -165,9 +173,9 @@ async def supervised(
                 process.kill()
             await process.wait()
             await reading
-            for task in (listening, watching):
+            for task in (listening, *others):
                 task.cancel()
-            await asyncio.gather(listening, watching, return_exceptions=True)
+            await asyncio.gather(listening, *others, return_exceptions=True)
             with contextlib.suppress(OSError):  # what it said last
                 while True:
                     await service.heard(listener.recv(65536))
