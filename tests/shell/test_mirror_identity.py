@@ -80,7 +80,7 @@ async def test_an_upstream_that_does_not_answer_is_not_confirmed(tmp_path: Path,
         if named:
             one.configure(projects=NAMES, everything=False)
         before = await one.sync()
-        async with FakeIndex(one.index, options=options) as other:
+        async with FakeIndex(animals(), options=options) as other:
             pass
         right = one.server.url
         one.configure(url=(other.url,), retries=1)

@@ -17,6 +17,8 @@ from support.cli import command, environment
 
 REPOSITORY = Path(__file__).parents[2]
 UNITS = REPOSITORY / "systemd"
+#: Seconds after which a message that does not come is given up.
+_PATIENCE = 60.0
 PROGRAM = "/opt/heliostat/bin/heliostat"
 
 
@@ -68,6 +70,14 @@ class Service:
 
     async def until(self, wanted: Callable[[dict[str, str]], bool], *, after: int = 0) -> int:
         """The number of messages up to the first one that is ``wanted``, after so many others."""
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                return await self._until(wanted, after)
+        except TimeoutError:
+            said = "\n".join(map(str, self.messages))
+            raise AssertionError(f"it never said that; it said:\n{said}\n{''.join(self.lines)}") from None
+
+    async def _until(self, wanted: Callable[[dict[str, str]], bool], after: int) -> int:
         async with self._news:
             while True:
                 for at in range(after, len(self.messages)):
