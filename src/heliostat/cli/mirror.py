@@ -105,7 +105,7 @@ def _handed_over(config: Config, wish: _Wish, options: Options) -> int | None:
 
 def _tell(textfile: str, config: Config, outcome: Summary | HeliostatError) -> None:
     """Leaves the figures for node_exporter, also those of a pass that an error ended."""
-    from heliostat.service.figures import result_of, result_of_error
+    from heliostat.service.results import result_of, result_of_error
     from heliostat.service.textfile import write_textfile
 
     if isinstance(outcome, HeliostatError):
@@ -159,9 +159,13 @@ def _follow(config: Config, wish: _Wish, options: Options) -> int:
     notifier = Notifier(os.environ)
     try:
         with contextlib.closing(notifier):
-            _, stopped_by = with_mirror(
-                config, options, work, requests=Requests, opening=lambda counters: starting(notifier, counters)
-            )
+            try:
+                _, stopped_by = with_mirror(
+                    config, options, work, requests=Requests, opening=lambda counters: starting(notifier, counters)
+                )
+            except HeliostatError as error:
+                notifier.status(f"ended: {error}")
+                raise
     except MirrorLocked:
         # There is a daemon already: it can do what this one was to do first, but there is no need of a second one.
         code = _handed_over(config, wish, options) if wish.full or wish.allow_removals else None

@@ -71,7 +71,8 @@ class LivePass(Pass):
                 await work.sync.sync(row)
             finally:
                 todo.left(row.name)
-                self._dealt_with([row.name])
+                if not self._stop.is_set():  # else it may have been broken off
+                    self._dealt_with([row.name])
 
         over = asyncio.Event()
         rounds = asyncio.create_task(self._rounds(work, todo, over), name="polls")
