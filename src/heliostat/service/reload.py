@@ -11,7 +11,7 @@ from heliostat.config import SECTIONS, Config, keys
 log = logging.getLogger(__name__)
 
 #: (section, key) of what is used when the process starts, and not again.
-AT_START = {("mirror", "directory"), ("mirror", "state")}
+AT_START = {("mirror", "directory"), ("mirror", "state"), ("logging", "format")}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

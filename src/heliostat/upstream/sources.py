@@ -133,7 +133,7 @@ class Sources:
             log.warning("%s is not behind any more: it is asked again", one)
 
     def only_hope(self) -> bool:
-        """The others are behind; whether the first source, that failed with an answer, is to be asked something else."""
+        """The others are behind; whether the first source, which failed with an answer, may have another one."""
         first = self.standings[0]
         if first.behind or first.rests_until is None or not first.speaks:
             return False
