@@ -1,5 +1,6 @@
 """The daemon under a supervisor with a real notification socket: what it is told, and what it does about a hang."""
 
+import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator
@@ -104,17 +105,34 @@ async def test_a_loop_that_hangs_is_not_fed(home: Path, upstream: FakeIndex) -> 
         assert service.starved
 
 
-async def test_a_pass_that_hangs_is_not_fed(home: Path, upstream: FakeIndex) -> None:
-    """The loop turns, and nothing moves: an answer does not come, for longer than any time limit that is configured."""
+async def test_a_poll_that_hangs_is_not_fed(home: Path, upstream: FakeIndex) -> None:
+    """The loop turns, and nothing moves, not even the next poll: an answer does not come, for longer than any time limit that is configured."""
     configure(home, upstream, interval=1)
     text = (home / "heliostat.toml").read_text()
     (home / "heliostat.toml").write_text(text.replace("allow-http = true", "allow-http = true\nstall-timeout = 3600"))
     async with supervised("mirror", cwd=home, watchdog=2) as service:
         await service.until_said("READY")
-        upstream.fault("/packages/*/gamma-1.0.tar.gz", Hang())
-        upstream.index.publish("gamma", "1.0", UploadedFile("gamma-1.0.tar.gz", b"never"))
+        upstream.fault("/*", Hang())
         assert await service.process.wait() == -signal.SIGABRT
         assert service.starved
+
+
+async def test_a_file_that_hangs_is_no_reason_not_to_feed(home: Path, upstream: FakeIndex) -> None:
+    """The daemon polls on, and that is progress: it is upstream that hangs."""
+    configure(home, upstream, interval=1)
+    text = (home / "heliostat.toml").read_text()
+    (home / "heliostat.toml").write_text(text.replace("allow-http = true", "allow-http = true\nstall-timeout = 3600"))
+    async with supervised("mirror", cwd=home, watchdog=4) as service:
+        await service.until_said("READY")
+        upstream.fault("/packages/*/gamma-1.0.tar.gz", Hang())
+        upstream.index.publish("gamma", "1.0", UploadedFile("gamma-1.0.tar.gz", b"never"))
+        reached = upstream.seen("/packages/*/gamma-1.0.tar.gz")
+        await reached
+        polls = upstream.count("/pypi")
+        while upstream.count("/pypi") < polls + 8:
+            assert service.process.returncode is None
+            await asyncio.sleep(0.05)
+        assert await service.stop() == 0
 
 
 async def test_a_reload_is_announced_with_its_time_and_ended(home: Path, upstream: FakeIndex) -> None:
