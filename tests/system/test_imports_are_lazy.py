@@ -66,6 +66,7 @@ async def test_each_command_loads_what_it_needs(tmp_path: Path) -> None:
         )
         assert loaded("config", "check", cwd=tmp_path) == CONFIGURATION
         assert loaded("status", cwd=tmp_path) == CONFIGURATION | {"sqlite3"}
+        assert loaded("changes", cwd=tmp_path) == CONFIGURATION
         assert loaded("config", "init", "-", cwd=tmp_path) == {"importlib.resources"}
 
 

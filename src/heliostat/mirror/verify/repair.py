@@ -18,8 +18,9 @@ from itertools import groupby, islice
 from typing import Any
 
 from heliostat.errors import Invalid, Obstructed, Refused, StateError, StoreError
+from heliostat.mirror.entries import mark_changing, note_repaired
 from heliostat.mirror.inventory import take_inventory
-from heliostat.mirror.owners import others_claim, owners
+from heliostat.mirror.owners import Neighbours, owners
 from heliostat.mirror.removals import plausible
 from heliostat.mirror.report import Counters, Summary
 from heliostat.mirror.root import write_root
@@ -29,6 +30,7 @@ from heliostat.mirror.verify.ground import Ground
 from heliostat.mirror.verify.judge import Judge, relative
 from heliostat.mirror.verify.shelves import Sample, Seen, Shelves
 from heliostat.model import ProjectName
+from heliostat.names import METADATA_SUFFIX
 from heliostat.pages.render import project_html
 from heliostat.state.ledger import Ledger
 from heliostat.store.threads import Keeper
@@ -188,12 +190,14 @@ class Repair:
             if any(one.kind in _UPSTREAM for one in findings):
                 owed.append(name)
         if publications:
+            mark_changing(self._ledger, publications)
             staged = self._tree.stage_pages(publications)
             self._tree.disk.sync()
             self._tree.place_documents([], publications)
             self._tree.show(staged)
         self._tree.disk.sync()
         with self._ledger.transaction() as connection:
+            note_repaired(self._tree, self._ledger, [publication.name for publication in publications])
             for name in owed:
                 self._ledger.intake.reopen(ProjectName(name), time.time(), "what a verify found is to be repaired")
                 connection.execute("UPDATE projects SET page_etag = NULL, document_etag = NULL WHERE name = ?", (name,))
@@ -362,7 +366,8 @@ class Repair:
 
     def _is_claimed(self, path: str) -> bool:
         try:
-            return others_claim(self._tree, self._ledger, path, "") or any(
+            filename = path.rpartition("/")[2].removesuffix(METADATA_SUFFIX)
+            return Neighbours(self._tree, self._ledger, "", {filename}).claim(path) or any(
                 self._names_it(name, path) for name in owners(self._ledger, path)
             )
         except (Invalid, Refused, StateError):
