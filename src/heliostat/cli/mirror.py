@@ -87,7 +87,8 @@ def _once(config: Config, wish: _Wish, options: Options, textfile: str | None) -
 
 def _tell(textfile: str, config: Config, outcome: Summary | HeliostatError) -> None:
     """Leaves the figures for node_exporter, also those of a pass that an error ended."""
-    from heliostat.service.figures import result_of, result_of_error
+    from heliostat.service.figures import result_of_error
+    from heliostat.service.results import result_of
     from heliostat.service.textfile import write_textfile
 
     if isinstance(outcome, HeliostatError):

@@ -61,19 +61,6 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
         return max(known, default=None)
 
 
-def result_of(last: Summary) -> Result:
-    """How a pass ended."""
-    if last.store_error is not None:
-        return "store"
-    if last.interrupted:
-        return "interrupted"
-    if last.unreachable is not None:
-        return "unreachable"
-    if last.held or last.owed_by_state.get("held"):
-        return "held"
-    return "complete" if last.complete else "incomplete"
-
-
 def result_of_error(error: HeliostatError) -> Result | None:
     """How a pass ended that an error ended; None for one that never was: a wrong command, or another's lock."""
     if isinstance(error, UpstreamChanged):
