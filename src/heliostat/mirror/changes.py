@@ -226,7 +226,11 @@ class ChangeReader:
             if position is not None:
                 log.warning("%s: %s; reading the root list once", self._upstream.base, why)
             if self._scope.everything:
-                same = (await self._by_list(facts, now=now, restart=False, full=False, jump=True)).idle
+                seen = await self._by_list(facts, now=now, restart=False, full=False, jump=True)
+                if head.listed + 1 < head.first:
+                    log.info("%s: its root list is older than its change feed; reading that later", self._upstream.base)
+                    return seen
+                same = seen.idle
                 position = await self._follower.begin(head, head.listed)
             else:
                 await self._want_all(now, why="poll")
