@@ -16,16 +16,21 @@ SPREAD_FOR_LATENCY = {"projects-at-once": 256}
 
 
 def heliostat_config(
-    url: str, directory: str, upstream: Mapping[str, object] | None = None, mirror: Mapping[str, object] | None = None
+    url: str,
+    directory: str,
+    upstream: Mapping[str, object] | None = None,
+    mirror: Mapping[str, object] | None = None,
+    service: Mapping[str, object] | None = None,
 ) -> str:
     """Write the configuration of a mirror of everything at ``url`` beside ``directory``; its path.
 
-    ``upstream`` and ``mirror`` are further keys of those sections.
+    ``upstream``, ``mirror`` and ``service`` are further keys of those sections.
     """
     lines = ["[mirror]", f'directory = "{directory}"', "everything = true", 'min-free = "0%"']
     lines += [f"{key} = {json.dumps(value)}" for key, value in (mirror or {}).items()]
     lines += ["[upstream]", f'url = "{url}"', "allow-http = true"]
     lines += [f"{key} = {json.dumps(value)}" for key, value in (upstream or {}).items()]
+    lines += ["[service]", *(f"{key} = {json.dumps(value)}" for key, value in (service or {}).items())]
     path = f"{directory}.toml"
     with open(path, "w", encoding="utf-8") as file:
         file.write("\n".join(lines) + "\n")

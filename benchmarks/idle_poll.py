@@ -7,7 +7,8 @@ The mirror is prepared: its ledger knows all projects as published, three of the
 it is ``heliostat mirror --once`` beside what an interpreter needs to import its HTTP library; ``--version`` and
 ``status`` stand beside an interpreter that does nothing.  bandersnatch and shadowmire poll the same upstream with the
 state that they would have; both read the list of all projects.  Bytes on the wire are of both directions, headers
-included, counted by a forwarder in runs of their own.
+included, counted by a forwarder in runs of their own.  The real daemon, with its endpoint, polls each second for a
+while: a request of it is a poll.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from contest import contest_options
 from contestants import heliostat, heliostat_config
+from following import following
 from footprint import changed_paths, snapshot
 from harness import Run, mirror_directory, resident, settle, successful, timed, upstream
 from held_open import held_open
@@ -33,6 +36,9 @@ from heliostat.fakeindex.control import Control
 
 _WRITES = "write,pwrite64,rename,renameat,renameat2,fsync,fdatasync,syncfs,mkdir,unlink,unlinkat,utimensat,ftruncate"
 _POLL = "heliostat mirror --once"
+_DAEMON = "heliostat mirror, as a daemon"
+#: Scrapes whose CPU time is measured together, since a clock tick is more than one takes.
+_SCRAPES = 200
 
 
 @dataclass(frozen=True)
@@ -65,18 +71,30 @@ def main() -> None:
         successful(timed(heliostat(config)), _POLL)
         written = _files(changed_paths(before, snapshot(place)))
         held, held_written = _held(config, place, options.polls)
+        daemon, daemon_written = _daemon(url, place, options.daemon_seconds)
     print(f"{options.projects} projects, nothing changed, {options.turns} turns")
     print(", ".join([machine(), *versions]) + "\n")
     print(_processes(commands, runs, seen) + "\n")
     print(held + "\n")
+    print(daemon + "\n")
     listed = ", ".join(f"{count} {name}" for name, count in (calls or {}).items()) if calls is not None else "no strace"
-    print(table([["", "files changed by one poll"], [_POLL, written], ["mirror held open", held_written]]))
+    print(
+        table(
+            [
+                ["", "files changed by one poll"],
+                [_POLL, written],
+                ["mirror held open", held_written],
+                [_DAEMON, daemon_written],
+            ]
+        )
+    )
     print(f"\nSystem calls that may write, of the process with its ledger, lock and output: {listed or 'none'}")
 
 
 def _options() -> argparse.Namespace:
     parser = contest_options(__doc__, ["bandersnatch"])
     parser.add_argument("--projects", type=int, default=2000, help="(%(default)s)")
+    parser.add_argument("--daemon-seconds", type=float, default=60, help="of the daemon (%(default)s)")
     parser.add_argument("--polls", type=int, default=200, help="while the mirror is held open (%(default)s)")
     return parser.parse_args()
 
@@ -168,6 +186,44 @@ def _held(config: str, place: str, polls: int) -> tuple[str, str]:
             f"{statistics.mean(one['requests'] for one in found):.2f}",
             str(sum(one["written"] for one in found)),
             f"{memory:.0f}",
+        ],
+    ]
+    return table(rows), _files(changed)
+
+
+def _daemon(url: str, place: str, seconds: float) -> tuple[str, str]:
+    """A table of what the real daemon costs while it polls each second, through the counting forwarder."""
+    address = f"{place}.sock"
+    with counted(url) as wire:
+        follow(place, wire.url)
+        config = heliostat_config(
+            wire.url, place, mirror={"interval": 1}, service={"listen": f"unix:{address}", "jitter": "0%"}
+        )
+        with following(config, address) as daemon:
+            time.sleep(3)
+            before, control = snapshot(place), Control(url)
+            wire.reset()
+            requests, cpu, begun = control.state()["requests"], daemon.cpu(), time.monotonic()
+            time.sleep(seconds)
+            spent, took = daemon.cpu() - cpu, time.monotonic() - begun
+            polls = max(1, control.state()["requests"] - requests)
+            size = (wire.sent + wire.received) / polls
+            changed = changed_paths(before, snapshot(place))
+            cpu = daemon.cpu()
+            for _ in range(_SCRAPES):
+                daemon.ask("/metrics")
+            scrape = (daemon.cpu() - cpu) / _SCRAPES
+            memory = resident(daemon.pid)
+        follow(place, url)
+    rows = [
+        [_DAEMON, "requests", "CPU ms a request", "wire bytes a request", "CPU at a poll a minute", "CPU ms a scrape"],
+        [
+            f"{took:.0f} s, a poll each second; {memory:.0f} MiB resident",
+            str(polls),
+            f"{1000 * spent / polls:.2f}",
+            f"{size:.0f}",
+            f"{100 * spent / polls / 60:.4f}%",
+            f"{1000 * scrape:.2f}",
         ],
     ]
     return table(rows), _files(changed)

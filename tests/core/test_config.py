@@ -331,3 +331,68 @@ def test_any_text_gives_a_configuration_or_a_configerror(text: str) -> None:
 def test_any_value_of_any_key_gives_a_configuration_or_a_configerror(key: str, value: str, section: str) -> None:
     text = MINIMAL if section == "mirror" else MINIMAL + "[upstream]\n"
     assert all(problem.startswith("h.toml:") for problem in problems_or_none(f"{text}{key} = {value}\n"))
+
+
+# --- where to listen ---------------------------------------------------------------------------------------------
+
+
+def service(line: str) -> str:
+    return MINIMAL + f"[service]\n{line}\n"
+
+
+@pytest.mark.parametrize(
+    ("value", "addresses"),
+    [
+        ('"127.0.0.1:9100"', ("127.0.0.1:9100",)),
+        ('["127.9.9.9:1", "[::1]:65535"]', ("127.9.9.9:1", "[::1]:65535")),
+        ('"unix:/run/x/http.sock"', ("unix:/run/x/http.sock",)),
+        ("[]", ()),
+    ],
+)
+def test_addresses_to_listen_on(value: str, addresses: tuple[str, ...]) -> None:
+    assert load(service(f"listen = {value}")).service.listen == addresses
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        (
+            '"0.0.0.0:9100"',
+            "0.0.0.0:9100 can be reached from other machines; use 127.0.0.1, or set listen-public = true",
+        ),
+        ('"[::]:9100"', "[::]:9100 can be reached from other machines; use 127.0.0.1, or set listen-public = true"),
+        ('"10.1.2.3:80"', "10.1.2.3:80 can be reached from other machines; use 127.0.0.1, or set listen-public = true"),
+        (
+            '"localhost:9100"',
+            "'localhost:9100' is not an address; write it like 127.0.0.1:9100, or unix:/run/name.sock",
+        ),
+        ('"127.0.0.1"', "'127.0.0.1' is not an address; write it like 127.0.0.1:9100, or unix:/run/name.sock"),
+        (
+            '"127.0.0.1:65536"',
+            "'127.0.0.1:65536' is not an address; write it like 127.0.0.1:9100, or unix:/run/name.sock",
+        ),
+        ('"127.0.0.256:1"', "'127.0.0.256:1' is not an address; write it like 127.0.0.1:9100, or unix:/run/name.sock"),
+        ('"::1:9100"', "'::1:9100' is not an address; write it like 127.0.0.1:9100, or unix:/run/name.sock"),
+        ('"unix:run/x"', "'unix:run/x' is no socket; write unix: and an absolute path of at most 107 bytes"),
+        ('["127.0.0.1:1", "127.0.0.1:1"]', "names one address twice; remove one of them"),
+        ("9100", "is a number; write text in quotes"),
+    ],
+)
+def test_addresses_that_are_none(value: str, problem: str) -> None:
+    assert problems(service(f"listen = {value}")) == [f"h.toml:4: [service] listen: {problem}"]
+
+
+def test_a_socket_has_a_short_path() -> None:
+    assert load(service(f'listen = "unix:/{"x" * 106}"')).service.listen
+    (problem,) = problems(service(f'listen = "unix:/{"x" * 107}"'))
+    assert problem.endswith("is no socket; write unix: and an absolute path of at most 107 bytes")
+
+
+def test_others_may_be_let_in() -> None:
+    assert load(service('listen = "0.0.0.0:9100"\nlisten-public = true')).service.listen == ("0.0.0.0:9100",)
+
+
+def test_the_text_file_lies_beside_the_configuration() -> None:
+    text = service('textfile = "x.prom"')
+    assert load_config(text, source="/etc/h/h.toml").service.textfile == "/etc/h/x.prom"
+    assert load_config(service('textfile = "/x.prom"'), source="/etc/h/h.toml").service.textfile == "/x.prom"

@@ -192,8 +192,9 @@ def test_the_status_of_a_mirror() -> None:
         bytes=3 << 20,
         owed=[owed("p")],
         running="process 7",
+        lag=30,
     )
-    text = "\n".join(messages.status_lines(status))
+    text = "\n".join(messages.status_lines(status, None, 1000.0))
     assert "complete to   serial 100, 30 behind" in text
     assert "serial 130 seen 1970-01-01 00:00:00 UTC" in text
     assert "last poll     never" in text

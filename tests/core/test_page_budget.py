@@ -70,3 +70,34 @@ async def test_one_that_gives_up_waiting_takes_nothing_along() -> None:
     await settle()
     assert [task.cancelled() for task in waiting] == [True, False, False]
     assert all(task.done() for task in waiting)
+
+
+async def test_what_lies_aside_lets_the_next_one_in_and_waits_again() -> None:
+    budget, order = PageBudget(64 * MIB), []
+    first, second = budget.share(), budget.share()
+    await first.become_large()
+    first.holds(60 * MIB)
+
+    async def enter() -> None:
+        await second.become_large()
+        order.append("second")
+
+    async def again() -> None:
+        await first.become_large()
+        order.append("first")
+
+    entering = asyncio.create_task(enter())
+    await settle()
+    assert order == []
+    first.set_aside(MIB)
+    await entering
+    second.holds(62 * MIB)
+    assert not budget.crowded
+    returning = asyncio.create_task(again())
+    await settle()
+    assert order == ["second"]
+    second.release()
+    await returning
+    first.release()
+    assert order == ["second", "first"]
+    await asyncio.wait_for(budget.share().become_large(), 60)

@@ -182,6 +182,22 @@ async def test_a_second_instance_and_a_wrong_configuration_end_as_the_unit_expec
     assert len(wrong.lines) == 2
 
 
+async def test_the_check_as_the_unit_starts_it(home: Path) -> None:
+    daemon, check = Unit(UNITS / "heliostat.service"), Unit(UNITS / "heliostat-verify.service")
+    async with supervised(*as_run(daemon, home / "heliostat.toml"), cwd=home, env=daemon.environment) as service:
+        await service.until(lambda said: "0 behind" in said.get("STATUS", ""))
+        words, confine = as_run(check, home / "heliostat.toml"), confined(check)
+        async with supervised(*words, cwd=home, env=check.environment, before=confine) as good:  # beside the daemon
+            assert await good.process.wait() == 0
+        (damaged,) = (home / "pypi/web/packages").rglob("alpha-1.0.tar.gz")
+        damaged.write_bytes(b"x")
+        async with supervised(*words, cwd=home, env=check.environment, before=confine) as bad:
+            assert await bad.process.wait() == 3
+        assert await service.stop() == 0
+    for lines in (good.lines, bad.lines):
+        assert [line for line in lines if not line.startswith(("<6>", "<4>"))] == []
+
+
 # --- the sandbox itself: what it is meant to refuse it does refuse --------------------------------------------------
 
 

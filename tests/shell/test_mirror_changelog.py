@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from heliostat.fakeindex import Index, UploadedFile
+from heliostat.fakeindex.faults import Status
 from heliostat.fakeindex.synthetic import provenance_for
 from heliostat.fakeindex.wheels import sdist, wheel
+from heliostat.pages.changes import parse_head
 from heliostat.state.changelog import Change
 from heliostat.state.ledger import Ledger
+from support.change_feed import Feed
 from support.disks import BreakingDisk, Broken
 from support.mirrors import Followed, following, listing, rebuild, rewritten, run_pass
 
@@ -191,3 +195,30 @@ async def test_what_a_broken_pass_changed_is_told_by_the_next_one(tmp_path: Path
             await run_pass(followed.config, disk=BreakingDisk(str(followed.directory), good))
         await followed.sync()
         watch.rows()
+
+
+async def test_a_pass_that_is_incomplete_tells_of_what_it_published(tmp_path: Path) -> None:
+    """And its head does not claim more than the checkpoint."""
+    index = Index()
+    for number in range(6):
+        index.publish(f"p{number}", "1.0", upload(f"p{number}", "1.0"))
+    async with following(index, tmp_path / "mirror", batch_projects=1) as followed:
+        followed.server.fault("/simple/p5/", Status(503))
+        summary = await followed.attempt()
+        assert not summary.complete
+        feed = Feed(
+            lambda path: (followed.web / path).read_bytes() if (followed.web / path).exists() else None,
+            os.listdir(followed.web / "changes"),
+        )
+        assert feed.problems == []
+        assert sorted(row.project for row in feed.rows) == [f"p{number}" for number in range(5)]
+        assert feed.head is not None
+        assert feed.head.serial < index.serial
+
+
+async def test_projects_asked_for_by_name_are_told_too(tmp_path: Path) -> None:
+    index = two_projects()
+    async with following(index, tmp_path / "mirror") as followed:
+        await followed.sync("alpha")
+        head = parse_head((followed.web / "changes/head").read_bytes(), url="head")
+        assert (head.number, head.listed) == (1, 1)

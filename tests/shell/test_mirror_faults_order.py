@@ -1,7 +1,7 @@
 """What is slow holds back nobody: shown by the order of things, not by their time."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -146,4 +146,42 @@ async def test_what_drips_for_good_is_the_only_thing_owed(tmp_path: Path) -> Non
         server.clear_faults()
         await complete_pass(config)
         assert server.bytes_sent[path] == 8 << 20
+        suffering.assert_equal(config, index)
+
+
+def with_large_page(name: str, size: int, files: Sequence[UploadedFile] = ()) -> list[UploadedFile]:
+    """Files whose page and document have some ``size`` bytes together, and ``files``."""
+    versions = ">=3.6" + ",!=3.5.*" * (size // 2 // 8 // 8)
+    return [*files, *(UploadedFile(f"{name}-1.{n}.zip", b"%d" % n, requires_python=versions) for n in range(8))]
+
+
+async def test_large_pages_whose_files_drip_delay_no_other_large_pages(tmp_path: Path) -> None:
+    """Together they would be more than may be held; what waits for its files does not count."""
+    index = many_projects(5, files_per_project=1, sidecars=0, size=100)
+    for number in range(2):
+        large = UploadedFile(f"aardvark-{number}-1.0.tar.gz", Virtual(3 << 20, number), sidecar=b"Name: aardvark\n")
+        odd = UploadedFile("odd.zip", b"the same in both")
+        name = f"aardvark-{number}"
+        index.publish(name, "1.0", with_large_page(name, 40 << 20, [large, odd]))
+    for number in range(3):
+        index.publish(f"whale-{number}", "1.0", with_large_page(f"whale-{number}", 4 << 20))
+    async with FakeIndex(index) as server:
+        config = config_for(tmp_path / "mirror", server)
+        dripping = server.fault("/packages/*/aardvark-0-1.0.tar.gz", Drip(step=1 << 20))
+        waiting = server.fault("/simple/whale-*/", Hang())
+        counters = Counters()
+        async with Mirror.open(config) as mirror:
+            running = asyncio.create_task(mirror.run(counters=counters, stop=asyncio.Event()))
+            await until(lambda: dripping.fired == 1)
+            waiting.release()
+            web = Path(config.mirror.directory, "web/simple")
+            await until(lambda: len(list(web.glob("whale-*/index.html"))) == 3 and published(config) == 5)
+            assert not dripping.released
+            assert not list(web.glob("aardvark-*/index.html"))  # the other one waits for its turn with odd.zip
+            assert not running.done()
+            dripping.release()
+            summary = await running
+        assert summary.complete, summary
+        assert (counters.files_done, counters.bytes_done) == (counters.files_total, counters.bytes_total)
+        assert server.count("/simple/aardvark-*/") == 4  # found to be large, and read: never again for its files
         suffering.assert_equal(config, index)

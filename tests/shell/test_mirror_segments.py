@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from heliostat.mirror.segments import KEPT, write_changes
-from heliostat.pages.changes import SEGMENT_ROWS, Head, parse_head
+from heliostat.mirror.segments import write_changes
+from heliostat.pages.changes import KEPT, SEGMENT_ROWS, Head, parse_head
 from heliostat.state.changelog import Entry
 from heliostat.state.ledger import Ledger
 from heliostat.store.disk import Disk

@@ -24,6 +24,7 @@ _MARKS = (
     ("withdraw", re.compile(r"removal: withdrawing")),
     ("remove", re.compile(r"removal: removing bytes")),
     ("root", re.compile(r"root: (writing|showing)")),
+    ("changes", re.compile(r"changes: (appending|showing)")),
     ("elsewhere", re.compile(r"batch \d+: recorded|root: written")),
 )
 

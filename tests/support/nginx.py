@@ -13,7 +13,7 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from support.places import NOBODY, group_of
 
 REPOSITORY = Path(__file__).parents[2]
 CONFIG = REPOSITORY / "configs" / "nginx.conf"
+STATUS = REPOSITORY / "configs" / "nginx-status.conf"
 SCRIPT = REPOSITORY / "configs" / "heliostat.js"
 
 # What Debian's nginx.conf has around a site, without its fixed paths; plus one worker, and a log that tests can read.
@@ -51,16 +52,18 @@ http {{
     log_format requests "$request_method $request_uri $status";
     access_log access.log requests;
     include heliostat.conf;
+    include status*.conf;
 }}
 """
 
 
 @dataclass(frozen=True)
 class Nginx:
-    """A running nginx: its base URL, without a final slash, and its access log."""
+    """A running nginx: its base URL, without a final slash, its access log, and the URL of the status server."""
 
     url: str
     access_log: Path
+    status_url: str
 
     def requests(self) -> list[str]:
         """``METHOD TARGET STATUS`` of every request so far.
@@ -79,17 +82,34 @@ def running_nginx(web_root: str | Path, *, unprivileged: bool = False) -> Iterat
 
 @contextmanager
 def nginx_server(
-    web_root: str | Path, *, unprivileged: bool = False, replace: dict[str, str] | None = None, njs: bool = True
+    web_root: str | Path,
+    *,
+    unprivileged: bool = False,
+    replace: dict[str, str] | None = None,
+    njs: bool = True,
+    status: dict[str, str] | None = None,
 ) -> Iterator[Nginx]:
     """Serve ``web_root`` with ``configs/nginx.conf`` and further replacements in it, each of which must occur once.
 
     ``unprivileged`` runs the workers as nobody when the tests run as root; the web root must be readable to all then
-    (see :func:`support.places.open_directory`).  ``njs=False`` leaves the module unloaded.
+    (see :func:`support.places.open_directory`).  ``njs=False`` leaves the module unloaded.  ``status`` are replacements
+    in ``configs/nginx-status.conf``, which is served on another port then.
     """
-    with tempfile.TemporaryDirectory(prefix="heliostat-nginx-") as directory, socket.socket() as listener:
+    with (
+        tempfile.TemporaryDirectory(prefix="heliostat-nginx-") as directory,
+        socket.socket() as listener,
+        ExitStack() as stack,
+    ):
         listener.bind(("127.0.0.1", 0))
         listener.listen(128)
         prefix, port = Path(directory), listener.getsockname()[1]
+        listeners = [listener]
+        if status is not None:
+            second = stack.enter_context(socket.socket())
+            second.bind(("127.0.0.1", 0))
+            second.listen(128)
+            listeners.append(second)
+            _write_status(prefix, second.getsockname()[1], status)
         user = (NOBODY if unprivileged else "root") if os.geteuid() == 0 else ""
         if user == NOBODY:
             os.chown(prefix, pwd.getpwnam(NOBODY).pw_uid, -1)
@@ -97,8 +117,8 @@ def nginx_server(
         # nginx takes over listening sockets named in $NGINX, as in a binary upgrade: no race for the port, and clients
         # may connect at once.
         command = [executable(), "-p", str(prefix), "-c", "nginx.conf", "-e", "stderr"]
-        environ = {**os.environ, "NGINX": f"{listener.fileno()};"}
-        passed = (listener.fileno(),)
+        passed = tuple(one.fileno() for one in listeners)
+        environ = {**os.environ, "NGINX": "".join(f"{number};" for number in passed)}
         test = subprocess.run(
             [*command, "-t"], env=environ, pass_fds=passed, capture_output=True, text=True, check=False
         )
@@ -107,13 +127,30 @@ def nginx_server(
         with (prefix / "stderr").open("wb") as errors:
             process = subprocess.Popen(command, env=environ, pass_fds=passed, stderr=errors)
         try:
-            yield Nginx(f"http://127.0.0.1:{port}", prefix / "access.log")
-            status = process.poll()
-            if status is not None:
-                raise AssertionError(f"nginx ended with {status}:\n{(prefix / 'stderr').read_text()}")
+            beside = f"http://127.0.0.1:{listeners[-1].getsockname()[1]}"
+            yield Nginx(f"http://127.0.0.1:{port}", prefix / "access.log", beside)
+            ended = process.poll()
+            if ended is not None:
+                raise AssertionError(f"nginx ended with {ended}:\n{(prefix / 'stderr').read_text()}")
         finally:
             process.terminate()
             process.wait()
+
+
+def _write_status(prefix: Path, port: int, replace: dict[str, str]) -> None:
+    (prefix / "status.conf").write_text(
+        _replaced(STATUS, {"listen 127.0.0.1:9751;": f"listen 127.0.0.1:{port};"} | replace)
+    )
+
+
+def _replaced(path: Path, lines: dict[str, str]) -> str:
+    """The text of ``path`` with replacements, each of which must occur once."""
+    text = path.read_text()
+    for old, new in lines.items():
+        if text.count(old) != 1:
+            raise AssertionError(f"{path.name} has {old!r} {text.count(old)} times, not once")
+        text = text.replace(old, new)
+    return text
 
 
 def executable() -> str:
@@ -127,13 +164,8 @@ def executable() -> str:
 def _write_prefix(
     prefix: Path, web_root: str | Path, port: int, *, user: str, replace: dict[str, str], njs: bool
 ) -> None:
-    text = CONFIG.read_text()
     lines = {"listen 80;": f"listen 127.0.0.1:{port};", "root /srv/pypi/web;": f"root {web_root};"}
-    for old, new in (lines | replace).items():
-        if text.count(old) != 1:
-            raise AssertionError(f"{CONFIG.name} has {old!r} {text.count(old)} times, not once")
-        text = text.replace(old, new)
-    (prefix / "heliostat.conf").write_text(text)
+    (prefix / "heliostat.conf").write_text(_replaced(CONFIG, lines | replace))
     shutil.copy(SCRIPT, prefix / "heliostat.js")
     main = _MAIN.format(
         user=f"user {user} {group_of(user)};" if user else "",

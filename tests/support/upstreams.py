@@ -7,6 +7,7 @@ from heliostat.config import UpstreamConfig
 from heliostat.upstream.client import Upstream
 from heliostat.upstream.pace import Clock
 from heliostat.upstream.session import OwnTally
+from heliostat.upstream.traffic import Traffic
 
 #: Long enough for a busy machine, short enough for a test that waits for it.
 SHORT = 0.25
@@ -21,6 +22,13 @@ def config(*urls: str, **changes: Any) -> UpstreamConfig:
 
 
 def upstream(
-    *urls: str, clock: Clock | None = None, tally: OwnTally | None = None, version: str = "1.2.3", **changes: Any
+    *urls: str,
+    clock: Clock | None = None,
+    tally: OwnTally | None = None,
+    traffic: Traffic | None = None,
+    version: str = "1.2.3",
+    **changes: Any,
 ) -> Upstream:
-    return Upstream(config(*urls, **changes), version=version, clock=clock, counters=tally, rng=lambda: 1.0)
+    return Upstream(
+        config(*urls, **changes), version=version, clock=clock, counters=tally, traffic=traffic, rng=lambda: 1.0
+    )

@@ -66,7 +66,30 @@ async def test_each_command_loads_what_it_needs(tmp_path: Path) -> None:
         )
         assert loaded("config", "check", cwd=tmp_path) == CONFIGURATION
         assert loaded("status", cwd=tmp_path) == CONFIGURATION | {"sqlite3"}
+        assert loaded("changes", cwd=tmp_path) == CONFIGURATION
         assert loaded("config", "init", "-", cwd=tmp_path) == {"importlib.resources"}
+
+
+async def test_a_daemon_that_nobody_asks_loads_no_server_and_no_metrics(tmp_path: Path) -> None:
+    index = Index()
+    index.create("demo")
+    async with following(index, tmp_path / "mirror") as one:
+        (tmp_path / "heliostat.toml").write_text(
+            f'[mirror]\ndirectory = "mirror"\neverything = true\nmin-free = "0%"\n'
+            f'[upstream]\nurl = "{one.server.url}"\nallow-http = true\n'
+        )
+        reached = one.server.seen("/simple/demo/")
+        daemon = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", _TELLING, "mirror", cwd=tmp_path, env=environment(tmp_path),
+            stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        async with asyncio.timeout(60):
+            await reached
+            daemon.terminate()
+            assert await daemon.wait() == 0
+    found = set((tmp_path / "modules").read_text().splitlines())
+    assert "heliostat.service.daemon" in found
+    assert not found & {"prometheus_client", "aiohttp.web_server", "heliostat.service.endpoint"}
 
 
 async def test_a_poll_that_finds_nothing_loads_nothing_for_work(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ PATIENCE = 240.0
 
 LARGE = 12 << 20
 PHASES = (
-    "list", "feed", "small file", "large file", "sidecar", "place", "page", "ledger", "root", "withdraw", "remove",
+    "list", "feed", "small file", "large file", "sidecar", "place", "page", "ledger", "root", "withdraw", "remove", "changes",
 )  # fmt: skip
 
 
@@ -173,7 +173,7 @@ async def test_killed_in_every_phase(home: Path, server: FakeIndex, upstream: Up
     await at_request("small file", "/packages/*steady_3*.whl", Hang(after=0.5))
     await at_request("sidecar", "/packages/*.metadata", Hang())
     await in_large_file()
-    for phase in ("place", "page", "ledger", "root"):
+    for phase in ("place", "page", "ledger", "root", "changes"):
         await in_phase(phase)
     await recovered(home, upstream)
     upstream.change()

@@ -37,7 +37,13 @@ async def test_any_locale(tmp_path: Path, upstream: FakeIndex, environment: dict
     found = [name for _, _, files in os.walk(os.fsencode(tmp_path / "pypi/web/packages")) for name in files]
     assert found == [NAME.encode()]
     upstream.index.quarantine("unicode")
-    for command in (("mirror", "--once"), ("status",), ("rebuild",)):
+    for command in (
+        ("mirror", "--once", "--log-format", "json"),
+        ("mirror", "--once", "--log-format", "journal", "--full"),
+        ("status",),
+        ("status", "--json"),
+        ("rebuild",),
+    ):
         done = await arun(*command, cwd=tmp_path, env=environment)
         assert done.returncode == 0, (command, done.stdout, done.stderr)
     upstream.index.remove_project("unicode")

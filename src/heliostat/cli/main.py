@@ -29,6 +29,7 @@ from heliostat.errors import ConfigError, HeliostatError, MirrorLocked
 _COMMANDS = {
     "mirror": "heliostat.cli.mirror",
     "status": "heliostat.cli.status",
+    "changes": "heliostat.cli.changes",
     "config": "heliostat.cli.config_cmd",
     "rebuild": "heliostat.cli.rebuild",
     "verify": "heliostat.cli.verify",

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from heliostat.cli import format as fmt
+from heliostat.cli import status_words as words
 
 if TYPE_CHECKING:
     from heliostat.mirror.report import Owed, Plan, Status, Summary
+    from heliostat.service.live import Live
 
 #: Lines of one list that are printed; --json has all there are.
 _MOST = 100
@@ -124,35 +126,29 @@ def plan_lines(plan: Plan) -> list[str]:
     return lines + owed_lines(plan.problems, {})
 
 
-def _trouble(status: Status) -> list[tuple[str, str]]:
-    """What ended the last pass before its time."""
-    if status.trouble is None:
-        return []
-    return [("trouble", f"since {fmt.moment(status.trouble_since)}: {status.trouble}")]
-
-
-def status_lines(status: Status) -> list[str]:
-    """How the mirror stands."""
+def status_lines(status: Status, live: Live | None, now: float) -> list[str]:
+    """How the mirror stands; ``now`` is seconds since the epoch."""
+    word, reason = words.verdict(status, live, now)
     upstream = "unknown" if status.upstream_serial is None else str(status.upstream_serial)
-    behind = 0 if status.upstream_serial is None else max(status.upstream_serial - status.checkpoint, 0)
     states = ", ".join(f"{fmt.number(count)} {state}" for state, count in sorted(status.states.items()) if count)
-    rows = [
+    found = [
         ("mirror", status.directory),
+        ("state", f"{word}: {reason}"),
         ("upstream", f"{status.upstream}, serial {upstream} seen {fmt.moment(status.upstream_seen)}"),
-        ("complete to", f"serial {status.checkpoint}{f', {fmt.number(behind)} behind' if behind else ''}"),
+        ("complete to", words.reached(status, now)),
         ("changes read", f"to serial {status.cursor}"),
         ("last poll", fmt.moment(status.last_poll)),
-        (
-            "holds",
-            f"{fmt.counted(status.projects, 'project')}, {fmt.counted(status.files, 'file')}, {fmt.size(status.bytes)}",
-        ),
+        ("last pass", words.last_pass(live, now) if live else None),
+        ("holds", words.holds(status)),
         ("states", states or "no projects"),
-        *_trouble(status),
-        ("running", status.running or "no"),
+        ("oldest owed", words.oldest_owed(status, now)),
+        ("disk", words.disk(status)),
+        ("running", words.process(status, live, now)),
     ]
+    rows = [(title, text) for title, text in found if text is not None]
     width = max(len(title) for title, _ in rows)
     lines = [f"{title:{width}}  {fmt.plain(text)}" for title, text in rows]
-    owed = {state: status.states.get(state, 0) for state in ("pending", "failing", "blocked", "held")}
+    owed = {state: status.states.get(state, 0) for state in words.OWED}
     if status.stuck:
         lines.append(f"{_STUCK}: {fmt.number(status.stuck_count)}")
         lines += [

@@ -14,7 +14,7 @@ from heliostat.cli import format as fmt
 from heliostat.cli.example import write_example
 from heliostat.cli.exit_codes import ExitCode, plan_exit_code
 from heliostat.cli.options import VARIABLE, Options, common, current, find_config, read_config, search_paths, user_path
-from heliostat.errors import ConfigError
+from heliostat.errors import ConfigError, HeliostatError
 
 if TYPE_CHECKING:
     from heliostat.cli.running import Stop
@@ -74,12 +74,28 @@ def command(
 def _once(config: Config, wish: _Wish, options: Options, textfile: str | None) -> int:
     from heliostat.cli.passes import report, with_mirror
 
-    summary, stopped_by = with_mirror(config, options, lambda mirror, stop: _pass(mirror, wish, options, stop))
+    try:
+        summary, stopped_by = with_mirror(config, options, lambda mirror, stop: _pass(mirror, wish, options, stop))
+    except HeliostatError as error:
+        if textfile is not None:
+            _tell(textfile, config, error)
+        raise
     if textfile is not None:
-        from heliostat.service.textfile import write_textfile
-
-        write_textfile(textfile, config, summary)
+        _tell(textfile, config, summary)
     return report(summary, options, stopped_by=stopped_by)
+
+
+def _tell(textfile: str, config: Config, outcome: Summary | HeliostatError) -> None:
+    """Leaves the figures for node_exporter, also those of a pass that an error ended."""
+    from heliostat.service.figures import result_of, result_of_error
+    from heliostat.service.textfile import write_textfile
+
+    if isinstance(outcome, HeliostatError):
+        last, result = None, result_of_error(outcome)
+    else:
+        last, result = outcome, result_of(outcome)
+    if result is not None:
+        write_textfile(textfile, config, last, result)
 
 
 async def _pass(mirror: Mirror, wish: _Wish, options: Options, stop: Stop) -> Summary:

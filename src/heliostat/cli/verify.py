@@ -194,7 +194,7 @@ class _Work:
         from heliostat.mirror.verify.position import desk
         from heliostat.mirror.verify.reading import Budget
 
-        set_up_logging(self._options)
+        set_up_logging(self._options, wanted=self._config.logging.format if self._config else "auto")
         if self._junit is not None:
             writable(self._junit)
         if self._config is not None and (self._repair or self._delete):

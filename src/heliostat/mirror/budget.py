@@ -2,6 +2,10 @@
 
 Small ones are held by as many projects as there are workers, which bounds them.  One that is large waits for its turn,
 with empty hands, before it is read, until it fits beside those that are held already; one at a time always may.
+
+Nobody who has that turn waits for what may take any time (files, another project's turn with a file name): it lies
+aside meanwhile (:mod:`heliostat.mirror.aside`), and waits for a turn again.  So one that is slow holds back nobody, and
+nobody waits in a circle.
 """
 
 from __future__ import annotations
@@ -73,7 +77,7 @@ class PageBudget:
 
 
 class Share:
-    """What one project holds, from its first request until its pages are written."""
+    """What one project holds, from its first request until its pages are written, but not while it lies aside."""
 
     def __init__(self, budget: PageBudget) -> None:
         self._budget, self._size = budget, 0
@@ -91,6 +95,12 @@ class Share:
         """It turned out to be so many bytes."""
         self._budget.change(size - self._size)
         self._size = size
+
+    def set_aside(self, size: int) -> None:
+        """Only so many bytes are held while the project waits: the next large one may have its turn."""
+        before, large = self._size, self.large
+        self._size, self.large = size, False
+        self._budget.leave(before - size, large=large)
 
     def release(self) -> None:
         """Nothing is held any more."""

@@ -25,17 +25,23 @@ class Claims:
         self._held: dict[str, set[str]] = {}
         self._waiting: set[asyncio.Future[None]] = set()
 
+    def take_now(self, holder: str, keys: set[str]) -> bool:
+        """Claim all of ``keys`` if no other holder has any of them."""
+        if any(self._holders.get(key, holder) != holder for key in keys):
+            return False
+        self._holders.update(dict.fromkeys(keys, holder))
+        self._held.setdefault(holder, set()).update(keys)
+        return True
+
     async def take(self, holder: str, keys: set[str]) -> None:
         """Wait until no other holder has any of ``keys``, then claim them all."""
-        while any(self._holders.get(key, holder) != holder for key in keys):
+        while not self.take_now(holder, keys):
             turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting.add(turn)
             try:
                 await turn
             finally:
                 self._waiting.discard(turn)
-        self._holders.update(dict.fromkeys(keys, holder))
-        self._held.setdefault(holder, set()).update(keys)
 
     def release(self, holder: str) -> None:
         """Give up all that ``holder`` has claimed."""

@@ -6,6 +6,7 @@ those are always named, and nothing is written only for a project that is surely
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from heliostat.model import ProjectName
 from heliostat.state.changelog import Entry
 from heliostat.state.ledger import Ledger
 from heliostat.state.rows import PathRow, Published
-from heliostat.store.tree import HTML_PAGES, JSON_PAGE, Publication
+from heliostat.store.tree import HTML_PAGES, JSON_PAGE, Publication, Tree
 
 if TYPE_CHECKING:
     from heliostat.mirror.publish import Item
@@ -24,7 +25,7 @@ _WEB = len("web/")
 
 def below_web(paths: Iterable[str]) -> list[str]:
     """In the changelog paths are relative to the document root."""
-    return sorted(path[_WEB:] for path in paths)
+    return [path[_WEB:] for path in sorted(paths)]
 
 
 def page_paths(name: ProjectName) -> list[str]:
@@ -47,6 +48,25 @@ def rewrites(publication: Publication) -> bool:
         or publication.link_missing
         or publication.times
     )
+
+
+def mark_changing(ledger: Ledger, publications: Iterable[Publication]) -> None:
+    """What is served of these is about to be replaced: for a kill before :func:`note_repaired`."""
+    changing = [publication.name for publication in publications if rewrites(publication)]
+    if changing:
+        with ledger.transaction():
+            ledger.changelog.begin(changing)
+
+
+def note_repaired(tree: Tree, ledger: Ledger, projects: Iterable[ProjectName]) -> None:
+    """Those of ``projects`` that were marked have their pages made anew; joins the caller's transaction."""
+    made = [name for name in projects if ledger.changelog.begun(name)]
+    for name in made:
+        row = ledger.row(name)
+        changed = page_paths(name) + [path for path in document_paths(name) if tree.disk.stat(f"web/{path}")]
+        entry = Entry(name, row.page_serial if row else None, "repaired", changed=changed)
+        ledger.changelog.write([entry], time.time())
+    ledger.changelog.end(made)
 
 
 def entry_of(ledger: Ledger, item: Item) -> Entry | None:

@@ -59,7 +59,7 @@ def read_figures(config: Config) -> LedgerFigures:
     try:
         with contextlib.closing(connection):
             connection.execute("BEGIN")
-            return _read(Queries(connection))
+            return figures_of(Queries(connection))
     except sqlite3.Error as error:
         raise explain(path, error) from error
 
@@ -72,7 +72,8 @@ def disk_figures(directory: str) -> DiskFigures:
     )
 
 
-def _read(queries: Queries) -> LedgerFigures:
+def figures_of(queries: Queries) -> LedgerFigures:
+    """The figures within one transaction."""
     facts = queries.facts()
     projects, files, size = queries.totals()
     upstream, checkpoint = facts.get("upstream_serial"), queries.checkpoint()

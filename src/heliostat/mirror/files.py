@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import msgspec
 
 from heliostat import names
-from heliostat.errors import NoRoom, Refused, UpstreamError
+from heliostat.errors import NoRoom, Occupied, Refused, UpstreamError
+from heliostat.mirror.aside import Arrived, Aside
 from heliostat.mirror.crew import Slots
 from heliostat.mirror.download import Downloader, Fetched
 from heliostat.mirror.inventory import Inventory
@@ -95,7 +96,45 @@ class FileCollector:
                     want, present.get(want.key), batch, inventory, places, transfers
                 )
 
-        crew = [asyncio.create_task(drain()) for _ in range(min(_FILES_AT_ONCE, len(wanted)))]
+        await self._crew(drain, min(_FILES_AT_ONCE, len(wanted)), batch, transfers)
+        return [ready[want.file.filename] for want in wanted]
+
+    async def collect_ahead(self, row: Row, aside: Aside, places: Places, neighbours: Neighbours) -> Publication:
+        """Fetch the missing files of a project that lies aside, and place them ahead of its pages.
+
+        What is left to be done with its pages is returned.  A file whose place is taken is left out: that is for
+        somebody to judge who has the project's page.
+        """
+        self._slots.lend()
+        item = Item(name=row.name, publication=Publication(name=row.name))
+        assert item.publication is not None
+        transfers = _Transfers(self._counters, (), {}, more=aside.files, more_bytes=aside.bytes)
+        batch = _Batch(self._publisher, self._downloader, row, item, neighbours)
+        nothing = Inventory(None, None, None)
+
+        async def drain() -> None:
+            while (one := await aside.next()) is not None:
+                want = one.want
+                try:
+                    ready = await self._one(want, one.present, batch, nothing, places, transfers)
+                except Occupied:
+                    continue
+                finally:
+                    transfers.forget(want)
+                await aside.note(Arrived(want.file.filename, ready.path, ready.sha256, ready.sidecar))
+
+        try:
+            await self._crew(drain, min(_FILES_AT_ONCE, aside.files), batch, transfers)
+            await batch.place_ahead()
+        except BaseException:
+            self._publisher.memory.give(item.publication)
+            raise
+        return item.publication
+
+    async def _crew(
+        self, drain: Callable[[], Awaitable[None]], size: int, batch: _Batch, transfers: _Transfers
+    ) -> None:
+        crew = [asyncio.ensure_future(drain()) for _ in range(size)]
         try:
             await asyncio.gather(*crew)
         except BaseException as error:
@@ -107,7 +146,6 @@ class FileCollector:
             raise
         finally:
             transfers.end()
-        return [ready[want.file.filename] for want in wanted]
 
     async def _one(
         self,
@@ -196,8 +234,19 @@ class FileCollector:
 class _Transfers:
     """What one project's files and sidecars add to the totals, by file name: from the start, as far as it is known."""
 
-    def __init__(self, counters: Counters, wanted: Sequence[Wanted], present: Mapping[str, Present]) -> None:
-        self._counters = counters
+    def __init__(
+        self,
+        counters: Counters,
+        wanted: Sequence[Wanted],
+        present: Mapping[str, Present],
+        *,
+        more: int = 0,
+        more_bytes: int = 0,
+    ) -> None:
+        """``more``: so many others, with so many bytes, of which it is told one by one, and then not again."""
+        self._counters, self._more, self._more_bytes = counters, more, more_bytes
+        counters.files_total += more
+        counters.bytes_total += more_bytes
         self._files: dict[str, Transfer] = {}
         self._sidecars: dict[str, Transfer] = {}
         for want in wanted:
@@ -209,17 +258,40 @@ class _Transfers:
 
     def file(self, want: Wanted) -> Transfer:
         name = want.file.filename
-        return self._files.get(name) or self._files.setdefault(name, Transfer(self._counters, want.size))
+        if name not in self._files:
+            self._one_of_more(want.size or 0)
+            self._files[name] = Transfer(self._counters, want.size)
+        return self._files[name]
 
     def sidecar(self, want: Wanted) -> Transfer:
         """Its size is known when it is there."""
         name = want.file.filename
-        return self._sidecars.get(name) or self._sidecars.setdefault(name, Transfer(self._counters, None))
+        if name not in self._sidecars:
+            self._one_of_more(0)
+            self._sidecars[name] = Transfer(self._counters, None)
+        return self._sidecars[name]
+
+    def _one_of_more(self, size: int) -> None:
+        """It counts by itself from now on."""
+        if self._more:
+            self._more -= 1
+            self._more_bytes -= size
+            self._counters.files_total -= 1
+            self._counters.bytes_total -= size
+
+    def forget(self, want: Wanted) -> None:
+        """All of it came, or will not come in this pass."""
+        for transfers in (self._files, self._sidecars):
+            transfer = transfers.pop(want.file.filename, None)
+            if transfer is not None:
+                transfer.end()
 
     def end(self) -> None:
         """What has not come will not come in this pass."""
         for transfer in (*self._files.values(), *self._sidecars.values()):
             transfer.end()
+        self._counters.bytes_total -= self._more_bytes
+        self._more = self._more_bytes = 0
 
 
 class _Batch:

@@ -127,6 +127,12 @@ class Neighbours:
         return path.rpartition("/")[2].removesuffix(names.METADATA_SUFFIX) in self._filenames
 
 
+def others_claim(tree: Tree, ledger: Ledger, path: str, project: str) -> bool:
+    """Whether another project than ``project`` claims ``path`` at this moment; see :meth:`Neighbours.claim`."""
+    filename = path.rpartition("/")[2].removesuffix(names.METADATA_SUFFIX)
+    return Neighbours(tree, ledger, project, {filename}).claim(path)
+
+
 def possible_owners(path: str) -> Iterator[ProjectName]:
     """The projects that a file, sidecar or provenance object may be of, going by its path; the longest name last."""
     if path.startswith("web/integrity/"):

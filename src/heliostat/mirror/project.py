@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import random
 import time
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -21,6 +23,8 @@ from heliostat.errors import (
     UpstreamError,
     printable,
 )
+from heliostat.mirror import news
+from heliostat.mirror.aside import Arrived, Aside, Missing
 from heliostat.mirror.budget import PageBudget, Share
 from heliostat.mirror.claims import Claims, turns
 from heliostat.mirror.files import FileCollector, Ready
@@ -34,7 +38,7 @@ from heliostat.mirror.reachability import Reachability
 from heliostat.mirror.removals import Removals
 from heliostat.mirror.report import Counters
 from heliostat.mirror.standing import Place, Standing
-from heliostat.mirror.survey import OpenPaths, Survey, survey
+from heliostat.mirror.survey import OpenPaths, Places, Survey, survey
 from heliostat.mirror.tally import Tally
 from heliostat.mirror.wanted import Held, Wanted, provenance_path, wanted_files
 from heliostat.model import DistFile, ProjectPage
@@ -83,6 +87,7 @@ class ProjectSync:
         #: Upstream's own serial when the pass began, where it is known.
         self._head = head
         self._claims = Claims()
+        self._numbers = itertools.count(1)
 
     async def sync(self, row: Row) -> None:
         """Bring one owed project up to date, or record why not.  Raises StoreError, StateError."""
@@ -117,19 +122,21 @@ class ProjectSync:
         if answers is None:
             await self._unchanged(row)
             return
-        item = await self._plan(row, answers, untouched=row.untouched)
-        if item is None:
-            item = await self._plan(row, answers, untouched=False)
-        assert item is not None
-        finished = item
+        serial = answers.serial
+        if share.large:
+            aside = Aside(self._tree.disk, f"aside-{next(self._numbers)}", share, answers)
+            del answers  # it is not to be held by anybody else
+            item = await self._plan_large(row, aside)
+        else:
+            item = await self._plan(row, answers, untouched=row.untouched)
 
         def done() -> None:
             self._counters.projects_done += 1
             self._traffic.projects.add(time.monotonic() - begun)
             share.release()
             self._claims.release(row.name)
-            self._tally.published(row, finished)
-            log.info("%s: published, serial %s", row.name, answers.serial)
+            self._tally.published(row, item)
+            news.published(row.name, serial)
 
         item.done, share.handed_over = done, True
         await self._publisher.submit(item)
@@ -147,11 +154,53 @@ class ProjectSync:
         self._tally.unchanged += 1
         self._counters.projects_done += 1
 
-    async def _plan(self, row: Row, answers: Answers, *, untouched: bool) -> Item | None:
-        """What changes, its files fetched; what it claims is claimed until that is in the tree.
+    async def _plan(self, row: Row, answers: Answers, *, untouched: bool) -> Item:
+        """What changes, its files fetched; what it claims is claimed until that is in the tree."""
+        begun = await self._begin(row, answers, untouched=untouched)
+        await self._claims.take(row.name, begun.keys)
+        found = await self._found(row, begun, begun.wanted, untouched=untouched)
+        if found is None:  # something is in the tree, although nothing is recorded: a kill came between
+            self._claims.release(row.name)
+            return await self._plan(row, answers, untouched=False)
+        return await self._finish(row, begun, found, {})
 
-        None when a project that should be ``untouched`` turns out to have something in the tree: a kill came between.
-        """
+    async def _plan_large(self, row: Row, aside: Aside) -> Item:
+        """The same for a project with a large page, which lies aside as long as there is something to wait for."""
+        try:
+            begun = await self._begin(row, aside.answers, untouched=False)
+            keys, aside.answers = begun.keys, begun.answers
+            if not self._claims.take_now(row.name, keys):
+                del begun
+                await aside.leave((), len(keys))
+                await self._claims.take(row.name, keys)
+                await aside.back()
+                begun = await self._begin(row, aside.answers, untouched=False)
+            found = await self._found(row, begun, begun.wanted, untouched=False)
+            assert found is not None
+            arrived: dict[str, Arrived] = {}
+            ahead = Publication(name=row.name)
+            if any(_is_missing(want, found) for want in begun.wanted):
+                present = found.present
+                await aside.leave(
+                    (Missing(want, present.get(want.key)) for want in begun.wanted if _is_missing(want, found)),
+                    len(keys),
+                )
+                del begun, found, present
+                places = Places(self._tree, Inventory(None, None, None), set())
+                ahead = await self._files.collect_ahead(row, aside, places, self._neighbours(row, keys))
+                arrived = await aside.back()
+                begun = await self._begin(row, aside.answers, untouched=False)
+                rest = [want for want in begun.wanted if want.file.filename not in arrived]
+                found = await self._found(row, begun, rest, untouched=False)
+                assert found is not None
+            item = await self._finish(row, begun, found, arrived)
+            assert item.publication is not None
+            item.publication.times += ahead.times
+            return item
+        finally:
+            await in_thread(aside.drop)
+
+    async def _begin(self, row: Row, answers: Answers, *, untouched: bool) -> _Begun:
         standing = Standing(row.name) if untouched else await self._standing(row)
         if answers.keep_document and standing.inventory.document is not None:
             answers = msgspec.structs.replace(answers, document=standing.inventory.document, unchanged=True)
@@ -161,22 +210,28 @@ class ProjectSync:
         )
         if not self._config.mirror.files:
             wanted = [want for want in wanted if _is_held(want, standing.held)]
-        keys = turns((want.file.filename for want in wanted), standing.ours)
-        await self._claims.take(row.name, keys)
-        neighbours = Neighbours(self._tree, self._ledger, row.name, keys)
-        item = Item(name=row.name, publication=Publication(name=row.name))
-        try:
-            found = await in_thread(self._look, row, wanted, standing, untouched)
-            if found is None:
-                self._claims.release(row.name)
-                return None
+        return _Begun(answers, standing, wanted, turns((want.file.filename for want in wanted), standing.ours))
+
+    async def _found(self, row: Row, begun: _Begun, wanted: list[Wanted], *, untouched: bool) -> Survey | None:
+        """What of ``wanted`` is there; None when a project that should be ``untouched`` has something in the tree."""
+        found = await in_thread(self._look, row, wanted, begun.standing, untouched)
+        if found is not None and found.places.to_replace:
+            neighbours = self._neighbours(row, begun.keys)
             for path in found.places.to_replace:
                 await self._keeper(neighbours.refuse_if_shared, path)
-            await self._prepare(item, row, answers, standing, found, wanted, neighbours)
+        return found
+
+    async def _finish(self, row: Row, begun: _Begun, found: Survey, arrived: Mapping[str, Arrived]) -> Item:
+        item = Item(name=row.name, publication=Publication(name=row.name))
+        try:
+            await self._prepare(item, row, begun, found, arrived)
         except BaseException:
             self._publisher.memory.give(item.publication)
             raise
         return item
+
+    def _neighbours(self, row: Row, keys: set[str]) -> Neighbours:
+        return Neighbours(self._tree, self._ledger, row.name, keys)
 
     async def _standing(self, row: Row) -> Standing:
         inventory = await in_thread(take_inventory, self._tree, row.name, row.published)
@@ -211,18 +266,18 @@ class ProjectSync:
         return self._ledger.paths.of_project(row.name, "withheld")
 
     async def _prepare(
-        self,
-        item: Item,
-        row: Row,
-        answers: Answers,
-        standing: Standing,
-        found: Survey,
-        wanted: list[Wanted],
-        neighbours: Neighbours,
+        self, item: Item, row: Row, begun: _Begun, found: Survey, arrived: Mapping[str, Arrived]
     ) -> None:
         assert item.publication is not None
+        answers, standing, wanted = begun.answers, begun.standing, begun.wanted
         inventory, before, ours = standing.inventory, standing.before, standing.ours
-        ready = await self._files.collect(row, item, wanted, inventory, found, neighbours)
+        neighbours = self._neighbours(row, begun.keys)
+        if not arrived:
+            ready = await self._files.collect(row, item, wanted, inventory, found, neighbours)
+        else:
+            rest = [want for want in wanted if want.file.filename not in arrived]
+            came = iter(await self._files.collect(row, item, rest, inventory, found, neighbours))
+            ready = [_ready(want, arrived.get(want.file.filename)) or next(came) for want in wanted]
         own = {one.want.file.filename: self._entry(one) for one in ready if one.want.listed}
         listed = [own.get(file.filename) or self._elsewhere(file) for file in answers.page.files]
         page = msgspec.structs.replace(answers.page, files=tuple(listed), serial=answers.serial)
@@ -324,7 +379,7 @@ class ProjectSync:
             self._counters.projects_done += 1
 
     async def _fail(self, row: Row, error: HeliostatError) -> None:
-        log.warning("%s: %s", row.name, error)
+        news.failed(row.name, error)
         await self._submit_failure(
             row,
             Failed(
@@ -339,7 +394,7 @@ class ProjectSync:
 
     async def _block(self, row: Row, error: Refused) -> None:
         reason = f"{self._reader.page_url(row.name)}: {error}"
-        log.warning("%s: blocked: %s", row.name, reason)
+        news.blocked(row.name, reason)
         await self._submit_failure(
             row,
             Failed(
@@ -365,6 +420,24 @@ class ProjectSync:
         mirror = self._config.mirror
         pause = min(mirror.retry_most, mirror.retry_first * 2 ** min(row.attempts, 30))
         return time.time() + float(pause) * random.uniform(0.75, 1.25)
+
+
+class _Begun(NamedTuple):
+    """What is known before a project has its turn with its file names, ``keys``."""
+
+    answers: Answers
+    standing: Standing
+    wanted: list[Wanted]
+    keys: set[str]
+
+
+def _is_missing(want: Wanted, found: Survey) -> bool:
+    there = found.present.get(want.key)
+    return there is None or not there.file
+
+
+def _ready(want: Wanted, arrived: Arrived | None) -> Ready | None:
+    return Ready(want, arrived.path, arrived.sha256, arrived.sidecar) if arrived is not None else None
 
 
 def _is_held(want: Wanted, held: Mapping[str, Held]) -> bool:

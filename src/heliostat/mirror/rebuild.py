@@ -16,7 +16,7 @@ import msgspec
 
 from heliostat import names
 from heliostat.errors import Invalid, Obstructed, Refused
-from heliostat.mirror.entries import document_paths, page_paths, rewrites
+from heliostat.mirror.entries import mark_changing, note_repaired
 from heliostat.mirror.inventory import Inventory, take_inventory
 from heliostat.mirror.owners import possible_owners, tells_owner
 from heliostat.mirror.places import DAMAGED
@@ -27,7 +27,6 @@ from heliostat.pages import parse_html
 from heliostat.pages.links import file_link, local_page_url, package_of
 from heliostat.pages.render import project_html, project_json
 from heliostat.pages.root_list import RootListParser
-from heliostat.state.changelog import Entry
 from heliostat.state.ledger import Ledger
 from heliostat.state.rows import PathRow
 from heliostat.store.tree import JSON_PAGE, Publication, Shown, Tree
@@ -77,12 +76,12 @@ def rebuild_tree(
                 }
                 rows.append(row | more)
                 publications.append(publication)
-        mark_rewritten(ledger, publications)
-        show_pages(tree, publications)
+        mark_changing(ledger, publications)
+        _show(tree, publications)
         with ledger.transaction():
             ledger.insert_rebuilt(rows)
             ledger.paths.add(claims)
-            note_rewritten(tree, ledger, publications)
+            note_repaired(tree, ledger, [publication.name for publication in publications])
         count += len(rows)
     with ledger.transaction():
         ledger.paths.forget_claims(without_project=True)
@@ -138,26 +137,7 @@ def _files_below(tree: Tree, directory: str) -> Iterator[str]:
             yield path
 
 
-def mark_rewritten(ledger: Ledger, publications: list[Publication]) -> None:
-    """Note whose pages are about to be replaced: a kill may come before :func:`note_rewritten`."""
-    changing = [publication.name for publication in publications if rewrites(publication)]
-    if changing:
-        with ledger.transaction():
-            ledger.changelog.begin(changing)
-
-
-def note_rewritten(tree: Tree, ledger: Ledger, publications: list[Publication]) -> None:
-    """Those who follow this mirror learn which pages were made anew."""
-    made = [publication.name for publication in publications if ledger.changelog.begun(publication.name)]
-    for name in made:
-        row = ledger.row(name)
-        changed = page_paths(name) + [path for path in document_paths(name) if tree.disk.stat(f"web/{path}")]
-        entry = Entry(name, row.page_serial if row else None, "repaired", changed=changed)
-        ledger.changelog.write([entry], time.time())
-    ledger.changelog.end(made)
-
-
-def show_pages(tree: Tree, publications: list[Publication]) -> None:
+def _show(tree: Tree, publications: list[Publication]) -> None:
     """Write pages that differ; the old ones stay until the new ones are durable."""
     staged = tree.stage_pages(publications)
     tree.disk.sync()

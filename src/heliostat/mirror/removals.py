@@ -16,6 +16,7 @@ import msgspec
 
 from heliostat import names
 from heliostat.errors import PageMissing
+from heliostat.mirror import news
 from heliostat.model import ProjectName
 from heliostat.state.ledger import Ledger
 from heliostat.state.rows import CLEARED_WITH_PROJECT, Failed, PathRow, Row, Tombstone
@@ -209,7 +210,7 @@ def _carry_out_some(
             ledger.changelog.end([row.name])
             for kind in CLEARED_WITH_PROJECT:
                 ledger.paths.clear_project(row.name, kind)
-            log.info("%s: removed: %s", row.name, removal.reason)
+            news.removed(row.name, removal.reason)
     log.debug("removal: removing bytes")
     reaper.reap(doomed)
     return len(doomed)

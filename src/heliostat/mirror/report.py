@@ -132,3 +132,13 @@ class Status(msgspec.Struct, kw_only=True):
     trouble_since: float | None = None
     #: Who holds the lock, when somebody does.
     running: str | None = None
+    #: Serials from the checkpoint to upstream's; None while upstream's is not known.
+    lag: int | None = None
+    #: Since when upstream has been beyond the checkpoint; None when it is not, or that is not known.
+    behind_since: float | None = None
+    #: Since when the oldest serial that a project owes has been known; None when none is owed, or that is not known.
+    owed_since: float | None = None
+    #: Of the mirror's file system, in bytes: free for its user, and all; inodes.  None where it cannot be asked.
+    disk_free: int | None = None
+    disk_total: int | None = None
+    inodes_free: int | None = None

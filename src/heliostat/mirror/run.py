@@ -237,7 +237,7 @@ class Mirror:
             counters.phase = "rebuilding"
             await self._rebuild(counters, stop)
         else:
-            await self._keeper(self._ledger.put, rebuilding=None)
+            await self._keeper(self._ledger.put, rebuilding=None, changes_whole=1)
 
     async def _close_books(self, summary: Summary, counters: Counters, tally: Tally, *, checkpoint: bool) -> None:
         """Tell what was published to those who follow this mirror; fill the summary from the ledger and the counts."""

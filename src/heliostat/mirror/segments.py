@@ -15,7 +15,9 @@ import msgspec
 
 from heliostat.errors import Invalid
 from heliostat.pages.changes import (
+    FOLDER,
     HEAD,
+    KEPT,
     MOST_HEAD,
     SEGMENT_ROWS,
     Head,
@@ -30,9 +32,6 @@ from heliostat.store.tree import Tree
 
 log = logging.getLogger(__name__)
 
-FOLDER = "web/changes"
-#: Full segments that are kept; whoever has not read them by then begins with the root list.
-KEPT = 20
 #: Rows in memory at once.
 _AT_ONCE = 500
 
@@ -123,6 +122,8 @@ def _extend(tree: Tree, ledger: Ledger, head: Head, serial: int) -> Head:
     file = None
     try:
         while rows := ledger.changelog.after(number, min(_AT_ONCE, start + SEGMENT_ROWS - 1 - number)):
+            if file is None:
+                rows[0] = msgspec.structs.replace(rows[0], complete=_before(ledger, head))
             body = b"".join(map(row_bytes, rows))
             file = file or tree.disk.append(path)
             file.write(body)
@@ -137,6 +138,11 @@ def _extend(tree: Tree, ledger: Ledger, head: Head, serial: int) -> Head:
     )  # fmt: skip
     _show(tree, head)
     return head
+
+
+def _before(ledger: Ledger, head: Head) -> int:
+    """What the mirror stated before the row that follows ``head``; nothing, if rows tell of all that it ever had."""
+    return 0 if head.number == 0 and ledger.get("changes_whole") else head.serial
 
 
 def _cut(tree: Tree, path: str, size: int) -> None:

@@ -6,10 +6,12 @@ import contextlib
 import sqlite3
 
 from heliostat.config import Config, without_credentials
+from heliostat.mirror.figures import disk_figures
 from heliostat.mirror.lock import holder_of
 from heliostat.mirror.places import DATABASE, LOCK, state_directory
 from heliostat.mirror.report import Status
 from heliostat.mirror.rows import owed_of
+from heliostat.mirror.sightings import seen_at
 from heliostat.state.database import explain, open_readonly
 from heliostat.state.queries import Queries
 
@@ -24,21 +26,26 @@ def read_status(config: Config) -> Status:
     try:
         with contextlib.closing(connection):
             connection.execute("BEGIN")
-            return _read(config, Queries(connection), holder_of(f"{directory}/{LOCK}"))
+            status = _read(config, Queries(connection), holder_of(f"{directory}/{LOCK}"))
     except sqlite3.Error as error:
         raise explain(path, error) from error
+    with contextlib.suppress(OSError):
+        disk = disk_figures(config.mirror.directory)
+        status.disk_free, status.disk_total, status.inodes_free = disk.free, disk.size, disk.inodes
+    return status
 
 
 def _read(config: Config, queries: Queries, running: str | None) -> Status:
-    facts = queries.facts()
+    facts, checkpoint, oldest = queries.facts(), queries.checkpoint(), queries.oldest_owed()
+    upstream_serial, sightings = facts.get("upstream_serial"), facts.get("sightings")
     projects, files, size = queries.totals()
     return Status(
         directory=config.mirror.directory,
         upstream=str(facts.get("source") or facts.get("upstream") or without_credentials(config.upstream.url[0])),
-        upstream_serial=facts.get("upstream_serial"),
+        upstream_serial=upstream_serial,
         upstream_seen=facts.get("upstream_seen"),
         cursor=queries.cursor,
-        checkpoint=queries.checkpoint(),
+        checkpoint=checkpoint,
         last_poll=facts.get("last_poll"),
         states=queries.states(),
         projects=projects,
@@ -50,4 +57,7 @@ def _read(config: Config, queries: Queries, running: str | None) -> Status:
         trouble=facts.get("trouble"),
         trouble_since=facts.get("trouble_since"),
         running=running,
+        lag=None if upstream_serial is None else max(upstream_serial - checkpoint, 0),
+        behind_since=seen_at(sightings, checkpoint + 1),
+        owed_since=None if oldest is None else seen_at(sightings, oldest),
     )

@@ -21,7 +21,9 @@ FORMAT = 1
 SEGMENT_ROWS = 10_000
 #: Bytes: of a head that we accept (ours have less than 1 KB), and of a row.
 MOST_HEAD, MOST_ROW = 4096, 1 << 20
-HEAD = "head"
+FOLDER, HEAD = "web/changes", "head"
+#: Full segments that are kept; whoever has not read them by then begins with the root list.
+KEPT = 20
 
 _Count = Annotated[int, msgspec.Meta(ge=0, le=10**18)]
 
@@ -40,6 +42,8 @@ class Change(msgspec.Struct, frozen=True, omit_defaults=True):
     what: What
     #: How the name is spelled where that is not its normal form.
     display: str | None = None
+    #: In the first row of those that were written together: the head's serial before them.
+    complete: int | None = None
     added: list[str] = []
     changed: list[str] = []
     removed: list[str] = []

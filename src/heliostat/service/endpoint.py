@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Iterable
 
 import msgspec
@@ -11,6 +12,8 @@ from heliostat.errors import HeliostatError
 from heliostat.service.daemon import Daemon
 from heliostat.service.figures import why_not_ready
 from heliostat.service.gathering import Gathering
+
+log = logging.getLogger(__name__)
 
 #: Of a request's body (bytes).
 _MOST_BODY = 64 << 10
@@ -65,6 +68,9 @@ async def _finish(request: web.Request, handler: _Handler) -> web.StreamResponse
     except web.HTTPException as error:
         allowed = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
         response = _say(error.status, error.reason, **allowed)
+    except Exception:
+        log.exception("%s %s failed", request.method, request.rel_url.raw_path[:200])
+        response = _say(500, "Internal Server Error")
     response.force_close()
     return response
 

@@ -7,6 +7,7 @@ import time
 import msgspec
 
 from heliostat.config import Config
+from heliostat.errors import HeliostatError, StateError, StoreError, UpstreamChanged
 from heliostat.mirror.figures import DiskFigures, LedgerFigures
 from heliostat.mirror.report import Summary
 from heliostat.mirror.tally import Tally
@@ -32,7 +33,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     config: Config
     ledger: LedgerFigures | None
     disk: DiskFigures | None
-    #: The pass that ended last, and how.
+    #: The pass that ended last, and how; of one that an error ended there is the result alone.
     last: Summary | None
     result: Result | None
     process: Process | None = None
@@ -71,6 +72,13 @@ def result_of(last: Summary) -> Result:
     if last.held or last.owed_by_state.get("held"):
         return "held"
     return "complete" if last.complete else "incomplete"
+
+
+def result_of_error(error: HeliostatError) -> Result | None:
+    """How a pass ended that an error ended; None for one that never was: a wrong command, or another's lock."""
+    if isinstance(error, UpstreamChanged):
+        return "approval"
+    return "store" if isinstance(error, StoreError | StateError) else None
 
 
 def why_not_ready(figures: Figures) -> str | None:

@@ -1,8 +1,4 @@
-"""Where the daemon's HTTP endpoint can be reached: addresses opened, changed by a reload, and bounded connections.
-
-Each connection carries one request and lasts a few seconds at most, whatever its other end does; beyond a number of
-them further ones are closed at once.  So neither a slow client nor many of them cost the mirror anything.
-"""
+"""Where the daemon's HTTP endpoint can be reached: addresses that are opened, and changed by a reload."""
 
 from __future__ import annotations
 
@@ -14,7 +10,7 @@ import os
 import socket
 import stat
 from collections.abc import AsyncIterator, Callable, Iterable
-from typing import TYPE_CHECKING, Self, cast
+from typing import TYPE_CHECKING, Self
 
 from heliostat.config import Config
 from heliostat.config_values import host_and_port
@@ -24,13 +20,9 @@ from heliostat.service.daemon import Daemon
 if TYPE_CHECKING:
     from aiohttp import web
 
-log = logging.getLogger(__name__)
+    from heliostat.service.connections import Bounds, Connections
 
-#: Connections at the same time, and how long one may last (seconds).
-MOST_CONNECTIONS = 64
-LONGEST = 15.0
-#: Lines of a request's head, and bytes of each.
-_MOST_HEADERS, _MOST_LINE = 64, 8 << 10
+log = logging.getLogger(__name__)
 #: For the owner and the group of the daemon: a web server in that group may ask.
 _SOCKET_MODE = 0o660
 
@@ -38,13 +30,13 @@ Routes = Callable[[], Iterable["web.AbstractRouteDef"]]
 
 
 @contextlib.asynccontextmanager
-async def listening(daemon: Daemon, extra_routes: Routes = tuple) -> AsyncIterator[None]:
+async def listening(daemon: Daemon, extra_routes: Routes = tuple, bounds: Bounds | None = None) -> AsyncIterator[None]:
     """While this is open the endpoint answers on the configured addresses; a reload opens and closes some of them.
 
     ``extra_routes`` is asked once, when the first address is opened.  Raises ConfigError for an address that cannot be
     listened on; at a reload that is logged, and everything else stays.
     """
-    async with _Doors(daemon, extra_routes) as doors:
+    async with _Doors(daemon, extra_routes, bounds) as doors:
         for address in daemon.config.service.listen:
             try:
                 await doors.open(address)
@@ -64,9 +56,10 @@ async def listening(daemon: Daemon, extra_routes: Routes = tuple) -> AsyncIterat
 class _Doors:
     """The open addresses of one application, which is made when the first one is opened."""
 
-    def __init__(self, daemon: Daemon, extra_routes: Routes) -> None:
-        self._daemon, self._extra_routes = daemon, extra_routes
+    def __init__(self, daemon: Daemon, extra_routes: Routes, bounds: Bounds | None) -> None:
+        self._daemon, self._extra_routes, self._bounds = daemon, extra_routes, bounds
         self._runner: web.AppRunner | None = None
+        self._connections: Connections | None = None
         self._open: dict[str, asyncio.Server] = {}
 
     async def __aenter__(self) -> Self:
@@ -90,27 +83,10 @@ class _Doors:
 
     async def open(self, address: str) -> None:
         """Raises OSError."""
-        from aiohttp import web
-
-        if self._runner is None:
-            from heliostat.service.endpoint import create_endpoint
-
-            application = create_endpoint(self._daemon, self._extra_routes())
-            self._runner = web.AppRunner(
-                application, access_log=None, logger=log, shutdown_timeout=1.0, lingering_time=0.0,
-                max_headers=_MOST_HEADERS, max_line_size=_MOST_LINE, max_field_size=_MOST_LINE,
-            )  # fmt: skip
-            await self._runner.setup()
-        loop, server = asyncio.get_running_loop(), self._runner.server
-        assert server is not None
-
-        def connection() -> asyncio.BaseProtocol:
-            if len(server.connections) >= MOST_CONNECTIONS:
-                return _Refusing()
-            handler = server()
-            loop.call_later(LONGEST, _end, handler)
-            return handler
-
+        if self._connections is None:
+            await self._prepare()
+        loop, connection = asyncio.get_running_loop(), self._connections
+        assert connection is not None
         if address.startswith("unix:"):
             self._open[address] = await _open_socket(address.removeprefix("unix:"), connection)
             log.info("listening on %s", address)
@@ -118,6 +94,18 @@ class _Doors:
         host, port = _parts(address)
         self._open[address] = opened = await loop.create_server(connection, host, port, reuse_address=True)
         log.info("listening on http://%s", _shown(opened.sockets[0]))
+
+    async def _prepare(self) -> None:
+        # All that only a daemon with an address needs.
+        from aiohttp import web
+
+        from heliostat.service.connections import Bounds, Connections
+        from heliostat.service.endpoint import create_endpoint
+
+        runner = web.AppRunner(create_endpoint(self._daemon, self._extra_routes()), shutdown_timeout=1.0)
+        await runner.setup()
+        assert runner.server is not None
+        self._runner, self._connections = runner, Connections(runner.server, self._bounds or Bounds())
 
     def close(self, address: str) -> None:
         self._open.pop(address).close()
@@ -127,34 +115,16 @@ class _Doors:
         log.info("not listening on %s any more", address)
 
 
-class _Refusing(asyncio.Protocol):
-    """One connection too many."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        cast("asyncio.Transport", transport).abort()  # uvloop's are none by inheritance
-
-
-def _end(handler: web.RequestHandler) -> None:
-    """Time is up; what was not sent by now is not wanted."""
-    transport = handler.transport
-    handler.force_close()
-    if transport is not None:
-        transport.abort()
-
-
 async def _open_socket(path: str, connection: Callable[[], asyncio.BaseProtocol]) -> asyncio.Server:
     """A socket in the file system; one that nobody listens on any more is replaced.  Raises OSError."""
     await asyncio.to_thread(_clear, path)
-    before = os.umask(0o777 & ~_SOCKET_MODE)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-        try:
-            listener.bind(path)
-        except OSError:
-            listener.close()
-            raise
-    finally:
-        os.umask(before)
+        listener.bind(path)
+        os.chmod(path, _SOCKET_MODE)  # nobody can connect yet: it does not listen
+    except OSError:
+        listener.close()
+        raise
     return await asyncio.get_running_loop().create_unix_server(connection, sock=listener)
 
 

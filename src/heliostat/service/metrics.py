@@ -40,7 +40,7 @@ def render(figures: Figures, accept: str | None) -> tuple[bytes, str]:
     ProcessCollector(registry=registry)
     try:
         encoder, kind = choose_encoder(accept or "")
-    except ValueError:  # a version that is none
+    except (TypeError, ValueError):  # a version that is none
         encoder, kind = generate_latest, CONTENT_TYPE_LATEST
     return encoder(registry), kind
 
@@ -77,8 +77,12 @@ def families(figures: Figures) -> Iterator[Metric]:
         yield from _holds(figures.ledger)
     if figures.disk is not None:
         yield from _disk(figures.disk, figures.config.mirror.min_free)
-    if figures.last is not None and figures.result is not None:
-        yield from _last_pass(figures.last, figures.result)
+    if figures.result is not None:
+        yield from _one_of(
+            "last_pass_result", "How the last pass ended: 1 for what it was.", "result", Result, figures.result
+        )
+    if figures.last is not None:
+        yield from _last_pass(figures.last)
     if figures.process is not None:
         process = figures.process
         yield from _daemon(process)
@@ -117,8 +121,7 @@ def _disk(disk: DiskFigures, share: float) -> Iterator[Metric]:
     yield from _gauge("disk_free_inodes", "Free inodes of the mirror's file system, where it has a limit.", disk.inodes)
 
 
-def _last_pass(last: Summary, result: Result) -> Iterator[Metric]:
-    yield from _one_of("last_pass_result", "How the last pass ended: 1 for what it was.", "result", Result, result)
+def _last_pass(last: Summary) -> Iterator[Metric]:
     yield from _gauge(
         "last_pass_timestamp_seconds", "When the last pass ended, whatever its result.", last.started + last.seconds
     )

@@ -9,7 +9,8 @@ from heliostat.config import Config
 from heliostat.errors import StateError, StoreError
 from heliostat.mirror.figures import disk_figures, read_figures
 from heliostat.mirror.report import Summary
-from heliostat.service.figures import Figures, result_of
+from heliostat.service.figures import Figures
+from heliostat.service.health import Result
 
 log = logging.getLogger(__name__)
 
@@ -17,8 +18,11 @@ log = logging.getLogger(__name__)
 _MODE = 0o644
 
 
-def write_textfile(path: str, config: Config, last: Summary) -> None:
-    """Replace the file at ``path`` by one with the figures as they are now; a failure is logged, and harms nothing."""
+def write_textfile(path: str, config: Config, last: Summary | None, result: Result) -> None:
+    """Replace the file at ``path`` by one with the figures as they are now; a failure is logged, and harms nothing.
+
+    ``last`` is None for a pass that an error ended.
+    """
     from heliostat.service.metrics import render_text
 
     try:
@@ -30,7 +34,7 @@ def write_textfile(path: str, config: Config, last: Summary) -> None:
     temporary = f"{path}.{os.getpid()}.tmp"
     try:
         disk = disk_figures(config.mirror.directory)
-        body = render_text(Figures(config=config, ledger=ledger, disk=disk, last=last, result=result_of(last)))
+        body = render_text(Figures(config=config, ledger=ledger, disk=disk, last=last, result=result))
         handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, _MODE)
         with os.fdopen(handle, "wb") as file:
             file.write(body)

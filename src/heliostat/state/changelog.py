@@ -63,7 +63,7 @@ class Changelog:
         )
         for count, at, serial, project, what, text, spelled in found:
             display = spelled if spelled != project else None
-            changes.append(Change(count, at, serial, project, what, display, *_unpacked(text)))
+            changes.append(Change(count, at, serial, project, what, display, None, *_unpacked(text)))
         return changes
 
     def write(self, entries: Iterable[Entry], at: float) -> None:
@@ -92,10 +92,6 @@ class Changelog:
     def begun(self, project: str) -> bool:
         return self._connection.execute("SELECT 1 FROM changing WHERE project = ?", (project,)).fetchone() is not None
 
-    def unfinished(self) -> list[str]:
-        """Projects that were begun and have no row since."""
-        return [name for (name,) in self._connection.execute("SELECT project FROM changing ORDER BY project")]
-
     def end(self, projects: Iterable[str]) -> None:
         """What changed of these is recorded."""
         self._connection.executemany("DELETE FROM changing WHERE project = ?", [(name,) for name in projects])
@@ -104,7 +100,7 @@ class Changelog:
 def _packed(*kinds: Sequence[str]) -> list[str]:
     """The paths as text, one to a line (no path holds a line break), each with a sign of its kind; in parts."""
     if sum(map(len, kinds)) <= MOST_PATHS:
-        return ["\n".join(mark + path for mark, paths in zip(_MARKS, kinds, strict=True) for path in paths)]
+        return ["\n".join([mark + f"\n{mark}".join(paths) for mark, paths in zip(_MARKS, kinds, strict=True) if paths])]
     lines = [mark + path for mark, paths in zip(_MARKS, kinds, strict=True) for path in paths]
     return ["\n".join(lines[at : at + MOST_PATHS]) for at in range(0, len(lines), MOST_PATHS)]
 

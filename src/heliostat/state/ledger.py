@@ -104,7 +104,7 @@ class Ledger(Queries):
             self.put(
                 cursor=None, rows=None, root_etag=None, documents=None, went_back=None, upstream=None,
                 upstream_serial=None, reconciled=None, root_serial=None, changes_id=None, changes_read=None,
-                sightings=None,
+                changes_whole=None, sightings=None,
             )  # fmt: skip
 
     def abandon_out_of_scope(self, in_scope: Callable[[str], bool], begun: Callable[[str], bool]) -> None:

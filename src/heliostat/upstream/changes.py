@@ -79,11 +79,12 @@ class Changes:
             try:
                 if response.status == 304:
                     return None
-                body = await self._session.whole(response, permit, url, MOST_HEAD)
+                with self._session.counting(Kind.CHANGES, permit):
+                    body = await self._session.whole(response, permit, url, MOST_HEAD)
+                    head = parse_head(body, url=redacted(url))
                 found = response.headers.get("etag")
             finally:
                 response.close()
-            head = parse_head(body, url=redacted(url))
         return HeadAnswer(head, self._mark + found if found else None)
 
     async def rows(self, head: Head, place: Place) -> Rows:
@@ -115,10 +116,11 @@ class Changes:
                 response = await self._get(permit, url, headers, (200, 206, 416))
                 try:
                     if response.status != 416:
-                        async for piece in self._part(response, permit, url, offset, end):
-                            reader.feed(piece)
-                            if reader.number == reader.last:
-                                break
+                        with self._session.counting(Kind.CHANGES, permit):
+                            async for piece in self._part(response, permit, url, offset, end):
+                                reader.feed(piece)
+                                if reader.number == reader.last:
+                                    break
                 finally:
                     response.close()
         return Rows(reader.rows, Place(reader.number, offset + reader.read))

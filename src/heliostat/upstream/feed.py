@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from heliostat.errors import FeedUnsupported, Missing, UpstreamError
+from heliostat.errors import FeedUnsupported, Missing
 from heliostat.model import Event, Listed
 from heliostat.upstream import xmlrpc
 from heliostat.upstream.pace import Permit, Permits
@@ -72,15 +72,10 @@ class Feed:
         async with self._gate.permit() as permit:
             response = await self._post(permit, xmlrpc.request(method, *parameters))
             try:
-                self._check(response)
-                yield session.read(response, permit, self._url, limit)
-            except FeedUnsupported:
-                raise
-            except UpstreamError as error:
-                session.traffic.broke(Kind.CHANGELOG, error)
-                raise
+                with session.counting(Kind.CHANGELOG, permit):
+                    self._check(response)
+                    yield session.read(response, permit, self._url, limit)
             finally:
-                session.traffic.received[Kind.CHANGELOG] += permit.received
                 response.close()
 
     async def _post(self, permit: Permit, call: bytes) -> Response:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import platform
 import re
 import urllib.request
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol, Self
 
@@ -14,7 +15,7 @@ import aiohttp
 from yarl import URL
 
 from heliostat.config import UpstreamConfig
-from heliostat.errors import ConfigError, Invalid, UpstreamError
+from heliostat.errors import ConfigError, FeedUnsupported, Invalid, UpstreamError
 from heliostat.upstream import body, faults
 from heliostat.upstream.channel import Channel
 from heliostat.upstream.pace import Clock, Permit
@@ -201,6 +202,19 @@ class Session:
             finally:
                 await self._drain(response)
         raise Invalid(redacted(url), f"more than {MOST_REDIRECTS} redirects")
+
+    @contextlib.contextmanager
+    def counting(self, kind: Kind, permit: Permit) -> Iterator[None]:
+        """Around what is made of an answer: counts its bytes, and what turns out to be wrong with it."""
+        try:
+            yield
+        except FeedUnsupported:  # there is none: that is not wrong
+            raise
+        except UpstreamError as error:
+            self.traffic.broke(kind, error)
+            raise
+        finally:
+            self.traffic.received[kind] += permit.received
 
     async def _one(self, url: str, headers: str, total: float | None, call: bytes | None) -> Response:
         """One exchange; once more when it turns out that the server closed an idle connection meanwhile."""

@@ -18,10 +18,10 @@ from itertools import groupby, islice
 from typing import Any
 
 from heliostat.errors import Invalid, Obstructed, Refused, StoreError
+from heliostat.mirror.entries import mark_changing, note_repaired
 from heliostat.mirror.inventory import take_inventory
 from heliostat.mirror.owners import claimed_paths, owners
 from heliostat.mirror.places import DAMAGED
-from heliostat.mirror.rebuild import mark_rewritten, note_rewritten, show_pages
 from heliostat.mirror.removals import plausible
 from heliostat.mirror.report import Counters, Summary
 from heliostat.mirror.root import write_root
@@ -191,12 +191,14 @@ class Repair:
             if any(one.kind in _UPSTREAM for one in findings) and self._may_be_owed(name):
                 owed.append(name)
         if publications:
-            mark_rewritten(self._ledger, publications)
-            show_pages(self._tree, publications)
-            with self._ledger.transaction():
-                note_rewritten(self._tree, self._ledger, publications)
+            mark_changing(self._ledger, publications)
+            staged = self._tree.stage_pages(publications)
+            self._tree.disk.sync()
+            self._tree.place_documents([], publications)
+            self._tree.show(staged)
         self._tree.disk.sync()
         with self._ledger.transaction() as connection:
+            note_repaired(self._tree, self._ledger, [publication.name for publication in publications])
             for name in owed:
                 self._ledger.intake.reopen(ProjectName(name), time.time(), "what a verify found is to be repaired")
                 connection.execute("UPDATE projects SET page_etag = NULL, document_etag = NULL WHERE name = ?", (name,))

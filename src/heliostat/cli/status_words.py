@@ -1,0 +1,124 @@
+"""How a mirror stands, in words: one source for the page on a terminal and for plain text.  Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from heliostat.cli import format as fmt
+
+if TYPE_CHECKING:
+    from heliostat.mirror.report import Owed, Status
+    from heliostat.service.live import Live
+
+OWED = ("pending", "failing", "blocked", "held")
+
+
+def verdict(status: Status, live: Live | None, now: float) -> tuple[str, str]:
+    """One word for it, and the reason: ``complete``, ``catching up``, ``incomplete``, ``in trouble`` or ``empty``."""
+    trouble = live.trouble_text if live else status.trouble
+    since = live.trouble_since if live else status.trouble_since
+    if trouble:
+        lasting = f"for {fmt.duration(now - since)}: " if since is not None else ""
+        return "in trouble", f"{lasting}{trouble}"
+    states = status.states
+    if states.get("held"):
+        count = fmt.counted(states["held"], "removal")
+        return "incomplete", f"{count} wait for approval: heliostat mirror --once --allow-removals {states['held']}"
+    if not status.cursor and not status.projects:
+        return "empty", "nothing has been mirrored yet"
+    lag = status.lag or 0
+    if live and live.phase == "working" and (lag or live.counters.projects_total):
+        left = live.counters.projects_total - live.counters.projects_done
+        return "catching up", f"{fmt.counted(max(left, 0), 'project')} to go in this pass"
+    bad = [f"{fmt.number(states[state])} {state}" for state in ("failing", "blocked") if states.get(state)]
+    if bad:
+        return "incomplete", f"{' and '.join(bad)}, see below"
+    if states.get("pending"):
+        return "catching up", f"{fmt.counted(states['pending'], 'project')} to go"
+    if lag and status.upstream_serial is not None and status.cursor < status.upstream_serial:
+        return "catching up", "changes are still to be read"
+    return "complete", "as upstream was when it was last asked"
+
+
+def reached(status: Status, now: float) -> str:
+    """Up to where it is complete, and how far that is behind."""
+    text = f"serial {status.checkpoint}"
+    if status.lag:
+        text += f", {fmt.number(status.lag)} behind {status.upstream_serial}"
+        if status.behind_since is not None:
+            text += f" for {fmt.duration(now - status.behind_since)}"
+    return text
+
+
+def ago(moment: float | None, now: float) -> str:
+    """``12 s ago (2026-01-02 03:04:05 UTC)``."""
+    return "never" if moment is None else f"{fmt.duration(now - moment)} ago ({fmt.moment(moment)})"
+
+
+def process(status: Status, live: Live | None, now: float) -> str:
+    """What runs, and what it does next."""
+    if live is None:
+        return status.running or "no"
+    who = (status.running or "a process").partition(" since ")[0]
+    text = f"{who} for {fmt.duration(now - live.started)}, heliostat {live.version}: "
+    if live.phase == "working":
+        return text + work(live)
+    if live.phase == "waiting" and live.next_poll is not None:
+        wait = live.next_poll - now
+        return text + (f"next poll in {fmt.duration(wait)}" if wait > 0 else "next poll now")
+    return text + live.phase
+
+
+def work(live: Live) -> str:
+    """What the pass that runs has done so far."""
+    counters = live.counters
+    if not counters.projects_total:
+        return counters.phase
+    done, total = fmt.number(counters.projects_done), fmt.counted(counters.projects_total, "project")
+    files = f"{fmt.counted(counters.files_done, 'file')}, {fmt.size(counters.bytes_done)}"
+    return f"{counters.phase}, {done} of {total}, {files}"
+
+
+def last_pass(live: Live, now: float) -> str | None:
+    """How the last pass ended."""
+    if live.last is None:
+        return None
+    one = live.last
+    end = one.started + one.seconds
+    return (
+        f"{live.result or 'ended'} {fmt.duration(now - end)} ago: {fmt.number(one.added)} added, "
+        f"{fmt.number(one.updated)} updated, {fmt.number(one.removed)} removed, {fmt.size(one.bytes_fetched)} "
+        f"in {fmt.duration(one.seconds)}"
+    )
+
+
+def disk(status: Status) -> str | None:
+    """What is free where the mirror lies."""
+    if status.disk_free is None or not status.disk_total:
+        return None
+    share = status.disk_free / status.disk_total
+    inodes = f", {fmt.counted(status.inodes_free, 'inode')}" if status.inodes_free is not None else ""
+    return f"{fmt.size(status.disk_free)} of {fmt.size(status.disk_total)} free ({share:.0%}){inodes}"
+
+
+def holds(status: Status) -> str:
+    """What there is of it."""
+    files = f"{fmt.counted(status.files, 'file')}, {fmt.size(status.bytes)}"
+    return f"{fmt.counted(status.projects, 'project')}, {files}"
+
+
+def owed_states(status: Status) -> str:
+    """``3 failing, 7 pending``."""
+    return ", ".join(f"{fmt.number(status.states[state])} {state}" for state in OWED if status.states.get(state))
+
+
+def oldest_owed(status: Status, now: float) -> str | None:
+    """The age of the oldest change that is owed."""
+    return None if status.owed_since is None else f"announced {fmt.duration(now - status.owed_since)} ago"
+
+
+def next_try(item: Owed, now: float) -> str:
+    if item.due_at is None:
+        return "-"
+    wait = item.due_at - now
+    return f"in {fmt.duration(wait)}" if wait > 0 else "now"

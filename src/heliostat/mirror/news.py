@@ -1,0 +1,37 @@
+"""What the log says of a project: one line each time, and the same as fields for those who read JSON.
+
+Nothing is built for a line that nobody sees.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+log = logging.getLogger("heliostat.mirror")
+
+
+def published(project: str, serial: int | None) -> None:
+    """Its pages and files are in the tree, durable and recorded."""
+    if log.isEnabledFor(logging.INFO):
+        log.info("%s: published, serial %s", project, serial, extra=_fields("published", project, serial=serial))
+
+
+def removed(project: str, reason: str) -> None:
+    """It is not in the tree any more."""
+    if log.isEnabledFor(logging.INFO):
+        log.info("%s: removed: %s", project, reason, extra=_fields("removed", project, reason=reason))
+
+
+def failed(project: str, reason: object) -> None:
+    """It stays owed, and is tried again."""
+    log.warning("%s: %s", project, reason, extra=_fields("failed", project))
+
+
+def blocked(project: str, reason: str) -> None:
+    """It is refused; to try again would not help."""
+    log.warning("%s: blocked: %s", project, reason, extra=_fields("blocked", project))
+
+
+def _fields(event: str, project: str, **more: Any) -> dict[str, dict[str, Any]]:
+    return {"fields": {"event": event, "project": project, **more}}

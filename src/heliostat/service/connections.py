@@ -1,0 +1,87 @@
+"""Connections to the HTTP endpoint, bounded in number and in time.
+
+Each carries one request and lasts a few seconds at most, whatever its other end does; beyond a number of them further
+ones are closed at once.  So neither a slow client nor many of them cost the mirror anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import NamedTuple, cast
+
+from aiohttp import web
+
+#: Lines of a request's head, and bytes of each.
+_MOST_HEADERS, _MOST_LINE = 64, 8 << 10
+#: Where aiohttp tells of requests that are none: whoever sends them knows; what our code does wrong is logged there.
+_nowhere = logging.Logger("nowhere", logging.CRITICAL + 1)  # noqa: LOG001 (not to be configured by anybody)
+
+
+class Bounds(NamedTuple):
+    """Connections at the same time, and how long one may last (seconds)."""
+
+    connections: int = 64
+    seconds: float = 15.0
+
+
+class Connections:
+    """Makes the protocol of each connection, for ``loop.create_server``."""
+
+    def __init__(self, server: web.Server, bounds: Bounds) -> None:
+        self._server, self._bounds = server, bounds
+        self._loop = asyncio.get_running_loop()
+        #: Counted when they are accepted: many are, one after the other, before the first of them is told so.
+        self._open = 0
+
+    def __call__(self) -> asyncio.BaseProtocol:
+        if self._open >= self._bounds.connections:
+            return _Refusing()
+        self._open += 1
+        return _Handler(self._server, self._loop, self._one_less, self._bounds.seconds)
+
+    def _one_less(self) -> None:
+        self._open -= 1
+
+
+class _Handler(web.RequestHandler):
+    """One connection; ``ended`` is called once, at its end."""
+
+    __slots__ = ("_alarm", "_ended")
+
+    def __init__(
+        self, server: web.Server, loop: asyncio.AbstractEventLoop, ended: Callable[[], None], seconds: float
+    ) -> None:
+        super().__init__(
+            server, loop=loop, access_log=None, logger=_nowhere, lingering_time=0.0,  # type: ignore[arg-type]
+            max_headers=_MOST_HEADERS, max_line_size=_MOST_LINE, max_field_size=_MOST_LINE,
+        )  # fmt: skip
+        self._ended: Callable[[], None] | None = ended
+        self._alarm = loop.call_later(seconds, self._end)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        super().connection_lost(exc)
+        self._alarm.cancel()
+        self._count()
+
+    def _end(self) -> None:
+        """Time is up; what was not sent by now is not wanted."""
+        transport = self.transport
+        self.force_close()
+        if transport is not None:
+            transport.abort()
+        else:  # it never came to be
+            self._count()
+
+    def _count(self) -> None:
+        ended, self._ended = self._ended, None
+        if ended is not None:
+            ended()
+
+
+class _Refusing(asyncio.Protocol):
+    """One connection too many."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        cast("asyncio.Transport", transport).abort()  # uvloop's are none by inheritance
