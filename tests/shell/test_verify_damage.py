@@ -102,6 +102,15 @@ DAMAGES = {
     "a directory cannot be read": Damage(
         lambda one: wheel(one).parent.chmod(0o700), {("unreadable", "{folder}/")}
     ),
+    "a page's directory cannot be read": Damage(
+        lambda one: (one.web / PAGE).chmod(0o700), {("unreadable", PAGE)}
+    ),
+    "a link's directory cannot be read": Damage(
+        lambda one: (one.web / "pypi/beta").chmod(0o711), {("unreadable", "pypi/beta/")}
+    ),
+    "a directory of all projects cannot be read": Damage(
+        lambda one: (one.web / "json").chmod(0o750), {("unreadable", "json/")}
+    ),
     "a JSON page is gone": Damage(lambda one: (one.web / PAGE / JSON).unlink(), {("page", PAGE + JSON)}),
     "a JSON page is cut": Damage(lambda one: os.truncate(one.web / PAGE / JSON, 300), {("page", PAGE + JSON)}),
     "a JSON page is empty": Damage(lambda one: os.truncate(one.web / PAGE / JSON, 0), {("page", PAGE + JSON)}),
@@ -247,3 +256,14 @@ async def test_damage_is_found_and_repaired_and_nothing_else_touched(damage: Dam
         )
         assert after <= about | (pages if damaged & pages or about & pages else set()) | roots
         assert not [path for path in listing(one.directory) if path.startswith(("withheld/", "partial/"))]
+
+
+@pytest.mark.parametrize("kind", ["a file is gone", "an HTML page is cut", "a link is gone", "a bit is flipped"])
+async def test_who_follows_this_mirror_learns_what_was_repaired(kind: str, tmp_path: Path) -> None:
+    async with following(rich_index(), tmp_path / "mirror") as one:
+        await one.sync()
+        before = json.loads((one.web / "changes/head").read_bytes())["number"]
+        DAMAGES[kind].do(one)
+        await verify(one.config, repair={"fix": True})
+        rows = [json.loads(line) for line in (one.web / "changes/000000000001.jsonl").read_bytes().splitlines()]
+        assert [(row["project"], row["what"]) for row in rows[before:]] == [("beta", "repaired")]

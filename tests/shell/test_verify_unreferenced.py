@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from heliostat.fakeindex import Index, UploadedFile
-from heliostat.mirror.places import DATABASE
+from heliostat.mirror.lock import hold_lock
+from heliostat.mirror.places import DATABASE, LOCK
 from heliostat.mirror.report import Counters
 from heliostat.mirror.run import Mirror
 from heliostat.state.ledger import Ledger
@@ -165,3 +166,40 @@ async def test_files_that_only_a_document_lists_are_no_strays(tmp_path: Path) ->
         for where in (one.config, one.web):
             seen, _ = await verify(where)
             assert ("missing", place.relative_to(one.web).as_posix()) in seen.kinds
+
+
+async def test_what_was_left_over_in_partial(tmp_path: Path) -> None:
+    async with following(rich_index(), tmp_path / "mirror") as one:
+        await one.sync()
+        partial = one.directory / "partial"
+        for name in ("page-1", "sha256-" + "0" * 64 + ".part"):
+            (partial / name).write_bytes(b"x")
+        seen, _ = await verify(one.web)
+        assert seen.findings == []
+        seen, _ = await verify(one.config)
+        assert seen.kinds == {("unreferenced", f"partial/{path.name}") for path in partial.iterdir()}
+        with hold_lock(str(one.directory / LOCK)):
+            seen, _ = await verify(one.config)
+        assert seen.findings == [], "somebody is at work"
+        _, repaired = await verify(one.config, repair={"fix": False, "delete": True})
+        assert repaired is not None
+        assert repaired.left == 0
+        assert list(partial.iterdir()) == []
+
+
+async def test_what_is_no_project_of_this_mirror_is_not_taken_in(tmp_path: Path) -> None:
+    """Pages that the ledger does not know, or says are gone, are told of; a repair must not fetch such a project."""
+    async with following(rich_index(), tmp_path / "mirror") as one:
+        await one.sync()
+        with ledger_of(one) as ledger, ledger.transaction() as connection:
+            connection.execute("DELETE FROM projects WHERE name = 'odd'")
+            connection.execute("UPDATE projects SET state = 'excluded', published = 0 WHERE name = 'bare'")
+        seen, repaired = await verify(one.config, repair={"fix": True})
+        assert {(found.kind, found.project) for found in seen.findings} == {("ledger", "odd"), ("ledger", "bare")}
+        assert repaired is not None
+        assert repaired.left == 2
+        with ledger_of(one) as ledger:
+            assert ledger.row("odd") is None
+            row = ledger.row("bare")
+            assert row is not None
+            assert row.state == "excluded"

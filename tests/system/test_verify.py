@@ -11,7 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from heliostat.errors import StoreError
 from heliostat.fakeindex import Index, UploadedFile
+from heliostat.mirror.verify.ground import bare_ground
+from heliostat.mirror.verify.helpers import Helpers, JudgeThese
+from heliostat.mirror.verify.reading import Budget, Stopping
 from support.cli import arun, finish, run, start
 from support.equality import differences
 from support.mirrors import Followed, following, listing, rewritten
@@ -97,6 +101,14 @@ async def test_upstream_that_is_down_leaves_the_damaged_file_aside(tmp_path: Pat
     assert not wheel.exists()
     aside = tmp_path / "mirror/withheld/damaged" / wheel.relative_to(tmp_path / "mirror/web")
     assert set(aside.read_bytes()) == {ord("x")}
+    async with following(rich_index(), tmp_path / "mirror") as one:
+        configure(one, tmp_path)
+        assert (await arun("mirror", "--once", "--full", cwd=tmp_path)).returncode == 0
+        assert wheel.exists()
+        assert aside.exists()
+        (one.web / "pypi/alpha/json").unlink()
+        assert (await arun("verify", "--repair", cwd=tmp_path)).returncode == 0
+        assert differences(one.index, one.directory) == []
 
 
 async def test_against_upstream(tmp_path: Path) -> None:
@@ -218,3 +230,57 @@ async def test_beside_a_mirror_at_work(tmp_path: Path) -> None:
             await changing
             mirror.send_signal(signal.SIGTERM)
             assert (await finish(mirror)).returncode == 0
+
+
+async def test_a_user_who_may_not_read_everything_is_told_what(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    async with following(rich_index(), tmp_path / "mirror") as one:
+        await one.sync()
+        wheel = one.files("beta")["beta-1.0-py3-none-any.whl"]
+        wheel.chmod(0o600)
+        (one.web / "simple/alpha").chmod(0o700)
+        done = await asyncio.to_thread(
+            run, "verify", "--web-root", str(one.web), "--json", cwd=tmp_path, unprivileged=True
+        )
+        told = json.loads(done.stdout)
+        assert done.returncode == 3
+        assert ("unreadable", "beta") in {(item["kind"], item["project"]) for item in told["findings"]}
+        assert "alpha" in {item["project"] for item in told["findings"]}
+        assert "Traceback" not in done.stderr
+
+
+def test_a_process_that_is_ended_ends_the_verify_with_a_message(tmp_path: Path) -> None:
+    (tmp_path / "web/simple").mkdir(parents=True)
+    ground = bare_ground(str(tmp_path / "web"), Budget())
+    helpers = Helpers(ground, 2, idle=True)
+    try:
+        assert helpers.do(JudgeThese(None, [], [])) == []
+        helpers.stop()
+        with pytest.raises(StoreError, match="was ended"):
+            helpers.do(JudgeThese(None, [], []))
+        ground.reader.budget.stop.set()
+        with pytest.raises(Stopping):
+            helpers.do(JudgeThese(None, [], []))
+    finally:
+        helpers.close()
+
+
+async def test_no_process_is_left_when_the_verify_is_killed(tmp_path: Path) -> None:
+    async with following(many(30, 20_000), tmp_path / "mirror") as one:
+        await one.sync()
+        process = await start("verify", "--web-root", str(one.web), "--bytes-per-second", "100kB", cwd=tmp_path)
+        children: list[str] = []
+        while len(children) < 2 or not listens(process.pid):
+            children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+            await asyncio.sleep(0.02)
+        process.kill()
+        await finish(process)
+        while any(is_running(child) for child in children):
+            await asyncio.sleep(0.05)
+
+
+def is_running(process: str) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from heliostat.cli.running import Stop
     from heliostat.config import Config
     from heliostat.mirror.verify.ground import Ground
+    from heliostat.mirror.verify.helpers import Helpers
     from heliostat.mirror.verify.position import Desk
     from heliostat.mirror.verify.repair import Repaired
     from heliostat.mirror.verify.run import Asked, Result, Verification
@@ -189,6 +190,7 @@ class _Work:
         from heliostat.cli.logging_setup import set_up_logging
         from heliostat.cli.verify_report import writable
         from heliostat.mirror.verify.ground import bare_ground, mirror_ground
+        from heliostat.mirror.verify.helpers import Helpers, usual_number
         from heliostat.mirror.verify.position import desk
         from heliostat.mirror.verify.reading import Budget
 
@@ -204,8 +206,14 @@ class _Work:
             assert self._web_root is not None
             ground = bare_ground(self._web_root, budget)
         folder = self._folder()
-        with desk(folder, _position(self._asked, ground), restart=self._restart) as opened:
-            return running.run(lambda stop: self._verify(ground, opened, folder, stop))
+        # First of all: they are to inherit nothing else.
+        helpers = Helpers(ground, self._workers or usual_number(), idle=self._idle)
+        try:
+            with desk(folder, _position(self._asked, ground), restart=self._restart) as opened:
+                return running.run(lambda stop: self._verify(ground, opened, folder, helpers, stop))
+        finally:
+            helpers.stop()
+            helpers.close()
 
     def _folder(self) -> str | None:
         if self._state is not None:
@@ -217,7 +225,7 @@ class _Work:
         folder = state_directory(self._config)
         return f"{folder}/verify" if os.access(folder, os.W_OK) else None
 
-    async def _verify(self, ground: Ground, opened: Desk, folder: str | None, stop: Stop) -> int:
+    async def _verify(self, ground: Ground, opened: Desk, folder: str | None, helpers: Helpers, stop: Stop) -> int:
         from heliostat.cli.progress import showing
         from heliostat.cli.verify_report import report, write_junit
         from heliostat.mirror.report import Counters
@@ -225,7 +233,7 @@ class _Work:
 
         counters = Counters()
         async with showing(counters, self._options):
-            verification, result = await self._look(ground, opened, counters, stop)
+            verification, result = await self._look(ground, opened, counters, helpers, stop)
             repaired = None
             if result.findings and not result.interrupted and (self._repair or self._delete):
                 repaired = await self._act(verification, counters, stop)
@@ -239,7 +247,9 @@ class _Work:
             report(self._options, code, verification, repaired)
         return code
 
-    async def _look(self, ground: Ground, opened: Desk, counters: Any, stop: Stop) -> tuple[Verification, Result]:
+    async def _look(
+        self, ground: Ground, opened: Desk, counters: Any, helpers: Helpers, stop: Stop
+    ) -> tuple[Verification, Result]:
         import contextlib
 
         from heliostat import __version__
@@ -255,7 +265,7 @@ class _Work:
                 upstream = await stack.enter_async_context(source)
             verification = Verification(
                 ground, self._asked, opened, counters, stop.event,
-                upstream=upstream, workers=self._workers, idle=self._idle,
+                upstream=upstream, helpers=helpers, workers=self._workers, idle=self._idle,
             )  # fmt: skip
             return verification, await verification.run()
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
 from typing import TYPE_CHECKING, Any
-from xml.sax.saxutils import quoteattr
 
 import msgspec
 
@@ -120,7 +120,7 @@ def write_junit(path: str, verification: Verification, repaired: Repaired | None
                 f'<testsuite name="heliostat verify" tests="{len(right) + result.findings}" failures="{failures}" '
                 f'errors="0" skipped="0" time="{result.seconds:.3f}">\n'
             )
-            file.writelines(f'<testcase classname="{kind}" name={quoteattr(KINDS[kind])}/>\n' for kind in right)
+            file.writelines(f'<testcase classname="{kind}" name={_attribute(KINDS[kind])}/>\n' for kind in right)
             cases = enumerate(verification.findings())
             file.writelines(_testcase(one, failed=number not in fixed) for number, one in cases)
             file.write("</testsuite>\n</testsuites>\n")
@@ -140,4 +140,4 @@ def _testcase(one: Finding, *, failed: bool) -> str:
 def _attribute(text: str) -> str:
     """Characters that XML cannot hold are written as in Python."""
     good = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
-    return quoteattr(good)
+    return f'"{html.escape(good)}"'

@@ -127,6 +127,10 @@ class Publisher:
         self._room.set()
         self._held = 0
         self._number = 0
+        #: Projects whose outcome was handed over and is not recorded yet.
+        self.pending: set[str] = set()
+        #: Called on the event loop with the projects whose outcomes are recorded and durable.
+        self.committed: Callable[[set[str]], None] | None = None
         #: Projects recorded since the change feed was written.
         self._untold = 0
 
@@ -138,6 +142,8 @@ class Publisher:
         self._held += item.weight
         if self._held >= _MOST_HELD:
             self._room.clear()
+        if item.outcome is not None:
+            self.pending.add(item.name)
         await self._queue.put(item)
 
     async def finish(self) -> None:
@@ -172,6 +178,10 @@ class Publisher:
             if item.done:
                 item.done()
                 item.done = None  # it knows the item: all its bytes would wait for the garbage collector
+        names = {item.name for item in recorded if item.outcome is not None}
+        self.pending -= names
+        if self.committed is not None:
+            self.committed(names)
 
     async def _collect(self) -> tuple[list[Item], bool]:
         batch: list[Item] = []

@@ -19,6 +19,7 @@ from heliostat.errors import Invalid, Obstructed, Refused
 from heliostat.mirror.entries import mark_changing, note_repaired
 from heliostat.mirror.inventory import Inventory, take_inventory
 from heliostat.mirror.owners import possible_owners, tells_owner
+from heliostat.mirror.places import DAMAGED
 from heliostat.mirror.report import Counters
 from heliostat.mirror.wanted import digits_of, wanted_files
 from heliostat.model import CoreMetadata, DistFile, Document, DocumentFile, ProjectName, ProjectPage
@@ -76,7 +77,7 @@ def rebuild_tree(
                 rows.append(row | more)
                 publications.append(publication)
         mark_changing(ledger, publications)
-        _show(tree, publications)
+        show_pages(tree, publications)
         with ledger.transaction():
             ledger.insert_rebuilt(rows)
             ledger.paths.add(claims)
@@ -115,7 +116,7 @@ def _adopt_withheld(tree: Tree, ledger: Ledger) -> None:
     found = []
     for kept in _files_below(tree, "withheld"):
         path = "web" + kept.removeprefix("withheld")
-        if path in known:
+        if path in known or kept.startswith(f"{DAMAGED}/"):
             continue
         owners = [name for name in possible_owners(path) if (row := ledger.row(name)) is not None and row.published]
         if owners:
@@ -136,7 +137,7 @@ def _files_below(tree: Tree, directory: str) -> Iterator[str]:
             yield path
 
 
-def _show(tree: Tree, publications: list[Publication]) -> None:
+def show_pages(tree: Tree, publications: list[Publication]) -> None:
     """Write pages that differ; the old ones stay until the new ones are durable."""
     staged = tree.stage_pages(publications)
     tree.disk.sync()

@@ -1,10 +1,11 @@
-"""What the log says of a pass."""
+"""How a pass ended, and what the log says of it."""
 
 from __future__ import annotations
 
 import logging
 
 from heliostat.mirror.report import Summary
+from heliostat.service.health import Result
 
 _log = logging.getLogger(__name__)
 
@@ -28,3 +29,16 @@ def log_result(summary: Summary) -> None:
     reason = summary.store_error or summary.unreachable or f"{owed} projects owed, {summary.held} removals held"
     text = "incomplete: %s; complete to serial %d: %d added, %d updated, %d removed, %d bytes in %.1f s"
     _log.log(logging.INFO if summary.interrupted else logging.WARNING, text, reason, *figures)
+
+
+def result_of(summary: Summary) -> Result:
+    """How a pass ended, what an operator must see first coming first."""
+    if summary.store_error:
+        return "store"
+    if summary.interrupted:
+        return "interrupted"
+    if summary.unreachable:
+        return "unreachable"
+    if summary.held or summary.owed_by_state.get("held"):
+        return "held"
+    return "complete" if summary.complete else "incomplete"

@@ -6,6 +6,7 @@ the last moments, and somebody may be at work, that is repeated after a pause un
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -14,7 +15,7 @@ from itertools import groupby, islice
 import msgspec
 
 from heliostat.mirror.owners import possible_owners
-from heliostat.mirror.verify.findings import Finding, as_line, from_line
+from heliostat.mirror.verify.findings import Finding, as_line, finding, from_line
 from heliostat.mirror.verify.folders import listing
 from heliostat.mirror.verify.founds import Names
 from heliostat.mirror.verify.ground import Ground
@@ -22,6 +23,7 @@ from heliostat.mirror.verify.judge import Judge, Judgement, Upstream
 from heliostat.mirror.verify.reading import Stopping
 from heliostat.mirror.verify.shelves import Seen, Shelves
 from heliostat.mirror.verify.sorter import Sorter
+from heliostat.state.queries import Queries
 
 #: Kinds that concern one file, found by looking at what pages claim.
 _OF_FILES = frozenset({"missing", "size", "digest", "provenance"})
@@ -83,6 +85,8 @@ class Again:
                 raise Stopping
         self._strays(strays, confirmed)
         strays.discard()
+        if roots:
+            self._leftovers(confirmed)
         confirmed.flush()
 
     def _read_roots(self, confirmed: Sorter | None, *, wanted: bool) -> None:
@@ -172,6 +176,21 @@ class Again:
                     chunk.pop(line[: line.index(b"\t")].decode(), None)
             for one in chunk.values():
                 _keep(confirmed, one)
+
+    def _leftovers(self, confirmed: Sorter) -> None:
+        """What lies in ``partial/`` while nobody is at work: temporaries, and downloads that nobody will go on with."""
+        ground = self._ground
+        if ground.partial is None or ground.books is None or ground.busy is not None:
+            return
+        resumable = ground.books.read(lambda connection: Queries(connection).owed_by_state())
+        entries = listing(os.fsencode(ground.partial), self._scratch, "names-partial")
+        found = [
+            finding("unreferenced", b"partial/" + entry, "", "left over; nobody is at work on it")
+            for entry in entries
+            if not resumable or not entry.endswith((b".part", b".etag"))
+        ]
+        if ground.busy is None:  # nor has anybody begun meanwhile
+            confirmed.add(map(as_line, found))
 
     def _is_spoken_for(self, one: Finding) -> bool:
         """Whether a page that is there by now names the file, or may, or the ledger knows what it is for."""

@@ -178,6 +178,8 @@ class Names:
 
     def _folder(self, folder: bytes, tag: int, *, directories: bool) -> Iterator[tuple[bytes, int, Any]]:
         top = folder.rstrip(b"/").decode()
+        if problem := self._ground.reader.folder_problem(folder):
+            self.findings.append(finding("unreadable", b"web/" + folder, "", problem))
         try:
             for entry in listing(self._ground.reader.root + folder, self._scratch, f"names-{top}", mark=b"\0"):
                 name = entry.rstrip(b"\0")

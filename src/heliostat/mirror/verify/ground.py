@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
+import sqlite3
 import stat
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import msgspec
 
 from heliostat.config import Config
-from heliostat.errors import StoreError
+from heliostat.errors import StateError, StoreError
 from heliostat.mirror.lock import holder_of
 from heliostat.mirror.places import DATABASE, LOCK, state_directory
 from heliostat.mirror.verify.reading import Budget, Reader
@@ -20,6 +25,10 @@ from heliostat.state.queries import Queries
 #: The largest acceptable page and document where no configuration says it (bytes).
 _MAX_PAGE, _MAX_DOCUMENT = 64 << 20, 128 << 20
 _ROWS = 2000
+#: Looks at the ledger, and the seconds between them, before it counts as unusable.
+_TRIES, _PAUSE = 3, 0.2
+
+T = TypeVar("T")
 
 _COLUMNS = (
     "name, state, published, hidden, page_serial, files, extra, due_at IS NOT NULL,"
@@ -52,63 +61,50 @@ class Books:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        with explained(path):
-            open_readonly(path).close()
+        self.get("cursor")
+
+    def read(self, question: Callable[[sqlite3.Connection], T]) -> T:
+        """The answer of one short look.  Raises StateError."""
+        for attempt in range(_TRIES):
+            try:
+                with explained(self.path), contextlib.closing(open_readonly(self.path)) as connection:
+                    return question(connection)
+            except StateError:
+                # A mirror that began, or ended, in this instant: what was read is half of each.
+                if attempt + 1 == _TRIES:
+                    raise
+                time.sleep(_PAUSE)
+        raise AssertionError("unreachable")
 
     def rows(self, after: str = "") -> Iterator[Known]:
         """Every project, in the order of names."""
-        while True:
-            with explained(self.path):
-                connection = open_readonly(self.path)
-                try:
-                    found = connection.execute(
-                        f"SELECT {_COLUMNS} FROM projects WHERE name > ? AND name NOT LIKE '!%' ORDER BY name LIMIT ?",
-                        (after, _ROWS),
-                    ).fetchall()
-                finally:
-                    connection.close()
+        while found := self.read(functools.partial(_rows, after=after)):
             for values in found:
                 yield _known(values)
-            if len(found) < _ROWS:
-                return
             after = found[-1][0]
 
     def row(self, name: str) -> Known | None:
-        with explained(self.path):
-            connection = open_readonly(self.path)
-            try:
-                found = connection.execute(f"SELECT {_COLUMNS} FROM projects WHERE name = ?", (name,)).fetchone()
-            finally:
-                connection.close()
+        query = f"SELECT {_COLUMNS} FROM projects WHERE name = ?"
+        found = self.read(lambda connection: connection.execute(query, (name,)).fetchone())
         return _known(found) if found else None
 
     def extras(self, name: str) -> list[str]:
         """The paths of files that only the project's document lists, and of their sidecars."""
-        with explained(self.path):
-            connection = open_readonly(self.path)
-            try:
-                return [row.path for row in Paths(connection).of_project(name, "extra")]
-            finally:
-                connection.close()
+        return self.read(lambda connection: [row.path for row in Paths(connection).of_project(name, "extra")])
 
     def open_fate(self, path: str) -> bool:
         """Whether the ledger has something to say of a path that no page names."""
-        with explained(self.path):
-            connection = open_readonly(self.path)
-            try:
-                return Paths(connection).is_spoken_for(path)
-            finally:
-                connection.close()
+        return self.read(lambda connection: Paths(connection).is_spoken_for(path))
 
-    def root_is_due(self) -> bool:
-        """Whether a root page is to be rendered as a whole."""
-        with explained(self.path):
-            connection = open_readonly(self.path)
-            try:
-                queries = Queries(connection)
-                return bool(queries.get("root_json_dirty") or queries.get("root_html_dirty"))
-            finally:
-                connection.close()
+    def get(self, key: str) -> object:
+        """A fact by its key."""
+        return self.read(lambda connection: Queries(connection).get(key))
+
+
+def _rows(connection: sqlite3.Connection, *, after: str) -> list[tuple[Any, ...]]:
+    return connection.execute(
+        f"SELECT {_COLUMNS} FROM projects WHERE name > ? AND name NOT LIKE '!%' ORDER BY name LIMIT ?", (after, _ROWS)
+    ).fetchall()
 
 
 def _known(values: Sequence[object]) -> Known:
@@ -131,6 +127,8 @@ class Ground(msgspec.Struct, frozen=True):
     provenance: bool
     documents: bool
     reader: Reader
+    #: Where temporaries and downloads lie; None for a bare web root.
+    partial: str | None = None
     max_page: int = _MAX_PAGE
     max_document: int = _MAX_DOCUMENT
 
@@ -160,7 +158,7 @@ def mirror_ground(config: Config, budget: Budget) -> Ground:
     web = os.path.abspath(f"{directory}/web")
     mode = _mode_of(web)
     books = Books(f"{state}/{DATABASE}")
-    documents = _fact(books, "documents")
+    documents = books.get("documents")
     return Ground(
         web,
         books,
@@ -169,18 +167,10 @@ def mirror_ground(config: Config, budget: Budget) -> Ground:
         config.mirror.provenance and config.mirror.files,
         _has_entries(f"{web}/json") if documents is None else bool(documents),
         Reader(web, mode, budget),
+        os.path.abspath(f"{directory}/partial"),
         config.upstream.max_page,
         config.upstream.max_document,
     )
-
-
-def _fact(books: Books, key: str) -> object:
-    with explained(books.path):
-        connection = open_readonly(books.path)
-        try:
-            return Queries(connection).get(key)
-        finally:
-            connection.close()
 
 
 def _mode_of(web: str) -> int:

@@ -179,6 +179,9 @@ class _Case:
             self._say("html", path, what)
 
     def _folder_entries(self) -> None:
+        for folder in (self._folder, b"pypi/%s/" % self._key):
+            if problem := self._reader.folder_problem(folder):
+                self._say("unreadable", folder, problem)
         try:
             entries = os.listdir(self._reader.root + self._folder)
         except OSError as error:
@@ -238,10 +241,7 @@ class _Case:
             for name in sorted(on_page.symmetric_difference(listed)):
                 which = "the page alone" if name in on_page else "the document alone"
                 different.append(f"{name!a}: in {which}, though both have serial {page.serial}")
-            versions = set(page.versions or ())
-            if page.versions is not None and document.versions and versions != set(document.versions):
-                one = min(versions.symmetric_difference(document.versions))
-                different.append(f"version {one!a} is in only one of page and document")
+            different += (f"version {one!a} is in only one of page and document" for one in _versions(page, document))
         for file in page.files:
             entry = listed.get(file.filename)
             if entry is None:
@@ -439,6 +439,14 @@ def _places(entry: DocumentFile) -> list[str]:
         except Refused:
             continue
     return found
+
+
+def _versions(page: ProjectPage, document: Document) -> list[str]:
+    """Versions that only one of them has; a release without files need not be on the page."""
+    if page.versions is None or not document.versions:
+        return []
+    with_files = {entry.version for entry in document.files if entry.version is not None}
+    return sorted(with_files.difference(page.versions) | set(page.versions).difference(document.versions))
 
 
 def _form(file: DistFile) -> tuple[object, ...]:

@@ -88,6 +88,11 @@ class Budget:
         if start > now and self.stop.wait(start - now):
             raise Stopping
 
+    def share(self, count: int) -> None:
+        """So many processes, each with a copy of this, share what may be read."""
+        if self._rate is not None:
+            self._rate = max(1, self._rate // count)
+
     @property
     def piece(self) -> int:
         """How much to ask for at once: what a quarter of a second may bring."""
@@ -173,6 +178,15 @@ class Reader:
         except OSError:
             return None
         return _stamp(found)
+
+    def folder_problem(self, path: bytes) -> str | None:
+        """What is wrong with the mode of a directory; None when nothing is, or it is not there."""
+        wanted = self.mode | self.mode >> 2
+        try:
+            mode = os.stat(self.root + path).st_mode
+        except OSError:
+            return None
+        return None if mode & wanted == wanted else _mode_problem(mode, wanted)
 
     def link(self, path: bytes) -> bytes | None:
         """What a symbolic link holds; None when there is nothing.  Raises Odd when it is something else."""

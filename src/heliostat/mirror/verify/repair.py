@@ -21,9 +21,12 @@ from heliostat.errors import Invalid, Obstructed, Refused, StateError, StoreErro
 from heliostat.mirror.entries import mark_changing, note_repaired
 from heliostat.mirror.inventory import take_inventory
 from heliostat.mirror.owners import Neighbours, owners
+from heliostat.mirror.places import DAMAGED
+from heliostat.mirror.rebuild import show_pages
 from heliostat.mirror.removals import plausible
 from heliostat.mirror.report import Counters, Summary
 from heliostat.mirror.root import write_root
+from heliostat.mirror.segments import write_changes
 from heliostat.mirror.verify.findings import Finding, Kind, Marks
 from heliostat.mirror.verify.founds import Names
 from heliostat.mirror.verify.ground import Ground
@@ -38,8 +41,6 @@ from heliostat.store.tree import Publication, Tree
 
 log = logging.getLogger(__name__)
 
-#: Where damaged files wait until the right ones are in place.
-DAMAGED = "withheld/damaged"
 #: Projects that are put right together.
 _PROJECTS = 200
 #: What must be fetched again.
@@ -134,6 +135,8 @@ class Repair:
                     await self._repair(batch)
             if fix and not self._stop.is_set():
                 await self._keeper(self._repair_nobodys, nobodys, findings, roots=roots)
+                await self._keeper(self._forget_damaged, DAMAGED)
+                await self._keeper(write_changes, self._tree, self._ledger)
             if delete and not self._stop.is_set():
                 counters.phase = "removing"
                 await self._keeper(self._delete, findings, allow=allow, unreadable=unreadable)
@@ -187,14 +190,11 @@ class Repair:
                 publication = self._from_what_is_known(ProjectName(name))
                 if publication is not None:
                     publications.append(publication)
-            if any(one.kind in _UPSTREAM for one in findings):
+            if any(one.kind in _UPSTREAM for one in findings) and self._may_be_owed(name):
                 owed.append(name)
         if publications:
             mark_changing(self._ledger, publications)
-            staged = self._tree.stage_pages(publications)
-            self._tree.disk.sync()
-            self._tree.place_documents([], publications)
-            self._tree.show(staged)
+            show_pages(self._tree, publications)
         self._tree.disk.sync()
         with self._ledger.transaction() as connection:
             note_repaired(self._tree, self._ledger, [publication.name for publication in publications])
@@ -202,6 +202,11 @@ class Repair:
                 self._ledger.intake.reopen(ProjectName(name), time.time(), "what a verify found is to be repaired")
                 connection.execute("UPDATE projects SET page_etag = NULL, document_etag = NULL WHERE name = ?", (name,))
         return owed
+
+    def _may_be_owed(self, name: str) -> bool:
+        """Whether a pass may look at it: not at what is removed, waits to be, or was never this mirror's."""
+        row = self._ledger.row(name)
+        return row is not None and row.published and row.state not in ("gone", "excluded", "held")
 
     def _from_what_is_known(self, name: ProjectName) -> Publication | None:
         """The HTML page and the link as the JSON page and the document tell them; None when that cannot be read."""
@@ -307,6 +312,16 @@ class Repair:
                     if (one.kind, one.path) not in still:
                         self.result.fixed.add(number)
 
+    def _forget_damaged(self, folder: str) -> None:
+        """What an earlier repair moved aside, and could not replace, goes once a pass has."""
+        for entry in sorted(self._tree.disk.names(folder)):
+            path = f"{folder}/{entry}"
+            found = self._tree.disk.stat(path)
+            if found is not None and found.is_directory:
+                self._forget_damaged(path)
+            elif self._tree.disk.stat("web" + path.removeprefix(DAMAGED)) is not None:
+                self._tree.discard(path)
+
     def _clear_unless_file(self, one: Finding) -> None:
         entry = os.lstat(os.path.join(self._tree.disk.root, one.path)) if self._tree.disk.stat(one.path) else None
         if entry is not None and not stat.S_ISREG(entry.st_mode):
@@ -347,7 +362,7 @@ class Repair:
             if self._ledger.paths.is_spoken_for(path) or self._is_claimed(path):
                 self.result.notes.append(f"{one.path}: stays: the ledger or a page says that it is somebody's")
                 return False
-        elif not path.startswith(("web/simple/", "web/json/", "web/pypi/")):
+        elif not path.startswith(("web/simple/", "web/json/", "web/pypi/", "partial/")):
             return False
         return self._unlink(path)
 
@@ -365,6 +380,7 @@ class Repair:
         return True
 
     def _is_claimed(self, path: str) -> bool:
+        """Whether any project that may own the path claims it, or has a page that cannot be read."""
         try:
             filename = path.rpartition("/")[2].removesuffix(METADATA_SUFFIX)
             return Neighbours(self._tree, self._ledger, "", {filename}).claim(path) or any(

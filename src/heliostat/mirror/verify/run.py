@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import random
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from itertools import islice
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
@@ -20,7 +19,8 @@ from heliostat.mirror.verify.again import Again, Pace
 from heliostat.mirror.verify.findings import Finding, Kind, from_line
 from heliostat.mirror.verify.founds import Names
 from heliostat.mirror.verify.ground import Ground
-from heliostat.mirror.verify.judge import Found, Judge, Judgement, Upstream
+from heliostat.mirror.verify.helpers import CompareThese, Helpers, Job, JudgeThese, usual_number
+from heliostat.mirror.verify.judge import Found, Judgement, Upstream
 from heliostat.mirror.verify.position import Desk
 from heliostat.mirror.verify.reading import Stopping, be_idle
 from heliostat.mirror.verify.shelves import Sample, Seen, Shelves, Stretch, stretches
@@ -104,13 +104,15 @@ class Verification:
         stop: asyncio.Event,
         *,
         upstream: Source | None = None,
+        helpers: Helpers | None = None,
         workers: int | None = None,
         idle: bool = False,
         pace: Pace | None = None,
     ) -> None:
         self._ground, self._asked, self._desk, self._counters, self._stop = ground, asked, desk, counters, stop
         self._upstream, self._idle, self._pace = upstream, idle, pace
-        self._count = workers or max(2, len(os.sched_getaffinity(0)))
+        self._count = workers or usual_number()
+        self._helpers = helpers
         self._workers = Workers("heliostat-verify", self._count)
         #: Reads lists, one item after the other.
         self._lister = Workers("heliostat-verify-lists", 1)
@@ -167,6 +169,8 @@ class Verification:
                     async with asyncio.timeout(0.2):
                         await self._stop.wait()
         budget.stop.set()
+        if self._helpers is not None:
+            self._helpers.stop()
 
     # -- pages ------------------------------------------------------------------------------------------------------
 
@@ -179,7 +183,6 @@ class Verification:
             if asked.whole:
                 root_time = roots.time
                 desk.suspect(roots.findings)
-        judge = Judge(self._ground, root_time)
         if asked.projects:
             founds: Iterator[Found] = (
                 self._names.one(name) for name in sorted(set(asked.projects)) if name > position.name
@@ -187,20 +190,21 @@ class Verification:
         else:
             founds = self._names.all(position.name)
 
-        async def judged(batch: list[Found]) -> list[Judgement | None]:
-            answers: list[Upstream | None] = [None] * len(batch)
+        async def judged(batch: list[Found]) -> list[Judgement]:
+            some = [found for found in batch if self._is_asked_for(found)]
+            answers: list[Upstream | None] = [None] * len(some)
             if self._upstream is not None:
-                answers = await self._ask_all(batch)
-            return await self._workers.run(self._judge_some, judge, batch, answers)
+                answers = await self._ask_all(some)
+            judgements: list[Judgement] = await self._do(JudgeThese(root_time, some, answers))
+            return judgements
 
-        def taken(batch: list[Found], judgements: list[Judgement | None]) -> None:
+        def taken(batch: list[Found], judgements: list[Judgement]) -> None:
             for judgement in judgements:
-                if judgement is not None:
-                    desk.suspect(judgement.findings)
-                    desk.claims.add(judgement.claims)
-                    position.claims += len(judgement.claims)
-                    position.projects += 1
-                    self._counters.projects_done += 1
+                desk.suspect(judgement.findings)
+                desk.claims.add(judgement.claims)
+                position.claims += len(judgement.claims)
+                position.projects += 1
+                self._counters.projects_done += 1
             position.name = batch[-1].name
             self._counters.projects_total = max(self._counters.projects_total, self._counters.projects_done)
 
@@ -209,12 +213,6 @@ class Verification:
             desk.suspect(self._names.findings)
         position.names_done = True
         await self._save()
-
-    def _judge_some(self, judge: Judge, batch: list[Found], answers: list[Upstream | None]) -> list[Judgement | None]:
-        return [
-            judge.judge(found, answer) if self._is_asked_for(found) else None
-            for found, answer in zip(batch, answers, strict=True)
-        ]
 
     def _is_asked_for(self, found: Found) -> bool:
         asked = self._asked
@@ -262,8 +260,11 @@ class Verification:
         await self._lister.run(self._sample.draw, desk.claims.sorted())
         cut = stretches(desk.claims.sorted(), after=bytes.fromhex(position.path))
 
+        asked, sample = self._asked, self._sample
+
         async def compared(batch: list[Stretch]) -> Seen:
-            return await self._workers.run(self._shelves.compare, batch[0])
+            seen: Seen = await self._do(CompareThese(desk.folder, asked.quick, asked.whole, sample, batch[0]))
+            return seen
 
         def taken(batch: list[Stretch], seen: Seen) -> None:
             desk.suspect(seen.findings)
@@ -301,6 +302,12 @@ class Verification:
         for one in self.findings():
             kinds[one.kind] = kinds.get(one.kind, 0) + 1
         return kinds
+
+    async def _do(self, job: Job) -> Any:
+        """In one of the helpers, or here."""
+        if self._helpers is not None:
+            return await self._workers.run(self._helpers.do, job)
+        return await self._workers.run(job.do, self._ground)
 
     # -- work side by side, results in order ------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
 #: Lines, and bytes, that are held in memory before they become a run.
-_MOST, _MOST_BYTES = 40_000, 8 << 20
+_MOST, _MOST_BYTES = 20_000, 6 << 20
 #: Runs that are merged at once; each has a file open.
 _FAN = 64
 _BUFFER = 64 << 10
