@@ -81,7 +81,7 @@ def main() -> None:
     print(
         table(
             [
-                ["", "files changed by one poll"],
+                ["", "files changed by polls"],
                 [_POLL, written],
                 ["mirror held open", held_written],
                 [_DAEMON, daemon_written],

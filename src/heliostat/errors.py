@@ -62,6 +62,10 @@ class StoreError(HeliostatError):
         super().__init__(f"cannot {action} {path}: {reason}")
 
 
+class DiskFull(StoreError):
+    """There is no space, no inode, or no quota left: something smaller may still fit."""
+
+
 class NoRoom(StoreError):
     """One file does not fit on the disk: its project waits, and the others go on.
 

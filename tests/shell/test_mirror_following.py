@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -390,3 +391,63 @@ async def test_a_full_pass_finds_the_feed_of_a_parent_that_had_none(tmp_path: Pa
             await parent.sync()
             await complete_pass(home.child)
             assert home.asked()[:2] == ["GET /changes/head 200", "GET /changes/000000000001.jsonl 206"]
+
+
+def _some_change(index: Index, chance: random.Random, number: int) -> None:
+    """Anything that an index does."""
+    names = [name for name in ("ant", "bee", "cat", "dog") if name in index.projects()]
+    name = chance.choice(names) if names else ""
+    free = [name for name in ("ant", "bee", "cat", "dog") if name not in names]
+    what = chance.choice(["publish", "publish", "remove", "file", "yank", "quarantine", "clear", "touch"])
+    if what == "publish" or not name:
+        publish(
+            index,
+            chance.choice(free) if free and (not name or chance.random() < 0.5) else name,
+            f"{number}.{chance.randrange(10**6)}",
+        )
+    elif what == "remove":
+        index.remove_project(name)
+    elif what == "file" and index[name].releases:
+        index.remove_release(name, next(iter(index[name].releases)))
+    elif what == "yank" and index[name].releases:
+        index.yank(name, next(iter(index[name].releases)), f"reason {number}")
+    elif what == "quarantine":
+        index.quarantine(name)
+    elif what == "clear" and index[name].quarantined:
+        index.clear_quarantine(name)
+    else:
+        index.touch(name)
+
+
+@pytest.mark.parametrize("seed", range(10))
+async def test_whatever_happens_and_whoever_is_late_the_child_ends_equal(tmp_path: Path, seed: int) -> None:
+    """The parent writes its root list late, one of the two sleeps through changes, the feed begins anew."""
+    chance, index = random.Random(seed), Index()
+    for name in ("ant", "bee", "cat", "steady"):
+        publish(index, name, "0.1")
+    async with following(index, tmp_path / "parent", root_interval=3600.0) as parent:
+        await parent.sync()
+        with static_server(parent.web) as served:
+            child = config_for(tmp_path / "child", served.url)
+            for number in range(1, 16):
+                for _ in range(chance.randrange(3)):
+                    _some_change(index, chance, number)
+                if chance.random() < 0.7:
+                    await parent.sync(patient=chance.random() < 0.7, allow_removals=100)
+                if chance.random() < 0.1 and not any(index[name].quarantined for name in index.projects()):
+                    # A root list does not tell what becomes of a project in quarantine.
+                    await parent.sync(allow_removals=100)
+                    await run_pass(child, allow_removals=100)
+                    ledger = Ledger(str(tmp_path / "parent/heliostat.db"))
+                    ledger.put(changes_id=None)
+                    ledger.close()
+                if chance.random() < 0.6:
+                    await run_pass(child, allow_removals=100)
+            index.touch("steady")
+            await parent.sync(allow_removals=100)
+            for _ in range(2):
+                await run_pass(child, allow_removals=100)
+            assert differences(index, tmp_path / "parent") == []
+            # What was removed behind a quarantine is known to those alone who read the index's own feed.
+            found = [one for one in differences(index, tmp_path / "child") if not one.startswith("withheld/")]
+            assert found == []

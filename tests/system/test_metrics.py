@@ -53,6 +53,7 @@ class Home:
         service = service if service is not None else f'listen = "127.0.0.1:{self.port}"\nready-within = 0'
         (self.folder / "heliostat.toml").write_text(
             '[mirror]\ndirectory = "pypi"\neverything = true\ninterval = 1\nmin-free = "0%"\nbatch-seconds = 0\n'
+            "retry-first = 0.2\nretry-most = 0.2\n"
             f'[upstream]\nurl = "{self.upstream.url}"\nallow-http = true\nretries = 1\n[service]\n{service}\n'
         )
 
@@ -60,12 +61,12 @@ class Home:
         """Status and body; (0, "") while nobody listens."""
         try:
             reader, writer = await asyncio.open_connection("127.0.0.1", port or self.port)
-        except OSError:
+            writer.write(f"GET {path} HTTP/1.0\r\n\r\n".encode())
+            head, _, body = (await reader.read()).decode().partition("\r\n\r\n")
+            writer.close()
+        except OSError:  # also when it stops to listen just then
             return 0, ""
-        writer.write(f"GET {path} HTTP/1.0\r\n\r\n".encode())
-        head, _, body = (await reader.read()).decode().partition("\r\n\r\n")
-        writer.close()
-        return int(head.split()[1]), body
+        return (int(head.split()[1]), body) if head else (0, "")
 
     async def metrics(self) -> dict[str, float]:
         """Samples by name and labels, as they are written."""
@@ -121,6 +122,8 @@ async def test_from_the_start_to_the_end(home: Home, upstream: FakeIndex) -> Non
         assert found["heliostat_upstream_requests_total page 200"] == upstream.count("/simple/*/")
         assert found["heliostat_fetched_bytes_total"] == len(b"alpha 1.0beta 1.0")
         assert found["heliostat_disk_free_bytes"] > 0
+        assert found["heliostat_passes_total complete"] >= 1
+        assert found["heliostat_polls_total"] >= 1
         names = set(exported(everything()))
         sampled = {re.sub(r"_(bucket|sum|count|created)\Z", "", name.split()[0]) for name in found}
         assert {name for name in sampled if name.startswith("heliostat_")} <= names
@@ -157,9 +160,11 @@ async def test_an_outage_and_what_is_owed(home: Home, upstream: FakeIndex) -> No
         assert live["live"]["lag_serials"] > 0
         upstream.clear_faults()
         upstream.fault("*", Status(500))
+        await until(lambda: measured(home, **{"heliostat_trouble unreachable": 1}))
         await until(lambda: unreachable(home))
         upstream.clear_faults()
-        await until(lambda: measured(home, **{"heliostat_last_pass_result unreachable": 0}))
+        await until(lambda: measured(home, **{"heliostat_last_pass_result complete": 1}))
+        await until(lambda: measured(home, **{"heliostat_trouble unreachable": 0, "heliostat_lag_serials": 0}))
 
 
 async def behind(home: Home) -> bool:

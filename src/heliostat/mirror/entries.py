@@ -74,7 +74,9 @@ def entry_of(ledger: Ledger, item: Item) -> Entry | None:
     publication, outcome = item.publication, item.outcome
     name = ProjectName(item.name)
     if outcome is None:
-        placed = below_web(one.target for one in publication.placements) if publication and item.shown else []
+        placed: list[str] = []
+        if publication and item.shown:
+            placed = below_web([*(one.target for one in publication.placements), *publication.placed])
         return Entry(name, None, "updated", changed=placed) if placed else None
     if not isinstance(outcome, Published) or publication is None:
         return None

@@ -226,7 +226,6 @@ class FileCollector:
 
     def _count(self, fetched: Fetched, transfer: Transfer) -> None:
         transfer.done()
-        self._tally.files_added += 1
         self._tally.bytes_fetched += fetched.size
         self._traffic.sizes.add(fetched.size)
 
@@ -312,6 +311,7 @@ class _Batch:
     async def take(self, fetched: Fetched, target: str, mtime_ns: int | None) -> None:
         """What was fetched belongs at ``target``; small files wait in memory, as long as there are not too many."""
         content = fetched.content
+        self._item.fetched += 1
         if isinstance(content, bytes) and not self._publisher.memory.take(len(content)):
             content = await self._downloader.stage(content, mtime_ns)
         if isinstance(content, bytes):
@@ -340,8 +340,9 @@ class _Batch:
         assert publication is not None
         ahead = Publication(name=self._row.name, placements=publication.placements, bodies=publication.bodies)
         publication.placements, publication.bodies, self._bytes = [], [], 0
+        fetched, self._item.fetched = self._item.fetched, 0
         if ahead.placements or ahead.bodies:
-            await self._publisher.submit(Item(name=self._row.name, publication=ahead))
+            await self._publisher.submit(Item(name=self._row.name, publication=ahead, fetched=fetched))
 
 
 def _is_large(want: Wanted) -> bool:

@@ -283,7 +283,8 @@ class Pass:
         room, traffic = Room(tree.disk, mirror.min_free), self._upstream.traffic
         publisher = Publisher(
             tree, ledger, keeper,
-            projects=mirror.batch_projects, seconds=mirror.batch_seconds, room=room, durations=traffic.batches,
+            projects=mirror.batch_projects, seconds=mirror.batch_seconds, room=room, tally=tally,
+            durations=traffic.batches,
         )  # fmt: skip
         budget = PageBudget()
         stager, slots = Stager(tree.disk), Slots(mirror.projects_at_once, budget)

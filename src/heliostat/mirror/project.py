@@ -150,7 +150,9 @@ class ProjectSync:
             if inventory.page is not None:
                 await self._fetch_provenance(row, publication, inventory.page)
         if publication.placements:
-            await self._publisher.submit(Item(name=row.name, publication=publication, shown=True))
+            await self._publisher.submit(
+                Item(name=row.name, publication=publication, shown=True, fetched=len(publication.placements))
+            )
         await self._keeper(self._ledger.touch, row.name, time.time())
         self._tally.unchanged += 1
         self._counters.projects_done += 1
@@ -282,7 +284,9 @@ class ProjectSync:
         own = {one.want.file.filename: self._entry(one) for one in ready if one.want.listed}
         listed = [own.get(file.filename) or self._elsewhere(file) for file in answers.page.files]
         page = msgspec.structs.replace(answers.page, files=tuple(listed), serial=answers.serial)
+        placed = len(item.publication.placements)
         provenance = await self._fetch_provenance(row, item.publication, page)
+        item.fetched += len(item.publication.placements) - placed
         after = {one.path for one in ready} | {names.sidecar_path(o.path) for o in ready if o.sidecar} | provenance
         withheld = [] if row.untouched else await self._keeper(self._withheld, row)
         quarantine = Quarantine(row, page, inventory, withheld)

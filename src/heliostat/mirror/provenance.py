@@ -113,7 +113,6 @@ class ProvenanceFetcher:
         transfer.done()
         if body == there:
             return None
-        self._tally.files_added += 1
         self._tally.bytes_fetched += len(body)
         return Placement(await self._stager.put(body), path)
 

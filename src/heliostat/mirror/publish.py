@@ -22,14 +22,16 @@ from collections.abc import Callable
 
 import msgspec
 
+from heliostat.errors import DiskFull
 from heliostat.mirror.doomed import Reaper
 from heliostat.mirror.entries import entry_of, rewrites
 from heliostat.mirror.segments import write_changes
+from heliostat.mirror.tally import Tally
 from heliostat.state.ledger import Ledger
 from heliostat.state.rows import Failed, PathRow, Published, Tombstone
 from heliostat.store.room import Room
 from heliostat.store.threads import Keeper
-from heliostat.store.tree import Publication, Tree
+from heliostat.store.tree import Placement, Publication, Tree
 from heliostat.upstream.traffic import Histogram
 
 log = logging.getLogger(__name__)
@@ -59,9 +61,12 @@ class Memory:
         return True
 
     def give(self, publication: Publication | None) -> None:
-        """The bytes of ``publication`` are written, or not wanted any more."""
-        if publication is not None:
-            self._left += sum(len(body.data) for body in publication.bodies)
+        """The bytes of ``publication`` are not wanted any more."""
+        self.give_back(bytes_in(publication))
+
+    def give_back(self, count: int) -> None:
+        """So many bytes are written."""
+        self._left += count
 
 
 class Item(msgspec.Struct, kw_only=True):
@@ -87,8 +92,11 @@ class Item(msgspec.Struct, kw_only=True):
     shown: bool = False
     #: Called on the event loop once the batch is durable.
     done: Callable[[], None] | None = None
-    #: Bytes that it holds in memory, from the time when it is handed over.
+    #: Bytes that it holds in memory, from the time when it is handed over, and how many of them are of small files.
     weight: int = 0
+    in_bodies: int = 0
+    #: How many of the files that it places were fetched for it.
+    fetched: int = 0
 
 
 class Publisher:
@@ -103,12 +111,15 @@ class Publisher:
         projects: int,
         seconds: float,
         room: Room,
+        tally: Tally,
         durations: Histogram,
     ) -> None:
-        """``durations`` counts how long batches take."""
+        """``durations`` counts how long batches take, ``tally`` the files that are in place."""
         self._tree, self._ledger, self._keeper = tree, ledger, keeper
         self._projects, self._seconds, self._disk_room = projects, seconds, room
-        self._durations = durations
+        self._durations, self._tally = durations, tally
+        #: What the batch at hand has recorded so far.
+        self._recorded: list[Item] = []
         self._reaper = Reaper(tree, ledger)
         self.memory = Memory(_MOST_IN_MEMORY)
         self._queue: asyncio.Queue[Item | None] = asyncio.Queue(maxsize=2 * projects)
@@ -126,6 +137,7 @@ class Publisher:
     async def submit(self, item: Item) -> None:
         """Hand over one item; waits while two batches are waiting already."""
         await self._room.wait()
+        item.in_bodies = bytes_in(item.publication)
         item.weight = _weight(item)
         self._held += item.weight
         if self._held >= _MOST_HELD:
@@ -139,25 +151,37 @@ class Publisher:
         await self._queue.put(None)
 
     async def run(self) -> None:
-        """Commit batches until :meth:`finish`.  Raises StoreError or StateError, and then commits nothing more."""
+        """Commit batches until :meth:`finish`.  Raises StoreError or StateError, and then commits nothing more.
+
+        A batch for which the disk is too full is committed in halves, and those in halves, down to single items; the
+        first of them that does not fit ends it.
+        """
         ending = False
         while not ending:
             batch, ending = await self._collect()
             if batch:
                 begun = time.monotonic()
-                await self._keeper(self._commit, batch)
+                try:
+                    await self._keeper(self._commit, batch)
+                finally:
+                    self._account()
                 self._durations.add(time.monotonic() - begun)
-                self._held -= sum([item.weight for item in batch])
-                self._room.set()
-                for item in batch:
-                    self.memory.give(item.publication)
-                    if item.done:
-                        item.done()
-                        item.done = None  # it knows the item: all its bytes would wait for the garbage collector
-                recorded = {item.name for item in batch if item.outcome is not None}
-                self.pending -= recorded
-                if self.committed is not None:
-                    self.committed(recorded)
+
+    def _account(self) -> None:
+        """What is recorded is held no more, and counts."""
+        recorded, self._recorded = self._recorded, []
+        self._held -= sum([item.weight for item in recorded])
+        self._room.set()
+        for item in recorded:
+            self.memory.give_back(item.in_bodies)
+            self._tally.files_added += item.fetched
+            if item.done:
+                item.done()
+                item.done = None  # it knows the item: all its bytes would wait for the garbage collector
+        names = {item.name for item in recorded if item.outcome is not None}
+        self.pending -= names
+        if self.committed is not None:
+            self.committed(names)
 
     async def _collect(self) -> tuple[list[Item], bool]:
         batch: list[Item] = []
@@ -180,6 +204,17 @@ class Publisher:
         return batch, False
 
     def _commit(self, batch: list[Item]) -> None:
+        try:
+            self._commit_whole(batch)
+        except DiskFull:
+            half = len(batch) // 2
+            if not half or (self._recorded and self._recorded[-1] is batch[-1]):
+                raise
+            log.info("no space for a batch of %d projects: trying a part of it", len(batch))
+            self._commit(batch[:half])
+            self._commit(batch[half:])
+
+    def _commit_whole(self, batch: list[Item]) -> None:
         self._number += 1
         number, disk = self._number, self._tree.disk
         publications = [item.publication for item in batch if item.publication]
@@ -189,22 +224,29 @@ class Publisher:
         self._announce(batch)
         if publications:
             log.debug("batch %d: writing documents and pages", number)
-            files = self._tree.stage_bodies(publications)
-            documents = self._tree.stage_documents(publications)
-            pages = self._tree.stage_pages(publications)
-            disk.sync()
-            log.debug("batch %d: placing files", number)
-            self._tree.place(files, publications)
-            self._tree.place_documents(documents, publications)
-            if files or documents or any(p.placements or p.times or p.link_missing for p in publications):
+            made: list[str] = []
+            files: list[Placement] = []
+            try:
+                files = self._tree.stage_bodies(publications, made)
+                documents = self._tree.stage_documents(publications, made)
+                pages = self._tree.stage_pages(publications, made)
                 disk.sync()
-            log.debug("batch %d: showing pages", number)
-            self._tree.show(pages, publications)
-            self._tree.drop_documents(publications)
-            if pages or any(p.drop_document for p in publications):
-                disk.sync()
+                log.debug("batch %d: placing files", number)
+                self._tree.place(files, publications)
+                self._tree.place_documents(documents, publications)
+                if files or documents or any(p.placements or p.times or p.link_missing for p in publications):
+                    disk.sync()
+                log.debug("batch %d: showing pages", number)
+                self._tree.show(pages, publications)
+                self._tree.drop_documents(publications)
+                if pages or any(p.drop_document for p in publications):
+                    disk.sync()
+            except DiskFull:
+                self._tree.unstage(made, files, publications)
+                raise
         log.debug("batch %d: recording", number)
         self._record(batch)
+        self._recorded += batch
         log.debug("batch %d: recorded", number)
         self._untold += len(batch)
         if self._untold >= _TOLD:
@@ -246,17 +288,20 @@ def _targets(publication: Publication | None) -> list[str]:
     return [one.target for one in publication.placements] + [one.target for one in publication.bodies]
 
 
+def bytes_in(publication: Publication | None) -> int:
+    """Bytes of small files that wait in memory."""
+    return sum(len(body.data) for body in publication.bodies) if publication is not None else 0
+
+
 def _weight(item: Item) -> int:
     """Bytes that the item holds in memory."""
     publication = item.publication
     if publication is None:
         return 0
-    weight = 0
+    weight = item.in_bodies
     for part in (publication.document, publication.json_page, publication.html_page):
         if part is not None:
             weight += len(part)
-    for body in publication.bodies:
-        weight += len(body.data)
     return weight
 
 

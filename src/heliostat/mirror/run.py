@@ -300,6 +300,8 @@ class Mirror:
             await self._keeper(write_changes, self._tree, self._ledger)
         except StoreError as error:
             summary.store_error = summary.store_error or str(error)
+            with contextlib.suppress(StoreError):  # the disk may be full, and hold what could not be finished
+                await self._keeper(self._tree.clean_partial, downloads=False)
         except StateError:
             pass  # said below
         try:

@@ -47,6 +47,7 @@ class Tally(msgspec.Struct):
             or publication.drop_document
             or publication.placements
             or publication.bodies
+            or publication.placed
         )
         if not row.published:
             self.added += 1

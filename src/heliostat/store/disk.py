@@ -16,7 +16,7 @@ import stat
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
-from heliostat.errors import StoreError
+from heliostat.errors import DiskFull, StoreError
 
 Buffer = bytes | bytearray | memoryview
 
@@ -312,7 +312,10 @@ def _refusals(action: str, path: str) -> Iterator[None]:
 
 
 def _refused(action: str, path: str, error: OSError) -> StoreError:
-    return StoreError(action, path, _reason(error))
+    # What could not be synced is perhaps lost, and the next sync need not say so: trying again is no way out of that.
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT) and action != "sync"
+    kind = DiskFull if full else StoreError
+    return kind(action, path, _reason(error))
 
 
 def _reason(error: OSError) -> str:

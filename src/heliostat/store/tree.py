@@ -53,6 +53,8 @@ class Publication(msgspec.Struct, kw_only=True):
     bodies: list[Body] = []
     #: Files that are in place, or in ``placements``, and the times (nanoseconds) that they are to get.
     times: list[tuple[str, int]] = []
+    #: Targets of those that are in place, and are listed above no more: the rest was more than the disk could hold.
+    placed: list[str] = []
     document: bytes | None = None
     #: A document that lies under ``partial/`` already.
     staged_document: Placement | None = None
@@ -125,12 +127,14 @@ class Tree:
                 described |= path == document
         return described or bool(inside)
 
-    def stage_bodies(self, publications: Iterable[Publication]) -> list[Placement]:
+    # Each temporary that is begun is noted in ``made``, so that it can be removed when the disk is full.
+
+    def stage_bodies(self, publications: Iterable[Publication], made: list[str]) -> list[Placement]:
         """Write small files under ``partial/``, beside the large ones that lie there already."""
         staged: list[Placement] = []
         for publication in publications:
             for body in publication.bodies:
-                placement = Placement(self._temporary(), body.target)
+                placement = Placement(self._temporary(made), body.target)
                 self.disk.write(placement.staged, body.data, body.mtime_ns)
                 staged.append(placement)
         return staged
@@ -152,11 +156,11 @@ class Tree:
         if entry is not None and not any(is_of(entry, one) for one in times) and times[0] is not None:
             self.disk.set_mtime(path, times[0])
 
-    def stage_documents(self, publications: Iterable[Publication]) -> list[Placement]:
+    def stage_documents(self, publications: Iterable[Publication], made: list[str]) -> list[Placement]:
         """Write documents under ``partial/``, beside those that lie there already."""
         publications = list(publications)
         return [publication.staged_document for publication in publications if publication.staged_document] + [
-            self.stage(publication.document, names.document_path(publication.name), fresh=publication.fresh)
+            self.stage(publication.document, names.document_path(publication.name), fresh=publication.fresh, made=made)
             for publication in publications
             if publication.document is not None
         ]
@@ -169,30 +173,33 @@ class Tree:
             if publication.link_missing:
                 self._link(publication.name, fresh=publication.fresh)
 
-    def stage_pages(self, publications: Iterable[Publication]) -> list[Placement]:
+    def stage_pages(self, publications: Iterable[Publication], made: list[str] | None = None) -> list[Placement]:
         """Write index pages under ``partial/``; the HTML page once, with two names."""
         staged: list[Placement] = []
         for publication in publications:
             directory = names.page_directory(publication.name)
             if publication.html_page is not None:
-                staged += self.stage_html(publication.html_page, directory, fresh=publication.fresh)
+                staged += self.stage_html(publication.html_page, directory, fresh=publication.fresh, made=made)
             if publication.json_page is not None:
-                staged.append(self.stage(publication.json_page, f"{directory}/{JSON_PAGE}", fresh=publication.fresh))
+                target = f"{directory}/{JSON_PAGE}"
+                staged.append(self.stage(publication.json_page, target, fresh=publication.fresh, made=made))
         return staged
 
-    def stage_html(self, body: Content, directory: str, *, fresh: bool = False) -> list[Placement]:
+    def stage_html(
+        self, body: Content, directory: str, *, fresh: bool = False, made: list[str] | None = None
+    ) -> list[Placement]:
         """One HTML page under both of its names."""
-        first = self.stage(body, f"{directory}/{HTML_PAGES[0]}", fresh=fresh)
-        second = Placement(self._temporary(), f"{directory}/{HTML_PAGES[1]}")
+        first = self.stage(body, f"{directory}/{HTML_PAGES[0]}", fresh=fresh, made=made)
+        second = Placement(self._temporary(made), f"{directory}/{HTML_PAGES[1]}")
         self.disk.link(first.staged, second.staged)
         return [first, second]
 
-    def stage(self, body: Content, target: str, *, fresh: bool = False) -> Placement:
+    def stage(self, body: Content, target: str, *, fresh: bool = False, made: list[str] | None = None) -> Placement:
         """Write one page under ``partial/``, whole or in pieces, to be renamed to ``target``.
 
         With ``fresh`` nothing is there yet.
         """
-        staged = self._temporary()
+        staged = self._temporary(made)
         previous = None if fresh else self.disk.stat(target)
         if isinstance(body, bytes):
             self.disk.write(staged, body)
@@ -295,8 +302,30 @@ class Tree:
         finally:
             appender.close()
 
-    def _temporary(self) -> str:
-        return f"partial/page-{next(self._numbers)}"
+    def _temporary(self, made: list[str] | None = None) -> str:
+        path = f"partial/page-{next(self._numbers)}"
+        if made is not None:
+            made.append(path)
+        return path
+
+    def unstage(self, made: Iterable[str], files: Iterable[Placement], publications: Iterable[Publication]) -> None:
+        """Remove the temporaries that a batch could not place; in its publications stays what is still to be placed.
+
+        ``files`` are the small ones, if all of them were staged.
+        """
+        placed = {placement.target for placement in files if self.disk.stat(placement.staged) is None}
+        for path in made:
+            self.disk.unlink(path)
+        for publication in publications:
+            publication.fresh = False
+            kept = [one for one in publication.placements if self.disk.stat(one.staged) is not None]
+            publication.placed += [one.target for one in publication.placements if one not in kept]
+            publication.placed += [body.target for body in publication.bodies if body.target in placed]
+            publication.placements = kept
+            publication.bodies = [body for body in publication.bodies if body.target not in placed]
+            document = publication.staged_document
+            if document is not None and self.disk.stat(document.staged) is None:
+                publication.staged_document = None
 
     def _make_newer(self, staged: str, previous: Entry) -> None:
         """A changed page gets a later whole second, since nginx makes its ETag of seconds and size."""
