@@ -536,3 +536,19 @@ async def test_one_source_pays_nothing(tmp_path: Path) -> None:
         server.clear_faults()
         await complete_pass(config)
         assert differences(server.index, tmp_path) == []
+
+
+async def test_the_first_source_s_list_is_read_when_its_feed_fails_and_the_others_are_behind(tmp_path: Path) -> None:
+    async with sources(tmp_path) as one:
+        await one.sync()
+        one.first.index.publish("brand-new", "1.0", UploadedFile("brand_new-1.0.tar.gz", Virtual(100, 5)))
+        await one.sync()
+        one.first.index.publish("another", "1.0", UploadedFile("another-1.0.tar.gz", Virtual(100, 6)))
+        one.first.fault("/pypi", Status(503))
+        summary = await one.attempt()
+        assert summary.unreachable is None
+        assert (summary.added, summary.owed_by_state) == (1, {})
+        one.equal()
+        one.first.fault("/simple/", Status(503))
+        summary = await one.attempt()
+        assert "behind" in (summary.unreachable or "")

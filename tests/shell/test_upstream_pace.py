@@ -326,3 +326,27 @@ async def test_a_limit_that_grew_lets_more_in() -> None:
 
     await asyncio.gather(*(use() for _ in range(1000)))
     assert most == pace.metadata.limit.value == 64
+
+
+async def test_what_one_server_asks_for_holds_back_no_other() -> None:
+    """Not even where it has all permits: who waits for it gives them to the others meanwhile."""
+    pace = Pace(1, 1)
+    with pytest.raises(RateLimited):
+        async with pace.metadata.permit(server="one"):
+            raise RateLimited("one", "too many requests", retry_after=500.0)
+    waiting = [asyncio.create_task(_take(pace, "one")) for _ in range(3)]
+    for _ in range(5):
+        await asyncio.sleep(0)
+    async with asyncio.timeout(60):
+        await _take(pace, "two")
+    assert not any(task.done() for task in waiting)
+    assert pace.figures().held > 400
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    assert pace.metadata.in_flight == 0
+
+
+async def _take(pace: Pace, server: str) -> None:
+    async with pace.metadata.permit(server=server):
+        pass

@@ -99,7 +99,16 @@ class ChangeReader:
             except _Behind as behind:
                 self._head = self._static_head = None
                 if not sources.is_behind(sources.last, str(behind)):
+                    if self._scope.everything and self._config.upstream.changes == "auto" and sources.only_hope():
+                        return await self._list_of_first(now)
                     raise _all_resting(sources) from None
+
+    async def _list_of_first(self, now: float) -> Seen:
+        """The first source's feed fails, and the others are behind: perhaps it has a list, as new as any."""
+        facts = await self._keeper(self._ledger.facts)
+        seen = await self._by_list(facts, now=now, restart=False, full=False, jump=False, first=True)
+        await self._remember(seen)
+        return seen
 
     async def _read_once(self, *, full: bool, now: float) -> Seen:
         facts = await self._keeper(self._ledger.facts)
@@ -295,11 +304,18 @@ class ChangeReader:
 
     # -- the root list ------------------------------------------------------------------------------------------
 
-    async def _by_list(self, facts: dict[str, Any], *, now: float, restart: bool, full: bool, jump: bool) -> Seen:
-        """Compare with the root list; with ``jump`` the feed's rows before it are not read any more."""
+    async def _by_list(
+        self, facts: dict[str, Any], *, now: float, restart: bool, full: bool, jump: bool, first: bool = False
+    ) -> Seen:
+        """Compare with the root list; with ``jump`` the feed's rows before it are not read any more.
+
+        ``first``: only the first source's counts.
+        """
         cursor = int(facts.get("cursor") or 0)
         etag = None if full or restart or not cursor else facts.get("root_etag")
         collected = await self._lists.collect_root(str(etag) if etag else None, cursor)
+        if first and self._upstream.sources.last.number > 0:
+            raise _all_resting(self._upstream.sources)
         if collected is None:
             if not 0 <= now - float(facts.get("reconciled") or 0) < self._config.mirror.heartbeat:
                 await self._keeper(self._ledger.put, reconciled=now)

@@ -69,6 +69,8 @@ class Daemon:
         self._poked = asyncio.Event()
         #: Ends the pass that runs, so that another one begins.
         self._halt = asyncio.Event()
+        #: Until when that pass may end by itself, monotonic.
+        self._grace_until = 0.0
         self._errands: list[Errand] = []
         self._figures = (0, 0, 0, 0, 0)
         #: The last poll, in the middle of the pass that runs, failed.
@@ -127,7 +129,7 @@ class Daemon:
             self.mirror.reconfigure(taken)
             self._timing.configure(taken)
             if result.concerns_passes:
-                self._halt.set()
+                self._end_pass()
             self._poked.set()
         for listener in self.after_reload:
             await _guarded(listener(taken), "taking over the configuration")
@@ -143,7 +145,8 @@ class Daemon:
             counters.requests, counters.retries, counters.bytes_done, counters.files_done, counters.projects_done,
         )  # fmt: skip
         pace = self.mirror.figures
-        if figures != self._figures or now < self.health.quiet_until or (pace is not None and pace.held > 0):
+        quiet = now < max(self.health.quiet_until, self._grace_until)
+        if figures != self._figures or quiet or (pace is not None and pace.held > 0):
             self._figures, self.health.progress = figures, now
         return self.health.progress
 
@@ -166,6 +169,11 @@ class Daemon:
     async def _end_pass_with_stop(self) -> None:
         await self.stop.wait()
         self.health.phase = "stopping"
+        self._end_pass()
+
+    def _end_pass(self) -> None:
+        """What is in flight has its grace."""
+        self._grace_until = time.monotonic() + self.config.service.grace
         self._halt.set()
 
     async def _pass(self, *, poll: bool) -> None:

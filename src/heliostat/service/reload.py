@@ -11,7 +11,7 @@ from heliostat.config import SECTIONS, Config, keys
 log = logging.getLogger(__name__)
 
 #: (section, key) of what is used when the process starts, and not again.
-AT_START = {("mirror", "directory"), ("mirror", "state")}
+AT_START = {("mirror", "directory"), ("mirror", "state"), ("logging", "format")}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,8 +51,8 @@ def compare(old: Config, new: Config) -> tuple[Config, ReloadResult]:
 def refuse(problems: Sequence[str]) -> ReloadResult:
     """A configuration cannot be used: say why, all of it."""
     for problem in problems:
-        log.error("%s", problem)
-    log.error("the configuration is not taken over (%d problems); the one before stays", len(problems))
+        log.error("configuration not reloaded: %s", problem)
+    log.error("%d problems in the configuration; the one before stays", len(problems))
     return ReloadResult(problems=tuple(problems))
 
 

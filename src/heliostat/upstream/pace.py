@@ -68,7 +68,7 @@ class GateFigures(NamedTuple):
 class PaceFigures(NamedTuple):
     metadata: GateFigures
     files: GateFigures
-    #: Seconds for which all requests are still held back.
+    #: Seconds for which requests are still held back, to one server at least.
     held: float
     #: How often upstream said that it was asked too much.
     rate_limited: int
@@ -103,9 +103,12 @@ class Gate:
         self._number = 0
         self._waits, self._waited = 0, 0.0
 
-    def permit(self, *, large: bool = False) -> Permit:
-        """The permission to send one request: ``async with`` waits for it, and gives it back."""
-        return Permit(self, self._pace, self._clock, large=large)
+    def permit(self, *, large: bool = False, server: str | None = None) -> Permit:
+        """The permission to send one request: ``async with`` waits for it, and gives it back.
+
+        ``server``: one of several that are asked through this gate; what it asks for holds back nobody else.
+        """
+        return Permit(self, self._pace.pause_of(server), self._clock, large=large, alone=server is None)
 
     def another_server(self) -> None:
         """From now on another server is asked: what was learnt says nothing of it."""
@@ -185,8 +188,8 @@ class Gate:
 class Permit:
     """One request's permission, and what is learnt from it."""
 
-    def __init__(self, gate: Gate, pace: Pace, clock: Clock, *, large: bool) -> None:
-        self._gate, self._pace, self._clock, self.large = gate, pace, clock, large
+    def __init__(self, gate: Gate, pause: Pause, clock: Clock, *, large: bool, alone: bool = True) -> None:
+        self._gate, self._pause, self._clock, self.large, self._alone = gate, pause, clock, large, alone
         self._started = 0.0
         self._first_byte: float | None = None
         self._successes = 0
@@ -198,9 +201,11 @@ class Permit:
     async def __aenter__(self) -> Self:
         if not self._gate.acquire_at_once(large=self.large):
             await self._gate.acquire(large=self.large)
+        if not self._alone and self._pause.held_back:
+            await self._let_others_go_first()
         try:
-            if self._pace.held_back:
-                await self._pace.wait()
+            if self._pause.held_back:
+                await self._pause.wait()
             if self.check is not None:
                 self.check()
         except BaseException:
@@ -209,6 +214,13 @@ class Permit:
         self._started = self._clock.now()
         self._successes = self._gate.limit.successes
         return self
+
+    async def _let_others_go_first(self) -> None:
+        """While this server asks to wait, the permit is for those who ask another one."""
+        while self._pause.held > 0:
+            self._gate.release(large=self.large)
+            await self._pause.wait()
+            await self._gate.acquire(large=self.large)
 
     def answered(self) -> float:
         """The first bytes of the answer are here; the instant."""
@@ -227,7 +239,7 @@ class Permit:
         gate, limit, now = self._gate, self._gate.limit, self._clock.now()
         if isinstance(error, RateLimited):
             limit.overloaded(self._started, now)
-            self._pace.limited(error, self._started)
+            self._pause.limited(error, self._started)
         elif isinstance(error, TimedOut):
             limit.timed_out(self._started, now, self._successes)
         elif isinstance(error, Unavailable) and error.status in _BUSY:
@@ -236,7 +248,7 @@ class Permit:
             work = 1 + self.received / _BYTES_PER_REQUEST
             saturated = gate.in_flight >= limit.value
             limit.succeeded(now, self._first_byte - self._started, work, saturated=saturated)
-            self._pace.fine(self._started)
+            self._pause.fine(self._started)
         gate.release(large=self.large)
 
 
@@ -245,20 +257,14 @@ def _answered(error: BaseException) -> bool:
     return isinstance(error, UpstreamError) and not isinstance(error, Unavailable)
 
 
-class Pace:
-    """Both gates, and the instant before which no request may be sent.
+class Pause:
+    """The instant before which no request may be sent to those who asked for it.
 
     ``first`` and ``most`` (seconds) bound the pause after a rate limit that does not say how long.
     """
 
-    def __init__(
-        self, metadata: int, files: int, *, first: float = 1.0, most: float = 60.0, clock: Clock | None = None
-    ) -> None:
-        self._clock = clock or SystemClock()
-        self.metadata = Gate(self, Limit(metadata), self._clock)
-        #: Two are kept where two are allowed: one large file, and room for small ones.
-        self.files = Gate(self, Limit(files, least=min(2, files)), self._clock)
-        self._first, self._most = first, most
+    def __init__(self, clock: Clock, *, first: float, most: float) -> None:
+        self._clock, self._first, self._most = clock, first, most
         self._not_before = 0.0
         self._last_limited = 0.0
         self._strikes = 0
@@ -266,8 +272,13 @@ class Pace:
 
     @property
     def held_back(self) -> bool:
-        """Whether there was a reason to wait, which may be over."""
+        """Whether anybody was ever asked to wait; cheap."""
         return self._not_before > 0
+
+    @property
+    def held(self) -> float:
+        """Seconds for which no request may be sent."""
+        return max(0.0, self._not_before - self._clock.now())
 
     async def wait(self) -> None:
         """Return when requests may be sent."""
@@ -294,6 +305,40 @@ class Pace:
         if self._strikes and started > self._last_limited:
             self._strikes = 0
 
+
+class Pace:
+    """Both gates, and the pauses that were asked for: one for all, or where several servers are asked one for each.
+
+    ``first`` and ``most`` (seconds) bound the pause after a rate limit that does not say how long.
+    """
+
+    def __init__(
+        self, metadata: int, files: int, *, first: float = 1.0, most: float = 60.0, clock: Clock | None = None
+    ) -> None:
+        self._clock = clock or SystemClock()
+        self.metadata = Gate(self, Limit(metadata), self._clock)
+        #: Two are kept where two are allowed: one large file, and room for small ones.
+        self.files = Gate(self, Limit(files, least=min(2, files)), self._clock)
+        self._first, self._most = first, most
+        self._pauses: dict[str | None, Pause] = {}
+
+    def pause_of(self, server: str | None = None) -> Pause:
+        """What a server asked for; without a name that of the only one there is."""
+        found = self._pauses.get(server)
+        if found is None:
+            found = self._pauses[server] = Pause(self._clock, first=self._first, most=self._most)
+        return found
+
+    @property
+    def rate_limited(self) -> int:
+        """How often it was said that too much was asked."""
+        return sum(pause.rate_limited for pause in self._pauses.values())
+
+    def hold(self, seconds: float) -> None:
+        """Nobody sends a request for so long from now; see :meth:`Pause.hold`."""
+        self.pause_of().hold(seconds)
+
     def figures(self) -> PaceFigures:
-        held = max(0.0, self._not_before - self._clock.now())
+        pauses = self._pauses.values()
+        held = max((pause.held for pause in pauses), default=0.0)
         return PaceFigures(self.metadata.figures(), self.files.figures(), held, self.rate_limited)

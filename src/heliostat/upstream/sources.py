@@ -28,7 +28,7 @@ class Left(Unavailable):
 class Standing:
     """How one source, or one host of files, behaves.  Only :class:`Sources` changes it."""
 
-    __slots__ = ("answers", "base", "behind", "broken", "number", "reason", "rests_until", "times_left")
+    __slots__ = ("answers", "base", "behind", "broken", "number", "reason", "rests_until", "speaks", "times_left")
 
     def __init__(self, number: int, base: str) -> None:
         self.number, self.base = number, base
@@ -37,6 +37,8 @@ class Standing:
         #: Why it rests, or rested last.
         self.reason = ""
         self.behind = False
+        #: It failed with an answer, if one that is of no use: another question may have a better one.
+        self.speaks = False
         #: Requests that it answered: whether others succeed tells a dead source from one page that fails.
         self.answers = 0
         #: Lists that broke off in a row.
@@ -99,7 +101,7 @@ class Sources:
     def failed(self, one: Standing, error: UpstreamError) -> None:
         """A source, or a host, is to be left: who waits to ask it goes elsewhere."""
         self._leave(one, error.reason, known=one.rests_until is not None and not one.behind)
-        one.behind = False
+        one.behind, one.speaks = False, isinstance(error, Unavailable) and error.status is not None
 
     def is_behind(self, one: Standing, reason: str) -> bool:
         """A source is not to be used, because it is behind; whether there is another one that does not rest."""
@@ -129,6 +131,15 @@ class Sources:
         if one.behind:
             one.behind, one.rests_until = False, None
             log.warning("%s is not behind any more: it is asked again", one)
+
+    def only_hope(self) -> bool:
+        """The others are behind; whether the first source, which failed with an answer, may have another one."""
+        first = self.standings[0]
+        if first.behind or first.rests_until is None or not first.speaks:
+            return False
+        first.rests_until = None
+        log.debug("%s is tried for its list, since no other one is of use", first)
+        return True
 
     # Files.
 
@@ -180,7 +191,7 @@ class BoundGate:
         self._gate, self._one = gate, one
 
     def permit(self, *, large: bool = False) -> Permit:
-        permit = self._gate.permit(large=large)
+        permit = self._gate.permit(large=large, server=self._one.base)
         permit.check = self._check(self._one.times_left)
         return permit
 
