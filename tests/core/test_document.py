@@ -49,6 +49,15 @@ def test_a_document_of_today() -> None:
     assert next(iter(found.files[0].hashes)) == "sha256"
 
 
+def test_another_projects_document() -> None:
+    """Another spelling, and what is no name at all, are nobody else's."""
+    for name in ("Example", "EXAMPLE", "", "no name"):
+        info = {"name": name, "version": "1.0"}
+        assert parse_document(document({}, info=info), url=URL, name=normalise("example")).files == ()
+    with pytest.raises(Invalid, match="the document of 'other', where 'example' was asked for"):
+        parse_document(document({}, info={"name": "other"}), url=URL, name=normalise("example"))
+
+
 def test_a_document_of_2015() -> None:
     found = one(digests=..., upload_time_iso_8601=..., yanked=..., yanked_reason=..., size=12, **{"core-metadata": ...})
     assert found.hashes == {"md5": MD5}

@@ -26,8 +26,9 @@ from heliostat.errors import (
 )
 from heliostat.mirror.report import Summary
 from heliostat.mirror.tally import Tally
-from heliostat.service.figures import Figures, Process, result_of, result_of_error, why_not_ready
+from heliostat.service.figures import Figures, Process, why_not_ready
 from heliostat.service.metrics import families, render, render_text
+from heliostat.service.results import result_of, result_of_error
 from heliostat.upstream.faults import NotConnected, TimedOut
 from heliostat.upstream.sources import Sources
 from heliostat.upstream.traffic import Fault, Histogram, Kind, Traffic, fault_of

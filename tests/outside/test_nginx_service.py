@@ -82,6 +82,32 @@ async def test_others_may_not_ask(home: Path, daemon: Service) -> None:
     assert await asyncio.to_thread(ask) == 403
 
 
+async def test_nothing_else_is_passed_on(home: Path) -> None:
+    """Whatever the daemon would answer: this one says yes to everything."""
+    asked: list[str] = []
+
+    async def agree(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append((await reader.readuntil(b"\r\n")).decode().rpartition(" ")[0])
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        writer.close()
+
+    def ask() -> list[int]:
+        with nginx_server(home / "pypi", status=through(home)) as nginx:
+            found = [
+                get(nginx.status_url, target, method=method).status
+                for method in ("POST", "GET")
+                for target in ("/ping", "/metrics/../ping", "/status.json/x", "//ping", "/metrics%0a", "/healthz")
+            ]
+            return [status for status in found if status < 400]
+
+    server = await asyncio.start_unix_server(agree, home / "http.sock")
+    try:
+        assert await asyncio.to_thread(ask) == [200]
+    finally:
+        server.close()
+    assert asked == ["GET /healthz"]
+
+
 async def test_without_a_daemon_the_status_is_a_bad_gateway_and_packages_are_served(home: Path) -> None:
     assert (await arun("mirror", "--once", cwd=home)).returncode == 0
 

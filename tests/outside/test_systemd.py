@@ -174,6 +174,7 @@ async def test_a_second_instance_and_a_wrong_configuration_end_as_the_unit_expec
             assert await second.process.wait() == 4
         assert [line for line in second.lines if line.startswith("<3>heliostat: ")]
         assert not [said for said in second.messages if "READY" in said]
+        assert second.messages[-1]["STATUS"].startswith("ended: ")
         assert await first.stop() == 0
     (home / "heliostat.toml").write_text("[mirror]\ndirectry = 1\n")
     async with supervised(*arguments, cwd=home, env=unit.environment) as wrong:

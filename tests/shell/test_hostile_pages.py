@@ -81,7 +81,7 @@ DOCUMENT_VALUES: dict[str, list[Any]] = {
     "urls": [True, -1, "text", {}, [7], [{}]],
     "last_serial": [-1, 1.5, 2**63, 10**40, "many", [], {}, True],
     "info": [True, 7, "text", []],
-    "info/name": [7, [], {}],
+    "info/name": [7, [], {}, "alpha"],
     "releases/1.0/0/filename": [None, 7, [], ""],
     "releases/1.0/0/url": [None, 7, [], ""],
     "releases/1.0/0/digests": [7, [], "x", {"sha256": 7}],
@@ -297,16 +297,34 @@ async def test_a_status_with_a_reason(reason: str, tmp_path: Path) -> None:
         assert reason in [html.unescape(value or "") for value in Tags(text).values("content")]
 
 
-@pytest.mark.parametrize("name", [SCRIPT, "alpha", "../demo", "\x00", "D-E-M-O", "demo\n", "", None])
+@pytest.mark.parametrize("name", [SCRIPT, "../demo", "\x00", "DEMO", "demo\n", "", None])
 async def test_what_a_document_calls_the_project(name: str | None, tmp_path: Path) -> None:
-    """Another project's name, or none at all, is not what the root list shows."""
+    """What is no name, or none at all, is not what the root list shows."""
     index = small()
     async with FakeIndex(index) as server:
         suffering.lie(server, put("info/name", name), where="document")
         config = config_for(tmp_path / "mirror", server)
         await complete_pass(config)
         root = json.loads((tmp_path / "mirror/web/simple/index.v1_json").read_bytes())
-        assert [one["name"] for one in root["projects"]] == ["alpha", "demo"]
+        assert [one["name"] for one in root["projects"]] == ["alpha", "DEMO" if name == "DEMO" else "demo"]
+
+
+@pytest.mark.parametrize("name", ["alpha", "D-E-M-O"])
+async def test_another_projects_document(name: str, tmp_path: Path) -> None:
+    """It is no document of this one: what is there stays, and the project is owed."""
+    index = small()
+    async with FakeIndex(index) as server:
+        config = config_for(tmp_path / "mirror", server)
+        await complete_pass(config)
+        good = suffering.served(config)
+        index.touch("demo")
+        suffering.lie(server, put("info/name", name), where="document")
+        summary = await run_pass(config)
+        suffering.assert_owed(summary, "failing", "/pypi/demo/json", f"the document of '{name}'")
+        assert suffering.served(config) == good
+        server.clear_faults()
+        await complete_pass(config)
+        suffering.assert_equal(config, index)
 
 
 # Many of them.

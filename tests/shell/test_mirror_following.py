@@ -166,9 +166,8 @@ def other_identity(home: Family) -> None:
 
 
 def too_far(home: Family) -> None:
-    number = home.head()["number"] + 1
-    home.put_head(first=number, number=number - 1, listed=0)
-    home.put_head(first=number + 5, number=number + 4)
+    number = home.head()["number"]
+    home.put_head(first=number + 5, number=number + 4, listed=number + 4)
 
 
 def went_back(home: Family) -> None:
@@ -230,6 +229,44 @@ async def test_an_upstream_that_is_another_one_has_to_be_confirmed(tmp_path: Pat
         home.put_head(mirror="0" * 32, serial=1)
         with pytest.raises(UpstreamChanged, match="went back"):
             await run_pass(home.child)
+
+
+async def test_a_feed_that_begins_behind_its_root_list_is_not_begun(tmp_path: Path) -> None:
+    """Rows in between are in neither."""
+    async with family(tmp_path) as home:
+        publish(home.index, "alpha", "7.0")
+        await home.parent.sync()
+        head = home.head()
+        home.put_head(mirror="0" * 32, first=head["number"], listed=1)
+        for _ in range(2):
+            await complete_pass(home.child)
+            assert not [line for line in home.asked() if ".jsonl" in line]
+        assert differences(home.index, home.directory) == []
+
+
+async def test_of_two_parents_the_other_one_is_followed_when_the_first_is_away(tmp_path: Path) -> None:
+    """Each has a feed of its own, and the same serials."""
+    index = small_index()
+    async with following(index, tmp_path / "one") as one:
+        other = Followed(index, one.server, config_for(tmp_path / "other", one.server))
+        for parent in (one, other):
+            await parent.sync()
+        with static_server(other.web) as second:
+            with static_server(one.web) as first:
+                child = config_for(tmp_path / "child", first.url, url=(first.url, second.url), retries=1)
+                for _ in range(2):
+                    await complete_pass(child)
+                publish(index, "alpha", "7.0")
+                await one.sync()
+                await complete_pass(child)
+                assert differences(index, tmp_path / "child") == []
+            publish(index, "alpha", "8.0")
+            index.remove_project("zeta")
+            await other.sync()
+            await complete_pass(child)
+            await complete_pass(child)
+            assert differences(index, tmp_path / "child", owed=["quarantined"]) == []
+            assert [line for line in second.requests() if "/changes/head" in line]
 
 
 ROW = {"number": 0, "at": 1.5, "serial": 10**6, "project": "alpha", "what": "updated"}

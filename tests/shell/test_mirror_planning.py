@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from heliostat.cli.exit_codes import exit_code, plan_exit_code
+from heliostat.cli.messages import plan_lines
 from heliostat.config import Config
 from heliostat.errors import StateError, UpstreamChanged
 from heliostat.fakeindex import FakeIndex, UploadedFile, Virtual
-from heliostat.fakeindex.faults import Status
+from heliostat.fakeindex.faults import Hang, Status
 from heliostat.fakeindex.synthetic import many_projects, small_index, uploaded
 from heliostat.fakeindex.wheels import sdist, wheel
 from heliostat.mirror.planning import plan_pass
@@ -54,7 +55,30 @@ async def test_a_missing_directory_stays_missing(tmp_path: Path) -> None:
             made = await plan(changed(config, directory=str(tmp_path / missing)))
             assert len(made.adds) == 26
             assert made.free_bytes > 0
+            assert made.missing_directory == str(tmp_path / missing)
+            assert plan_exit_code(made) == 6  # as the pass would, until it is made
             assert not (tmp_path / "not-there").exists()
+
+
+async def test_a_plan_that_was_stopped_says_so(tmp_path: Path) -> None:
+    async with following(many_projects(40, 1, 0), tmp_path, projects_at_once=2) as one:
+        hanging = one.server.fault("/simple/project-0000010/", Hang())
+        stop = asyncio.Event()
+        planning = asyncio.create_task(plan_pass(one.config, counters=Counters(), stop=stop))
+        async with asyncio.timeout(60):
+            while not hanging.fired:
+                await asyncio.sleep(0.01)
+        stop.set()
+        hanging.release()
+        made = await planning
+        assert made.interrupted
+        assert len(made.adds) < 40
+        lines = plan_lines(made)
+        assert "incomplete" in lines[0]
+        assert lines[-1].startswith("so far: would fetch")
+        whole = await plan(one.config)
+        assert (len(whole.adds), whole.interrupted, whole.missing_directory) == (40, False, None)
+        assert not any("incomplete" in line or "so far" in line for line in plan_lines(whole))
 
 
 async def test_the_plan_of_an_update(tmp_path: Path) -> None:

@@ -2,16 +2,23 @@
 
 from pathlib import Path
 
+from heliostat.cli import status_words
 from heliostat.fakeindex import Index, UploadedFile, Virtual
 from heliostat.fakeindex.synthetic import many_projects, small_index
+from heliostat.mirror.status import read_status
 from support.equality import differences
-from support.mirrors import following, rebuild, rewritten
+from support.mirrors import Followed, following, rebuild, rewritten
 
 
 def links(page: dict[str, object]) -> dict[str, str]:
     files = page["files"]
     assert isinstance(files, list)
     return {file["filename"]: file["url"] for file in files}
+
+
+def holds(one: Followed) -> str:
+    """What ``status`` says of it."""
+    return status_words.holds(read_status(one.config))
 
 
 async def test_pages_and_documents_and_nothing_else(tmp_path: Path) -> None:
@@ -29,6 +36,7 @@ async def test_pages_and_documents_and_nothing_else(tmp_path: Path) -> None:
         before = one.listing()
         await one.sync()
         assert rewritten(before, one.listing()) == set()
+        assert "none of which is held" in holds(one)
 
 
 async def test_files_that_are_there_stay_and_new_ones_are_upstream(tmp_path: Path) -> None:
@@ -42,6 +50,7 @@ async def test_files_that_are_there_stay_and_new_ones_are_upstream(tmp_path: Pat
         found = links(one.page("project-0000000"))
         assert found.pop("project_0000000-9.0.tar.gz").startswith(f"{one.server.url}/packages/")
         assert found == kept
+        assert "are held from before" in holds(one)
         there = one.files("project-0000000")
         assert all(there[filename].exists() for filename in kept)
         await rebuild(one.config)
@@ -56,6 +65,7 @@ async def test_files_are_fetched_when_they_are_wanted_after_all(tmp_path: Path) 
         await one.sync()
         one.configure(files=True)
         await one.sync()
+        assert "[mirror] files" not in holds(one)
         assert differences(one.index, tmp_path) == []
 
 

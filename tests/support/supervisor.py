@@ -17,6 +17,8 @@ from support.cli import command, environment
 
 REPOSITORY = Path(__file__).parents[2]
 UNITS = REPOSITORY / "systemd"
+#: Seconds after which a message that does not come is given up.
+_PATIENCE = 60.0
 PROGRAM = "/opt/heliostat/bin/heliostat"
 
 
@@ -68,15 +70,31 @@ class Service:
 
     async def until(self, wanted: Callable[[dict[str, str]], bool], *, after: int = 0) -> int:
         """The number of messages up to the first one that is ``wanted``, after so many others."""
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                return await self._until(wanted, after)
+        except TimeoutError:
+            said = "\n".join(map(str, self.messages))
+            raise AssertionError(f"it never said that; it said:\n{said}\n{''.join(self.lines)}") from None
+
+    async def _until(self, wanted: Callable[[dict[str, str]], bool], after: int) -> int:
         async with self._news:
             while True:
                 for at in range(after, len(self.messages)):
                     if wanted(self.messages[at]):
                         return at + 1
+                code = self.process.returncode
+                assert code is None, f"it ended with {code}, and never said that:\n{''.join(self.lines)}"
                 await self._news.wait()
 
     async def until_said(self, key: str, value: str = "1", *, after: int = 0) -> int:
         return await self.until(lambda message: message.get(key) == value, after=after)
+
+    async def mourn(self) -> None:
+        """Whoever waits for a message of a process that ended waits in vain."""
+        await self.process.wait()
+        async with self._news:
+            self._news.notify_all()
 
     async def watch(self) -> None:
         """From the first READY on, as systemd does it."""
@@ -92,6 +110,23 @@ class Service:
                 self.starved = True
                 self.process.send_signal(signal.SIGABRT)
                 return
+
+    async def until_starved(self, most: int = 20) -> int:
+        """The exit code of a process that hangs: it is ended for not feeding the watchdog.
+
+        Fails when it feeds it more than ``most`` times before.
+        """
+        fed, ending = len(self.messages), asyncio.ensure_future(self.process.wait())
+        feeding = asyncio.ensure_future(self._until_fed(fed, most))
+        await asyncio.wait({ending, feeding}, return_when=asyncio.FIRST_COMPLETED)
+        feeding.cancel()
+        assert ending.done(), f"it hangs, and fed the watchdog {most} times"
+        assert self.starved
+        return ending.result()
+
+    async def _until_fed(self, after: int, times: int) -> None:
+        for _ in range(times):
+            after = await self.until_said("WATCHDOG", after=after)
 
     async def stop(self) -> int:
         """SIGTERM, and the exit code."""
@@ -140,7 +175,7 @@ async def supervised(
         reader, writer = await asyncio.open_unix_connection(sock=ours)
         reading = asyncio.create_task(_lines(reader, service))
         listening = asyncio.create_task(_listen(listener, service))
-        watching = asyncio.create_task(service.watch())
+        others = [asyncio.create_task(service.watch()), asyncio.create_task(service.mourn())]
         try:
             yield service
         finally:
@@ -148,9 +183,9 @@ async def supervised(
                 process.kill()
             await process.wait()
             await reading
-            for task in (listening, watching):
+            for task in (listening, *others):
                 task.cancel()
-            await asyncio.gather(listening, watching, return_exceptions=True)
+            await asyncio.gather(listening, *others, return_exceptions=True)
             with contextlib.suppress(OSError):  # what it said last
                 while True:
                     await service.heard(listener.recv(65536))

@@ -83,6 +83,19 @@ async def test_json_lines(home: Path, upstream: FakeIndex) -> None:
     assert (beta["level"], beta["event"]) == ("warning", "failed")
 
 
+async def test_a_pass_of_the_daemon_has_fields(home: Path, upstream: FakeIndex) -> None:
+    configure(home, upstream.url, form="json")
+    process = await start("mirror", cwd=home)
+    assert process.stderr is not None
+    line: dict[str, Any] = {}
+    while line.get("event") != "pass":
+        line = json.loads(await process.stderr.readline())
+    process.send_signal(signal.SIGTERM)
+    objects((await finish(process)).stderr)
+    assert (line["complete"], line["added"], line["checkpoint"]) == (True, 3, upstream.index.serial)
+    assert line["message"].startswith("complete to serial")
+
+
 async def test_an_error_is_a_line_of_the_same_form(home: Path) -> None:
     configure(home, "https://127.0.0.1:1", form="json")
     (home / "pypi").rmdir()

@@ -187,6 +187,8 @@ async def test_a_reload_moves_the_endpoint(home: Home) -> None:
         home.configure(f'listen = ["unix:{path}"]')
         process.send_signal(signal.SIGHUP)
         await until(lambda: told(home, "/healthz", 0))
+        while not path.exists():
+            await asyncio.sleep(0.02)
         assert stat.S_ISSOCK(os.stat(path).st_mode)
         home.configure()
         process.send_signal(signal.SIGHUP)

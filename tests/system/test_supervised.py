@@ -100,8 +100,7 @@ async def test_a_loop_that_hangs_is_not_fed(home: Path, upstream: FakeIndex) -> 
         (home / "heliostat.toml").unlink()
         os.mkfifo(home / "heliostat.toml")  # nobody will ever write to it: reading it stops the loop
         service.process.send_signal(signal.SIGHUP)
-        assert await service.process.wait() == -signal.SIGABRT
-        assert service.starved
+        assert await service.until_starved() == -signal.SIGABRT
 
 
 async def test_a_pass_that_hangs_is_not_fed(home: Path, upstream: FakeIndex) -> None:
@@ -113,8 +112,7 @@ async def test_a_pass_that_hangs_is_not_fed(home: Path, upstream: FakeIndex) -> 
         await service.until_said("READY")
         upstream.fault("/packages/*/gamma-1.0.tar.gz", Hang())
         upstream.index.publish("gamma", "1.0", UploadedFile("gamma-1.0.tar.gz", b"never"))
-        assert await service.process.wait() == -signal.SIGABRT
-        assert service.starved
+        assert await service.until_starved() == -signal.SIGABRT
 
 
 async def test_a_reload_is_announced_with_its_time_and_ended(home: Path, upstream: FakeIndex) -> None:

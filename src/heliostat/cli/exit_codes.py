@@ -87,6 +87,8 @@ def plan_exit_code(plan: Plan, *, stopped_by: int | None = None) -> ExitCode:
     """The exit code of a dry run: what the pass would end with, as far as that can be known beforehand."""
     if stopped_by is not None:
         return signal_code(stopped_by)
+    if plan.missing_directory is not None:
+        return ExitCode.STORE
     if plan.held:
         return ExitCode.APPROVAL
     if plan.unreachable is not None:

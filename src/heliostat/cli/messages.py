@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 _MOST = 100
 _STUCK = "accepted as they are, since upstream stays behind what it announced"
 
+_PARTIAL = "interrupted: this plan is incomplete, since not everything was looked at"
+
 
 def summary_lines(summary: Summary) -> list[str]:
     """The closing summary of a pass."""
@@ -111,16 +113,21 @@ def _again(item: Owed) -> str:
 
 def plan_lines(plan: Plan) -> list[str]:
     """What a pass would do."""
-    lines = (
+    lines = [_PARTIAL] if plan.interrupted else []
+    lines += (
         _listed("would add", plan.adds) + _listed("would update", plan.updates) + _listed("would remove", plan.removals)
     )
     if plan.held:
         lines += _listed("would hold", plan.held)
         lines.append(f"held: {_approval(len(plan.held), plan.held_by_scope)}")
+    so_far = "so far: " if plan.interrupted else ""
     lines.append(
-        f"would fetch {fmt.counted(plan.files, 'file')}, {fmt.size(plan.bytes)}; "
+        f"{so_far}would fetch {fmt.counted(plan.files, 'file')}, {fmt.size(plan.bytes)}; "
         f"free: {fmt.size(plan.free_bytes)}, {fmt.counted(plan.free_inodes, 'inode')}"
     )
+    if plan.missing_directory is not None:
+        directory = fmt.plain(plan.missing_directory)
+        lines.append(f"directory: {directory} is missing; make it, writable for this user, before the pass")
     if plan.unreachable is not None:
         lines.append(f"upstream: {fmt.plain(plan.unreachable)}")
     return lines + owed_lines(plan.problems, {})

@@ -87,7 +87,7 @@ def _once(config: Config, wish: _Wish, options: Options, textfile: str | None) -
 
 def _tell(textfile: str, config: Config, outcome: Summary | HeliostatError) -> None:
     """Leaves the figures for node_exporter, also those of a pass that an error ended."""
-    from heliostat.service.figures import result_of, result_of_error
+    from heliostat.service.results import result_of, result_of_error
     from heliostat.service.textfile import write_textfile
 
     if isinstance(outcome, HeliostatError):
@@ -140,9 +140,13 @@ def _follow(config: Config, wish: _Wish, options: Options) -> int:
 
     notifier = Notifier(os.environ)
     with contextlib.closing(notifier):
-        _, stopped_by = with_mirror(
-            config, options, work, requests=Requests, opening=lambda counters: starting(notifier, counters)
-        )
+        try:
+            _, stopped_by = with_mirror(
+                config, options, work, requests=Requests, opening=lambda counters: starting(notifier, counters)
+            )
+        except HeliostatError as error:
+            notifier.status(f"ended: {error}")
+            raise
     return ExitCode.INTERRUPTED if stopped_by == signal.SIGINT else ExitCode.COMPLETE
 
 

@@ -103,8 +103,11 @@ def disk(status: Status) -> str | None:
 
 def holds(status: Status) -> str:
     """What there is of it."""
-    files = f"{fmt.counted(status.files, 'file')}, {fmt.size(status.bytes)}"
-    return f"{fmt.counted(status.projects, 'project')}, {files}"
+    projects, files, size = fmt.counted(status.projects, "project"), fmt.counted(status.files, "file"), status.bytes
+    if status.keeps_files:
+        return f"{projects}, {files}, {fmt.size(size)}"
+    held = f"of which {fmt.size(size)} are held from before" if size else "none of which is held"
+    return f"{projects} listing {files}, {held}: [mirror] files = false"
 
 
 def owed_states(status: Status) -> str:

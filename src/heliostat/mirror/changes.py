@@ -61,13 +61,23 @@ class ChangeReader:
     """Reads changes into the ledger.  Raises UpstreamError, UpstreamChanged, StateError, StoreError."""
 
     def __init__(
-        self, config: Config, scope: Scope, upstream: Upstream, ledger: Ledger, keeper: Keeper, *, overlapped: bool
+        self,
+        config: Config,
+        scope: Scope,
+        upstream: Upstream,
+        ledger: Ledger,
+        keeper: Keeper,
+        *,
+        overlapped: bool,
+        between: bool = False,
     ) -> None:
+        """``between``: projects are under way.  What says nothing of what changed is not made owed all over again."""
         self._config, self._scope, self._upstream = config, scope, upstream
         self._ledger, self._keeper = ledger, keeper
         self._lists = ListReader(upstream, ledger, keeper, scope, tries=config.upstream.retries)
         #: This process has read the feed from a little before its cursor on already.
         self.overlapped = overlapped
+        self._between = between
         self._head: int | None = None
         self._follower = FeedFollower(upstream, ledger, keeper, scope)
         #: Another heliostat's static change feed is what tells of changes; its head, as soon as it was read.
@@ -216,7 +226,11 @@ class ChangeReader:
             if position is not None:
                 log.warning("%s: %s; reading the root list once", self._upstream.base, why)
             if self._scope.everything:
-                same = (await self._by_list(facts, now=now, restart=False, full=False, jump=True)).idle
+                seen = await self._by_list(facts, now=now, restart=False, full=False, jump=True)
+                if head.listed + 1 < head.first:
+                    log.info("%s: its root list is older than its change feed; reading that later", self._upstream.base)
+                    return seen
+                same = seen.idle
                 position = await self._follower.begin(head, head.listed)
             else:
                 await self._want_all(now, why="poll")
@@ -291,6 +305,8 @@ class ChangeReader:
                 await self._keeper(self._ledger.put, reconciled=now)
             return Seen(serial=cursor, by_list=True, idle=True)
         serial, found_etag = collected
+        if self._between and not self._lists.tells_serials:
+            return Seen(serial=cursor, by_list=True, idle=True)
         if self._upstream.several:
             await self._heard(serial)
         if serial < cursor and not restart and not self._feed_leads(facts):
@@ -339,6 +355,8 @@ class ChangeReader:
                 if self._config.upstream.changes in ("feed", "static"):
                     raise
                 log.warning("the change feed cannot be had (%s); asking after each project instead", error)
+        if self._between:
+            return Seen(idle=True)
         await self._want_all(now, why="changed" if full else "poll")
         return Seen()
 

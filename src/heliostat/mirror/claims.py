@@ -43,6 +43,14 @@ class Claims:
             finally:
                 self._waiting.discard(turn)
 
+    def try_to_take(self, holder: str, keys: set[str]) -> bool:
+        """Claim all of ``keys`` if no other holder has any of them; whether that was so."""
+        if any(self._holders.get(key, holder) != holder for key in keys):
+            return False
+        self._holders.update(dict.fromkeys(keys, holder))
+        self._held.setdefault(holder, set()).update(keys)
+        return True
+
     def release(self, holder: str) -> None:
         """Give up all that ``holder`` has claimed."""
         for key in self._held.pop(holder, ()):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 #: Seconds that work in flight gets to end by itself once a stop was asked for; all of it can be resumed.
-_GRACE = 2.0
+GRACE = 2.0
 #: Projects that wait for large files, for each slot; what each holds in memory meanwhile is its page and document.
 _MOST_WAITING = 8
 
@@ -58,16 +58,17 @@ async def run_crew(
     *,
     slots: Slots,
     stop: asyncio.Event,
+    grace: float = GRACE,
 ) -> None:
     """Drain ``owed`` with as many workers as there are ``slots``; what they finish is committed by ``publisher``.
 
-    After ``stop`` nothing new begins, what is in flight is cancelled after a short grace, and everything that was
+    After ``stop`` nothing new begins, what is in flight is cancelled after ``grace`` seconds, and everything that was
     handed over is still committed; so it is when upstream turns out to be down.  The first store or state error
     cancels the rest and comes out.
     """
     publishing = asyncio.create_task(publisher.run())
     working = asyncio.create_task(_work(owed, sync, slots, stop))
-    stopping = asyncio.create_task(_stop_after_grace(stop, working))
+    stopping = asyncio.create_task(_stop_after_grace(stop, working, grace))
     finishing: asyncio.Task[None] | None = None
     gone: UpstreamError | None = None
     try:
@@ -130,9 +131,9 @@ def first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
     return error
 
 
-async def _stop_after_grace(stop: asyncio.Event, working: asyncio.Task[None]) -> None:
+async def _stop_after_grace(stop: asyncio.Event, working: asyncio.Task[None], grace: float) -> None:
     await stop.wait()
-    await asyncio.wait([working], timeout=_GRACE)
+    await asyncio.wait([working], timeout=grace)
     working.cancel()
 
 

@@ -29,6 +29,8 @@ class ListReader:
         self._upstream, self._ledger, self._keeper, self._scope, self._tries = upstream, ledger, keeper, scope, tries
         #: A list came: what fails now has not been tried again by anybody.
         self._opened = False
+        #: Whether the entries of the last list that was collected say how new they are.
+        self.tells_serials = True
 
     async def collect_root(self, etag: str | None, cursor: int) -> tuple[int, str | None] | None:
         """The root list's serial and ETag; None when it is still the one with ``etag``.
@@ -82,6 +84,7 @@ class ListReader:
         async for batch in lists:
             highest = max(highest, max((item.serial or 0 for item in batch), default=0))
             await self._keeper(self._ledger.intake.add_listed, batch, self._scope.__contains__)
+        self.tells_serials = highest > 0
         return highest
 
     async def _retried(self, once: Callable[[], Awaitable[T]]) -> T:

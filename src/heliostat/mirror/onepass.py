@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -36,6 +36,8 @@ from heliostat.upstream.client import Upstream
 
 if TYPE_CHECKING:
     from heliostat.mirror.metadata import Documents
+    from heliostat.mirror.project import ProjectSync
+    from heliostat.mirror.publish import Publisher
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +54,16 @@ class Asked(msgspec.Struct, frozen=True):
     full: bool = False
     allow_removals: int = 0
     patient: bool = False
+
+
+class Work(NamedTuple):
+    """Who works on the projects owed."""
+
+    sync: ProjectSync
+    publisher: Publisher
+    slots: Slots
+    removals: Removals
+    documents: Documents
 
 
 class Pass:
@@ -81,17 +93,20 @@ class Pass:
         #: Removals that were approved and not carried out yet.
         self._allowed = asked.allow_removals
         self._only: dict[ProjectName, str] = {normalise(raw): raw for raw in asked.names}
+        self._started = 0.0
+        #: What the poll found.
+        self.seen = Seen()
+        #: Whether upstream was asked what changed.
+        self._polled = True
 
     async def go(self, started: float) -> int | None:
         """Run the pass; upstream's serial if anything told it.  Raises UpstreamError, StoreError, StateError."""
-        now = time.time()
+        self._started, now = started, time.time()
         facts = await self._keeper(self._ledger.facts)
         excluded: list[Removal] = []
-        seen = Seen()
-        reader = ChangeReader(
-            self._config, self._scope, self._upstream, self._ledger, self._keeper, overlapped=self.overlapped
-        )
+        seen = self.seen
         if self._only:
+            reader = self._reader()
             reader.confirm_upstream(facts, full=False)
             if facts.get("upstream") is None:
                 await self._keeper(self._ledger.put, upstream=self._upstream.identity)
@@ -101,8 +116,7 @@ class Pass:
             await self._keeper(take_files, self._ledger, self._config.mirror.files, now)
             await self._keeper(take_limits, self._ledger, self._config, now)
             excluded = await self._keeper(leaving, self._ledger, self._scope)
-            seen = await unless_stopped(reader.read(full=self._asked.full, now=now), self._stop) or seen
-            self.overlapped = reader.overlapped
+            self.seen = seen = await self._poll(now)
             await self._keeper(self._reconsider, now)
             await self._sweep(facts, now)
         await self._keeper(self._ledger.trust_clock, now, self._longest_wait())
@@ -110,16 +124,17 @@ class Pass:
             await self._keeper(self._ledger.hasten, now)
         if seen.needs_two_looks(self._scope):
             await self._keeper(self._ledger.call_witness, now)
+        await self._take_errands(now)
         if not self._stop.is_set():
             await self._remove(excluded)  # first: it makes room
         removals = self._removals(facts, seen)
         try:
             await self._mirror(removals, facts, seen, now)
         except StoreError:
-            await self._remove(removals.confirmed)  # room may be what is missing
+            await self._remove(await self._confirmed(removals))  # room may be what is missing
             raise
         if not self._stop.is_set():
-            await self._remove(removals.confirmed)
+            await self._remove(await self._confirmed(removals))
         await self._keeper(self._drop_unknown, removals.unknown)
         if not self._stop.is_set():
             if self._root_is_due(facts, now):
@@ -129,6 +144,26 @@ class Pass:
                 await self._finish_poll(facts, started, seen)
                 await self._forget_abandoned()
         return seen.serial
+
+    def _reader(self, *, between: bool = False) -> ChangeReader:
+        return ChangeReader(
+            self._config, self._scope, self._upstream, self._ledger, self._keeper,
+            overlapped=self.overlapped, between=between,
+        )  # fmt: skip
+
+    async def _poll(self, now: float) -> Seen:
+        """Ask upstream what changed, and make it owed."""
+        reader = self._reader()
+        seen = await unless_stopped(reader.read(full=self._asked.full, now=now), self._stop)
+        self.overlapped = reader.overlapped
+        return seen or Seen()
+
+    async def _take_errands(self, now: float) -> None:
+        """Nobody asks a single pass for anything while it runs."""
+
+    async def _confirmed(self, removals: Removals) -> list[Removal]:
+        """The removals to be carried out at the end."""
+        return removals.confirmed
 
     def _root_is_due(self, facts: dict[str, Any], now: float) -> bool:
         """A daemon rewrites the root at its own pace; a single pass, and a removal, at once."""
@@ -171,7 +206,7 @@ class Pass:
                 self._ledger.paths.wake_all(now)
 
     def _drop_unknown(self, names: list[str]) -> None:
-        self._tally.unknown = [self._only.get(ProjectName(name), name) for name in names]
+        self._tally.unknown += [self._only.get(ProjectName(name), name) for name in names]
         rows = [self._ledger.row(name) for name in names if begun(self._tree, self._ledger, name)]
         left = [Removal(row, "unknown upstream") for row in rows if row is not None]
         carry_out(self._tree, self._ledger, left)
@@ -217,12 +252,18 @@ class Pass:
         await self._keeper(self._ledger.put, **{"pass": removals.pass_number})
         self._counters.phase = "mirroring"
         head = seen.serial if seen.serial is not None else facts.get("upstream_serial")
-        await self._crew(documents, removals, now, heard=seen.serial is not None, head=head)
+        heard = seen.serial is not None or not self._polled
+        await self._crew(documents, removals, now, heard=heard, head=head)
+        await self._settle(documents, facts)
+
+    async def _settle(self, documents: Documents, facts: dict[str, Any]) -> None:
+        """Keep in mind whether upstream has documents; who was published without one for lack of knowing is owed."""
         told = documents.available if self._upstream.stand_in is None else documents.available or None
         if told is not None and facts.get("documents") != int(told):
             await self._keeper(self._ledger.put, documents=int(told))
         if documents.available and documents.doubtful:
-            await self._keeper(self._want_again, documents.doubtful)
+            doubtful, documents.doubtful = documents.doubtful, []
+            await self._keeper(self._want_again, doubtful)
 
     async def _crew(
         self, documents: Documents, removals: Removals, now: float, *, heard: bool, head: int | None
@@ -268,13 +309,17 @@ class Pass:
         )  # fmt: skip
         try:
             # stop, store faults and an upstream that is down end the crew; what it handed over is committed
-            await run_crew(self._owed(now), sync.sync, publisher, slots=slots, stop=self._stop)
+            await self._work(Work(sync, publisher, slots, removals, documents), now)
             if not self._stop.is_set():
                 reachability.check()
         finally:
             self._unfinished = frozenset(downloader.unfinished)
             await stager.close()
             await keeper(tree.clean_partial, downloads=False)
+
+    async def _work(self, work: Work, now: float) -> None:
+        """Deal with all that is owed."""
+        await run_crew(self._owed(now), work.sync.sync, work.publisher, slots=work.slots, stop=self._stop)
 
     async def _owed(self, now: float) -> AsyncIterator[Row]:
         """The todo list, a page at a time; what becomes due meanwhile belongs to the next pass."""
@@ -323,6 +368,8 @@ class Pass:
         """Checkpoint, status and last-modified; nothing is written when nothing moved, but for the heartbeat."""
         checkpoint = await self._keeper(self._ledger.checkpoint)
         await self._keeper(write_status, self._tree, checkpoint)
+        if not self._polled:
+            return
         last = float(facts.get("last_poll") or 0)
         if not seen.idle or started - last >= self._config.mirror.heartbeat or started < last:
             await self._keeper(write_last_modified, self._tree, started)

@@ -115,6 +115,7 @@ class _Planner:
         except UpstreamError as error:
             self._plan.unreachable = str(error)
         self._plan.upstream = self._upstream.base
+        self._plan.interrupted = stop.is_set()
         await self._keeper(self._list_what_waits, rest=not (self._plan.unreachable or stop.is_set()))
         self._measure_free_space()
         for listed in (self._plan.adds, self._plan.updates, self._plan.removals, self._plan.held):
@@ -295,5 +296,6 @@ class _Planner:
         """Where the mirror is, or will be."""
         place = os.path.abspath(self._config.mirror.directory)
         while not os.path.exists(place):
+            self._plan.missing_directory = self._config.mirror.directory
             place = os.path.dirname(place)
         self._plan.free_bytes, _, self._plan.free_inodes = Disk(place).free()

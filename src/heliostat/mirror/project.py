@@ -84,9 +84,10 @@ class ProjectSync:
         self._publisher, self._reader, self._budget, self._files = publisher, reader, budget, files
         self._provenance, self._removals, self._counters, self._tally = provenance, removals, counters, tally
         self._reachability, self._traffic = reachability, traffic
-        #: Upstream's own serial when the pass began, where it is known.
-        self._head = head
-        self._claims = Claims()
+        #: Upstream's own serial as it was told last, where it is known.
+        self.head = head
+        #: Who is about to put bytes where.
+        self.claims = Claims()
         self._numbers = itertools.count(1)
 
     async def sync(self, row: Row) -> None:
@@ -108,7 +109,7 @@ class ProjectSync:
             await self._fail(row, error)
             self._reachability.failed(error, before=row.attempts > 0)
         except BaseException:
-            self._claims.release(row.name)
+            self.claims.release(row.name)
             raise
         finally:
             if not share.handed_over:
@@ -134,7 +135,7 @@ class ProjectSync:
             self._counters.projects_done += 1
             self._traffic.projects.add(time.monotonic() - begun)
             share.release()
-            self._claims.release(row.name)
+            self.claims.release(row.name)
             self._tally.published(row, item)
             news.published(row.name, serial)
 
@@ -157,10 +158,10 @@ class ProjectSync:
     async def _plan(self, row: Row, answers: Answers, *, untouched: bool) -> Item:
         """What changes, its files fetched; what it claims is claimed until that is in the tree."""
         begun = await self._begin(row, answers, untouched=untouched)
-        await self._claims.take(row.name, begun.keys)
+        await self.claims.take(row.name, begun.keys)
         found = await self._found(row, begun, begun.wanted, untouched=untouched)
         if found is None:  # something is in the tree, although nothing is recorded: a kill came between
-            self._claims.release(row.name)
+            self.claims.release(row.name)
             return await self._plan(row, answers, untouched=False)
         return await self._finish(row, begun, found, {})
 
@@ -169,10 +170,10 @@ class ProjectSync:
         try:
             begun = await self._begin(row, aside.answers, untouched=False)
             keys, aside.answers = begun.keys, begun.answers
-            if not self._claims.take_now(row.name, keys):
+            if not self.claims.take_now(row.name, keys):
                 del begun
                 await aside.leave((), len(keys))
-                await self._claims.take(row.name, keys)
+                await self.claims.take(row.name, keys)
                 await aside.back()
                 begun = await self._begin(row, aside.answers, untouched=False)
             found = await self._found(row, begun, begun.wanted, untouched=False)
@@ -322,7 +323,7 @@ class ProjectSync:
             display=display if display and _same_project(display, row.name) else row.display,
             wanted_serial=row.wanted_serial,
             # What a page claims beyond what upstream is known to have reached must not silence later events.
-            accepted_serial=max(row.wanted_serial, min(answers.serial or 0, self._head or 0)),
+            accepted_serial=max(row.wanted_serial, min(answers.serial or 0, self.head or 0)),
             page_serial=answers.serial,
             state="quarantined" if page.quarantined else "current",
             files=max(len(ready), len(page.files)),
@@ -412,7 +413,7 @@ class ProjectSync:
         self._counters.projects_failed += 1
         self._counters.projects_done += 1
         item = Item(name=row.name, outcome=outcome, claims=list(claims))
-        item.done = lambda: self._claims.release(row.name)
+        item.done = lambda: self.claims.release(row.name)
         await self._publisher.submit(item)
 
     def _due(self, row: Row) -> float:

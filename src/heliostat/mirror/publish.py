@@ -116,6 +116,10 @@ class Publisher:
         self._room.set()
         self._held = 0
         self._number = 0
+        #: Projects whose outcome was handed over and is not recorded yet.
+        self.pending: set[str] = set()
+        #: Called on the event loop with the projects whose outcomes are recorded and durable.
+        self.committed: Callable[[set[str]], None] | None = None
         #: Projects recorded since the change feed was written.
         self._untold = 0
 
@@ -126,6 +130,8 @@ class Publisher:
         self._held += item.weight
         if self._held >= _MOST_HELD:
             self._room.clear()
+        if item.outcome is not None:
+            self.pending.add(item.name)
         await self._queue.put(item)
 
     async def finish(self) -> None:
@@ -148,6 +154,10 @@ class Publisher:
                     if item.done:
                         item.done()
                         item.done = None  # it knows the item: all its bytes would wait for the garbage collector
+                recorded = {item.name for item in batch if item.outcome is not None}
+                self.pending -= recorded
+                if self.committed is not None:
+                    self.committed(recorded)
 
     async def _collect(self) -> tuple[list[Item], bool]:
         batch: list[Item] = []

@@ -77,7 +77,7 @@ def rebuild_tree(
                 rows.append(row | more)
                 publications.append(publication)
         mark_changing(ledger, publications)
-        _show(tree, publications)
+        show_pages(tree, publications)
         with ledger.transaction():
             ledger.insert_rebuilt(rows)
             ledger.paths.add(claims)
@@ -137,7 +137,7 @@ def _files_below(tree: Tree, directory: str) -> Iterator[str]:
             yield path
 
 
-def _show(tree: Tree, publications: list[Publication]) -> None:
+def show_pages(tree: Tree, publications: list[Publication]) -> None:
     """Write pages that differ; the old ones stay until the new ones are durable."""
     staged = tree.stage_pages(publications)
     tree.disk.sync()

@@ -54,9 +54,32 @@ class Removals:
         self.confirmed: list[Removal] = []
         #: Names that upstream does not have and we neither.
         self.unknown: list[str] = []
+        #: Judged, and not carried out.
+        self._waiting: set[str] = set()
         self.pass_number, self._confirm_seconds = pass_number, confirm_seconds
         self._two_looks, self._followed = two_looks, followed
         self._answered: set[str] = set()
+
+    @property
+    def waiting(self) -> frozenset[str]:
+        """The projects that were judged, and what follows is not carried out yet."""
+        return frozenset(self._waiting)
+
+    def waits(self, name: str) -> bool:
+        """Whether a project was judged, and what follows from it is not carried out yet."""
+        return name in self._waiting
+
+    def settled(self, names: AbstractSet[str]) -> None:
+        """What follows for these projects is carried out, or is to be judged anew: they do not wait any more."""
+        self.confirmed = [one for one in self.confirmed if one.row.name not in names]
+        self.unknown = [name for name in self.unknown if name not in names]
+        self._waiting -= names
+
+    def next_round(self, *, two_looks: bool) -> None:
+        """Another poll was answered: what answers from now on counts as another look."""
+        self.pass_number += 1
+        self._two_looks = two_looks
+        self._answered.clear()
 
     def another_answered(self, name: str) -> None:
         """A project's page answered 200: upstream is not simply failing."""
@@ -69,10 +92,12 @@ class Removals:
         known = row.published or row.wanted_serial > 0 or row.name in self._followed or error.stand_in
         if reason is None and not known:
             self.unknown.append(row.name)
+            self._waiting.add(row.name)
             return None
         if reason is None:
             return self._unconfirmed(row, error, now, due_at)
         self.confirmed.append(Removal(row, reason))
+        self._waiting.add(row.name)
         return None
 
     def _second_sign(self, row: Row, now: float, *, stand_in: bool) -> str | None:
@@ -161,6 +186,14 @@ def hold(removals: list[Removal]) -> list[Failed]:
     ]
 
 
+def paths_of(tree: Tree, ledger: Ledger, name: ProjectName) -> set[str]:
+    """All that goes with a project, unless another one claims it."""
+    from heliostat.mirror.owners import claimed_paths
+
+    open_ones = {row.path for row in ledger.paths.all_of_project(name) if row.kind in ("doomed", "withheld")}
+    return claimed_paths(tree, ledger, name).by_any | ledger.paths.incoming(name) | open_ones
+
+
 def carry_out(tree: Tree, ledger: Ledger, removals: list[Removal], *, approved: AbstractSet[str] = frozenset()) -> int:
     """Withdraw projects: pages first, bytes last, a tombstone each; returns how many files went.
 
@@ -183,14 +216,11 @@ def _carry_out_some(
     tree: Tree, ledger: Ledger, reaper: Reaper, removals: list[Removal], *, approved: AbstractSet[str]
 ) -> int:
     from heliostat.mirror.entries import entry_of_removal
-    from heliostat.mirror.owners import claimed_paths
 
     doomed: list[PathRow] = []
     for removal in removals:
-        name = removal.row.name
-        open_ones = {row.path for row in ledger.paths.all_of_project(name) if row.kind in ("doomed", "withheld")}
-        paths = claimed_paths(tree, ledger, name).by_any | ledger.paths.incoming(name) | open_ones
-        doomed += [PathRow(path, name, "doomed", "unlink", removal.row.wanted_serial) for path in sorted(paths)]
+        name, serial = removal.row.name, removal.row.wanted_serial
+        doomed += [PathRow(path, name, "doomed", "unlink", serial) for path in sorted(paths_of(tree, ledger, name))]
     with ledger.transaction():
         ledger.paths.add(doomed)
     served = {one.row.name for one in removals if one.row.published or begun(tree, ledger, one.row.name)}

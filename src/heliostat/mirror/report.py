@@ -100,6 +100,10 @@ class Plan(msgspec.Struct, kw_only=True):
     problems: list[Owed] = []
     #: Why no (complete) answer could be had from upstream; None when it answered.
     unreachable: str | None = None
+    #: It was stopped before everything was looked at: more may be done than is listed here.
+    interrupted: bool = False
+    #: The mirror's directory, if it is not there: a pass ends until it is made.
+    missing_directory: str | None = None
     files: int = 0
     bytes: int = 0
     free_bytes: int = 0
@@ -121,9 +125,13 @@ class Status(msgspec.Struct, kw_only=True):
     #: Projects by state: current, pending, failing, blocked, held, excluded, quarantined, gone.
     states: dict[str, int]
     projects: int
+    #: On the pages of the projects; see ``keeps_files``.
     files: int
+    #: Of the files that are in place.
     bytes: int
     owed: list[Owed]
+    #: False with ``[mirror] files = false``: files are listed, with links to upstream, and none is fetched.
+    keeps_files: bool = True
     #: Accepted as they are since upstream stays behind what it announced: how many, and the first thousand of them.
     stuck_count: int = 0
     stuck: list[Owed] = []

@@ -8,17 +8,19 @@ import logging
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from heliostat import __version__
 from heliostat.config import Config, without_credentials
-from heliostat.errors import StateError, StoreError, UpstreamChanged, UpstreamError
+from heliostat.errors import StateError, StoreError, Unavailable, UpstreamChanged, UpstreamError
+from heliostat.mirror.changes import Seen
 from heliostat.mirror.lock import hold_lock
 from heliostat.mirror.onepass import Asked, Pass
 from heliostat.mirror.places import DATABASE, LOCK, scope_of, state_directory
 from heliostat.mirror.report import Counters, Summary
 from heliostat.mirror.rescope import held_by_scope
-from heliostat.mirror.rows import owed_of
+from heliostat.mirror.rows import owed_of, tell_of
 from heliostat.mirror.tally import COUNTS, Tally
 from heliostat.model import ProjectName
 from heliostat.names import page_directory
@@ -33,6 +35,11 @@ from heliostat.upstream.traffic import Traffic
 if TYPE_CHECKING:
     from heliostat.mirror.verify.findings import Finding
     from heliostat.mirror.verify.repair import Repaired
+
+if TYPE_CHECKING:
+    from heliostat.mirror.live import Errand, Live
+    from heliostat.mirror.livepass import LivePass
+    from heliostat.upstream.pace import PaceFigures
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +56,9 @@ class Mirror:
         self._overlapped = False
         #: Which sources rest is known from pass to pass.
         self._sources = Sources(config.upstream)
+        #: What the last poll found; None before the first one.
+        self._seen: Seen | None = None
+        self._pace: Callable[[], PaceFigures] | None = None
         #: What this process asked of upstream so far.
         self.traffic = Traffic()
         self._done, self._running = Tally(), Tally()
@@ -65,8 +75,35 @@ class Mirror:
     def reconfigure(self, config: Config) -> None:
         """From the next pass on ``config`` counts; directory and state stay what they are."""
         if config.upstream != self._config.upstream:
-            self._sources = Sources(config.upstream)
-        self._config = config
+            self._sources, self._overlapped = Sources(config.upstream), False
+        self._config, self._seen = config, None
+
+    @property
+    def figures(self) -> PaceFigures | None:
+        """Limits, requests in flight, and waits as they are now; None while no pass runs."""
+        return self._pace() if self._pace is not None else None
+
+    async def next_due(self) -> float | None:
+        """When the first project that is owed is to be tried, seconds since the epoch; None when nothing is owed."""
+        return await self._keeper(self._ledger.first_due)
+
+    async def report(self, errand: Errand) -> Summary:
+        """What became of the projects of an errand; a summary of these alone."""
+        summary = Summary(upstream=without_credentials(self._config.upstream.url[0]), started=errand.began)
+
+        def tell() -> None:
+            ledger = self._ledger
+            summary.cursor, summary.checkpoint = ledger.cursor, ledger.checkpoint()
+            summary.projects = ledger.published_count()
+            for name, before in errand.before.items():
+                tell_of(summary, before, ledger.row(name))
+
+        await self._keeper(tell)
+        summary.unknown, summary.seconds = errand.unknown, time.time() - errand.began
+        if (ended_by := errand.ended_by) is not None:
+            summary.unreachable, summary.store_error = ended_by.unreachable, ended_by.store_error
+            summary.interrupted = ended_by.interrupted
+        return summary
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -122,10 +159,12 @@ class Mirror:
         counters: Counters,
         stop: asyncio.Event,
         patient: bool = False,
+        live: Live | None = None,
     ) -> Summary:
         """One pass.  With ``names`` only those are synchronised, and scope, cursor and checkpoint stay as they are.
 
         ``patient`` leaves projects that wait for their next try alone; otherwise everything owed is tried now.
+        ``live``, of a daemon, has it go on polling for as long as it works; ``stop`` is that pass's own then.
         Upstream's and the store's faults are told in the summary; raises UpstreamChanged, StateError.
         """
         wanted = Asked(tuple(names), full=full, allow_removals=allow_removals, patient=patient)
@@ -142,19 +181,27 @@ class Mirror:
         counters.phase = "asking upstream"
         try:
             async with upstream:
-                one = Pass(
+                self._pace = upstream.figures
+                kind = Pass if live is None else partial(_live_pass(), live=live, last=self._seen)
+                one = kind(
                     self._config, self._tree, self._ledger, self._keeper, upstream,
                     asked=wanted, counters=counters, tally=tally, stop=stop, overlapped=self._overlapped,
                 )  # fmt: skip
                 summary.upstream_serial = await one.go(summary.started)
                 self._overlapped = one.overlapped
+                if not names and not stop.is_set():
+                    self._seen = one.seen
         except UpstreamError as error:
             summary.unreachable = str(error)
+            if live is not None and isinstance(error, Unavailable):
+                live.retry_after = error.retry_after
         except StoreError as error:
             summary.store_error = str(error)
         except UpstreamChanged as error:
             await self._note_trouble(str(error))
             raise
+        finally:
+            self._pace = None
         summary.upstream = upstream.base
         summary.store_error = summary.store_error or tally.no_room
         await self._note_trouble(summary.unreachable or summary.store_error)
@@ -273,6 +320,13 @@ class Mirror:
             await self._keeper(self._tree.clean_partial, downloads=True)
         counters.phase = "done"
         summary.seconds = time.time() - summary.started
+
+
+def _live_pass() -> type[LivePass]:
+    """Only a daemon needs it."""
+    from heliostat.mirror.livepass import LivePass
+
+    return LivePass
 
 
 def _refuse_missing_tree(tree: Tree, ledger: Ledger) -> None:

@@ -51,6 +51,7 @@ def _read(config: Config, queries: Queries, running: str | None) -> Status:
         projects=projects,
         files=files,
         bytes=size,
+        keeps_files=config.mirror.files,
         owed=[owed_of(row) for row in queries.owed(_LISTED)],
         stuck_count=queries.stuck_count(),
         stuck=[owed_of(row) for row in queries.stuck(_LISTED)],

@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from heliostat.errors import Invalid
-from heliostat.model import Document, DocumentFile
+from heliostat.model import Document, DocumentFile, ProjectName
 from heliostat.pages import fields
 
 
@@ -43,15 +43,18 @@ class _Document(msgspec.Struct):
 _DECODER = msgspec.json.Decoder(_Document)
 
 
-def parse_document(body: bytes, *, url: str) -> Document:
+def parse_document(body: bytes, *, url: str, name: ProjectName | None = None) -> Document:
     """The document that was served at ``url``; without ``releases``, its ``urls`` are the files.
 
-    A file listed under several releases is kept as often as it is listed.  Raises Invalid.
+    A file listed under several releases is kept as often as it is listed.  Raises Invalid, also when
+    the document is another project's than ``name``.
     """
     document = fields.decode(_DECODER, body, url)
     if document.releases is None and document.urls is None:
         raise Invalid(url, "wrong content: neither `releases` nor `urls`")
     info = document.info or _Info()
+    if name is not None and info.name:
+        fields.not_another_project(info.name, name, url)
     count = sum(len(release or ()) for release in (document.releases or {"": document.urls}).values())
     if count > fields.MAX_FILES:
         raise Invalid(url, f"wrong content: {count} files, where {fields.MAX_FILES} are the most accepted")

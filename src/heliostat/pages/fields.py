@@ -7,6 +7,7 @@ Every function either returns the value as :mod:`heliostat.model` wants it or ra
 from __future__ import annotations
 
 import codecs
+import contextlib
 import re
 from collections.abc import Mapping
 from datetime import datetime
@@ -102,6 +103,15 @@ def same_project(given: str, wanted: ProjectName, url: str) -> None:
         raise Invalid(url, f"name: {exc}") from None
     if name != wanted:
         raise Invalid(url, f"name: the page of {printable(name)}, where {printable(wanted)} was asked for")
+
+
+def not_another_project(given: str, wanted: ProjectName, url: str) -> None:
+    """Raises Invalid when a document calls itself another project's; what is no name is nobody's, and means nothing."""
+    with contextlib.suppress(Refused):
+        if normalise(given) != wanted:
+            raise Invalid(
+                url, f"info.name: the document of {printable(given)}, where {printable(wanted)} was asked for"
+            )
 
 
 def check_version(version: str | None, url: str) -> None:

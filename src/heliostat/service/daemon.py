@@ -1,30 +1,39 @@
-"""The daemon: it follows upstream until it is stopped, and whatever goes wrong meanwhile is a state, not an end."""
+"""The daemon: it follows upstream until it is stopped, and whatever goes wrong meanwhile is a state, not an end.
+
+One task runs one pass after the other; while a pass runs it polls by itself (:mod:`heliostat.mirror.livepass`), so
+polls never overlap.  In between, the loop waits for the next poll, for the first project that is owed, for a poke, or
+for the end.  After trouble the pauses double up to a ceiling; they are ordinary again at the first good answer.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import logging
-import random
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, ExitStack
 
+import msgspec
+
 from heliostat.config import Config
-from heliostat.errors import ConfigError, HeliostatError, UpstreamChanged
+from heliostat.errors import ConfigError, HeliostatError, Refused, StateError, UpstreamChanged, UpstreamError
+from heliostat.mirror.changes import Seen
+from heliostat.mirror.live import Errand, Live
 from heliostat.mirror.report import Counters, Summary
 from heliostat.mirror.run import Mirror
-from heliostat.service.health import Health
-from heliostat.service.reload import ReloadResult, compare
-from heliostat.service.results import log_result
+from heliostat.model import ProjectName
+from heliostat.names import normalise
+from heliostat.service.health import Health, Result
+from heliostat.service.reload import ReloadResult, compare, refuse, say
+from heliostat.service.results import log_result, result_of
+from heliostat.service.timing import Timing
 
 log = logging.getLogger(__name__)
 
 Showing = Callable[[Counters], AbstractAsyncContextManager[None]]
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Wish:
+class Wish(msgspec.Struct, frozen=True, kw_only=True):
     """What the first pass is asked beyond the ordinary."""
 
     full: bool = False
@@ -32,7 +41,7 @@ class Wish:
 
 
 class Daemon:
-    """Follows upstream; everything it does happens in the task that runs :meth:`run`, one pass at a time."""
+    """Follows upstream with the opened ``mirror``; all methods belong to the event loop."""
 
     def __init__(
         self,
@@ -45,28 +54,62 @@ class Daemon:
         showing: Showing,
     ) -> None:
         self.config, self.mirror, self.stop = config, mirror, stop
-        self._read_config, self._wish, self._showing = read_config, first, showing
+        self._read_config, self._showing = read_config, showing
+        self._first: Wish | None = first
         self.health = Health(started=time.time())
-        #: Called when something was published and is durable, also in the middle of a long pass.
+        #: Called when something was published and is durable, also in the middle of a long pass; the summary counts
+        #: from the beginning of that pass.  What they raise is logged; they hold up the loop, so what takes time
+        #: belongs into a task of their own.
         self.after_pass: list[Callable[[Summary], Awaitable[None]]] = []
         #: Entered while the configuration is read anew.
         self.around_reload: list[Callable[[], AbstractContextManager[None]]] = []
         #: Called with the new configuration once it counts.
         self.after_reload: list[Callable[[Config], Awaitable[None]]] = []
+        self._timing = Timing(config)
         self._poked = asyncio.Event()
-        self._named: set[str] = set()
+        #: Ends the pass that runs, so that another one begins.
+        self._halt = asyncio.Event()
+        self._errands: list[Errand] = []
+        self._figures = (0, 0, 0, 0, 0)
+        #: The last poll, in the middle of the pass that runs, failed.
+        self._deaf = False
+        #: Projects added, updated and removed by it when listeners were told last.
+        self._told = (0, 0, 0)
+
+    # -- what others ask ----------------------------------------------------------------------------------------
 
     def poke(self, names: Iterable[str] = ()) -> None:
-        """Poll at once; the named projects are looked at whatever the feed says."""
-        self._named.update(names)
+        """Poll at once; the named projects, of those that this mirror holds, are looked at whatever the feed says.
+
+        Many pokes before that poll are one.  A wait that upstream asked for (Retry-After) is kept.
+        """
+        if found := _normal(names):
+            waiting = next((one for one in self._errands if not one.named), None)
+            if waiting is None:
+                self._errands.append(Errand(found, named=False))
+            else:
+                waiting.add(found)
         self._poked.set()
 
     async def sync_now(self, names: Sequence[str], counters: Counters | None = None) -> Summary:
-        """What ``heliostat mirror NAME...`` means; returns when those projects are dealt with."""
-        raise NotImplementedError
+        """What ``heliostat mirror NAME...`` means; returns when those projects are dealt with, or cannot be now.
+
+        The summary is of these projects alone.  Raises Refused for names that are none, UpstreamChanged, and
+        what else ended the pass unexpectedly.
+        """
+        errand = Errand({normalise(name): name for name in names}, counters, named=True)
+        self._errands.append(errand)
+        self._poked.set()
+        await errand.done.wait()
+        if errand.error is not None:
+            raise errand.error
+        return await self.mirror.report(errand)
 
     async def reload(self) -> ReloadResult:
-        """Read the configuration anew; a bad one is refused as a whole, and the old one stays."""
+        """Read the configuration anew.  A bad one is refused with all its problems, and the old one stays.
+
+        What a pass that runs was told is old then: it ends as for a stop, and the next one begins at once.
+        """
         with ExitStack() as around:
             for each in self.around_reload:
                 around.enter_context(each())
@@ -76,57 +119,268 @@ class Daemon:
         try:
             new = self._read_config()
         except ConfigError as error:
-            for problem in error.problems:
-                log.error("configuration not reloaded: %s", problem)
-            return ReloadResult(problems=error.problems)
-        self.config, result = compare(self.config, new)
-        self.mirror.reconfigure(self.config)
-        self._poked.set()
+            return refuse(error.problems)
+        taken, result = compare(self.config, new)
+        say(result, taken)
+        if result.changed:
+            self.config = taken
+            self.mirror.reconfigure(taken)
+            self._timing.configure(taken)
+            if result.concerns_passes:
+                self._halt.set()
+            self._poked.set()
         for listener in self.after_reload:
-            await listener(self.config)
+            await _guarded(listener(taken), "taking over the configuration")
         return result
 
     def progressed(self) -> float:
-        """When the loop last got on, monotonic; later than now while nothing is expected to happen."""
-        return max(self.health.progress, self.health.quiet_until)
+        """When the loop last got on, monotonic: a batch, bytes, an answer, the end of a pause that is not over yet.
+
+        While nothing is expected to happen it is the present.
+        """
+        now, counters = time.monotonic(), self.health.counters
+        figures = (
+            counters.requests, counters.retries, counters.bytes_done, counters.files_done, counters.projects_done,
+        )  # fmt: skip
+        pace = self.mirror.figures
+        if figures != self._figures or now < self.health.quiet_until or (pace is not None and pace.held > 0):
+            self._figures, self.health.progress = figures, now
+        return self.health.progress
+
+    # -- the loop -----------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Follow upstream until stopped.  Raises what ends a daemon: a defect that does not go away."""
-        wish = self._wish
-        while not self.stop.is_set():
-            self._poked.clear()
-            self.health.phase, self.health.counters, self.health.next_poll = "working", Counters(), None
-            try:
-                async with self._showing(self.health.counters):
-                    summary = await self.mirror.run(
-                        full=wish.full, allow_removals=wish.allow_removals, patient=wish is not self._wish,
-                        counters=self.health.counters, stop=self.stop,
-                    )  # fmt: skip
-                log_result(summary)
-                self._take(summary)
-                for listener in self.after_pass:
-                    await listener(summary)
-            except (UpstreamChanged, HeliostatError) as error:
-                log.error("pass failed: %s", error)
-            wish = Wish()
-            pause = self.config.mirror.interval * random.uniform(1 - self.config.service.jitter, 1)
-            self.health.phase, self.health.next_poll = "waiting", time.time() + pause
-            self.health.quiet_until = time.monotonic() + pause
-            await self._wait(pause)
-
-    async def _wait(self, seconds: float) -> None:
-        events = [asyncio.ensure_future(event.wait()) for event in (self.stop, self._poked)]
+        """Follow upstream until stopped.  Raises the unexpected error that came ``give-up-after`` times in a row."""
+        stopping = asyncio.create_task(self._end_pass_with_stop(), name="stopping")
         try:
-            await asyncio.wait(events, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            poll = True
+            while not self.stop.is_set():
+                await self._pass(poll=poll)
+                poll = await self._pause()
         finally:
-            for event in events:
-                event.cancel()
-            await asyncio.gather(*events, return_exceptions=True)
+            stopping.cancel()
+            await asyncio.gather(stopping, return_exceptions=True)
+            self.health.phase = "stopping"
+            self._finish(self._errands, Summary(upstream="", started=time.time(), interrupted=True))
 
-    def _take(self, summary: Summary) -> None:
+    async def _end_pass_with_stop(self) -> None:
+        await self.stop.wait()
+        self.health.phase = "stopping"
+        self._halt.set()
+
+    async def _pass(self, *, poll: bool) -> None:
+        health, wish = self.health, self._first or Wish()
+        health.phase, health.next_poll, health.quiet_until = "working", None, 0.0
+        health.counters, self._deaf, self._told = Counters(), False, (0, 0, 0)
+        self._figures = (0, 0, 0, 0, 0)
+        if poll:
+            self._poked.clear()
+        if not self.stop.is_set():
+            self._halt.clear()
+        live = self._live(poll=poll)
+        try:
+            async with self._showing(health.counters):
+                summary = await self.mirror.run(
+                    full=wish.full, allow_removals=wish.allow_removals, patient=self._first is None,
+                    counters=health.counters, stop=self._halt, live=live,
+                )  # fmt: skip
+        except (UpstreamChanged, StateError) as error:
+            summary = Summary(upstream="", started=time.time())
+            kind: Result = "approval" if isinstance(error, UpstreamChanged) else "store"
+            if kind == "store":
+                summary.store_error = str(error)
+            self._end(kind, str(error), live, summary, error)
+        except Exception as error:
+            self._defect(error, live)
+        else:
+            if not (summary.unreachable or summary.interrupted):
+                self._first = None
+            trouble = summary.store_error or summary.unreachable
+            if trouble is None:
+                log_result(summary)
+            self._end(result_of(summary), trouble, live, summary)
+            health.last = summary
+            await self._tell(summary)
+
+    def _live(self, *, poll: bool) -> Live:
+        return Live(
+            grace=self.config.service.grace,
+            poll=poll,
+            next_poll=self._next_poll,
+            errands=self._take_errands,
+            polled=self._polled,
+            committed=self._committed,
+            published=self._published,
+        )
+
+    def _take_errands(self) -> list[Errand]:
+        taken, self._errands = self._errands, []
+        return taken
+
+    def _end(
+        self, result: Result, trouble: str | None, live: Live, summary: Summary, error: Exception | None = None
+    ) -> None:
+        """Take note of how a pass ended."""
         health = self.health
-        health.last, health.cursor, health.checkpoint = summary, summary.cursor, summary.checkpoint
-        if not summary.unreachable:
-            health.answered = time.time()
-            health.upstream_serial = summary.upstream_serial or health.upstream_serial
+        health.passes[result] = health.passes.get(result, 0) + 1
+        if summary.upstream:
+            health.cursor, health.checkpoint = summary.cursor, summary.checkpoint
+        if result in ("unreachable", "store", "approval", "defect"):
+            self._timing.failed(live.retry_after)
+            health.in_trouble(result, trouble or "", time.time())
+            log.log(
+                logging.ERROR if result in ("approval", "store") else logging.WARNING,
+                "%s; trying again in %.0f s", trouble, self._timing.left(),
+            )  # fmt: skip
+        elif result != "interrupted":
+            self._well()
+        if result == "interrupted" and not self.stop.is_set():
+            self._timing.at_once()
+            # What it had been asked for is asked of the pass that follows at once.
+            self._errands = [*live.taken, *self._errands]
+            return
+        health.look_at_lag(time.time())
         health.progress = time.monotonic()
+        failed = result in ("unreachable", "store", "approval", "defect", "interrupted")
+        for errand in live.taken:
+            errand.dealt_with(summary.unknown, unknown=True)
+            errand.dealt_with(live.at_end)
+        if failed:  # it may not have come so far as to take them
+            self._finish([*live.taken, *self._errands], summary, error)
+            self._errands.clear()
+            return
+        self._finish([errand for errand in live.taken if not errand.left], None)
+        # Those that came when its last project was done already: the next pass is theirs.
+        if late := [errand for errand in live.taken if errand.left]:
+            self._errands = [*late, *self._errands]
+            self._poked.set()
+
+    def _defect(self, error: Exception, live: Live) -> None:
+        """An unexpected error must not end a mirror that works otherwise, but neither must it go by unseen."""
+        text = f"unexpected error: {type(error).__name__}: {error}"
+        again = self.health.trouble_text == text
+        log.error("a pass ended with an unexpected error; please report this", exc_info=None if again else error)
+        self._end("defect", text, live, Summary(upstream="", started=time.time()), error)
+        self.health.defects += 1
+        if self.health.defects >= self.config.service.give_up_after:
+            log.error("%d passes in a row ended so: giving up", self.health.defects)
+            raise error
+
+    def _finish(self, errands: list[Errand], ended_by: Summary | None, error: Exception | None = None) -> None:
+        for errand in errands:
+            errand.finish(ended_by, error)
+
+    # -- waiting ------------------------------------------------------------------------------------------------
+
+    async def _pause(self) -> bool:
+        """Wait until there is something to do; whether that begins with a poll."""
+        health, timing = self.health, self._timing
+        if self.stop.is_set():
+            return True
+        health.phase = "waiting"
+        until, poll = timing.next_poll, True
+        if health.trouble is None:
+            due = await self.mirror.next_due()
+            if due is not None and (owed := timing.when(due)) < until:
+                until, poll = owed, False
+        health.next_poll = time.time() + timing.left()
+        health.quiet_until = until
+        poked = await self._until(until)
+        return poll or poked
+
+    async def _until(self, instant: float) -> bool:
+        """Wait until a monotonic time, a poke, or the end; whether it was a poke."""
+        least = min(instant, self._timing.not_before)
+        await self._sleep(least, self.stop)
+        poked = await self._sleep(instant, self.stop, self._poked)
+        return poked and self._poked.is_set()
+
+    async def _sleep(self, instant: float, *events: asyncio.Event) -> bool:
+        """Whether one of ``events`` was set before that."""
+        seconds = instant - time.monotonic()
+        if seconds <= 0 or any(event.is_set() for event in events):
+            return any(event.is_set() for event in events)
+        waits = [asyncio.ensure_future(event.wait()) for event in events]
+        try:
+            done, _ = await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            return bool(done)
+        finally:
+            for wait in waits:
+                wait.cancel()
+            await asyncio.gather(*waits, return_exceptions=True)
+
+    # -- what a pass says ---------------------------------------------------------------------------------------
+
+    async def _next_poll(self) -> None:
+        """Comes back when a pass that still works is to poll again."""
+        health = self.health
+        health.next_poll = time.time() + self._timing.left()
+        health.quiet_until = self._timing.next_poll
+        await self._until(self._timing.next_poll)
+        self._poked.clear()
+        health.next_poll, health.progress, health.quiet_until = None, time.monotonic(), 0.0
+
+    def _polled(self, seen: Seen | None, error: UpstreamError | None) -> None:
+        """A poll was answered, or failed."""
+        health = self.health
+        health.progress = time.monotonic()
+        deaf, self._deaf = self._deaf, seen is None
+        if seen is None:
+            self._timing.failed(getattr(error, "retry_after", None))
+            health.in_trouble("unreachable", str(error), time.time())
+            return
+        health.polls += 1
+        health.answered = time.time()
+        if seen.serial is not None:
+            health.upstream_serial = seen.serial
+        self._timing.answered()
+        if deaf:
+            self._well()
+
+    def _committed(self) -> None:
+        self.health.progress = time.monotonic()
+        if self.health.trouble == "unreachable" and not self._deaf:
+            self._well()
+
+    def _well(self) -> None:
+        self._timing.well()
+        if self.health.trouble is not None:
+            log.info("normal again after %.0f s: %s", self.health.trouble_for(time.time()), self.health.trouble_text)
+        self.health.recover()
+
+    async def _published(self, summary: Summary) -> None:
+        """Something was published in the middle of a pass."""
+        health = self.health
+        health.cursor, health.checkpoint = summary.cursor, summary.checkpoint
+        health.look_at_lag(time.time())
+        await self._tell(summary)
+
+    async def _tell(self, summary: Summary) -> None:
+        """Tell that something was published, once; the figures of one pass go up from one time to the next."""
+        done = (summary.added, summary.updated, summary.removed)
+        if done == self._told:
+            return
+        self._told = done
+        for listener in self.after_pass:
+            await _guarded(listener(summary), "a listener")
+
+
+def _normal(names: Iterable[str]) -> dict[ProjectName, str]:
+    """Names as others sent them; those that are none are left out."""
+    found = {}
+    for name in names:
+        try:
+            found[normalise(name)] = name
+        except Refused as error:
+            log.debug("poked with %s", error)
+    return found
+
+
+async def _guarded(work: Awaitable[None], what: str) -> None:
+    """What the components do must not harm the mirror."""
+    try:
+        await work
+    except HeliostatError as error:
+        log.error("%s failed: %s", what, error)
+    except Exception:
+        log.exception("%s failed unexpectedly", what)

@@ -7,7 +7,6 @@ import time
 import msgspec
 
 from heliostat.config import Config
-from heliostat.errors import HeliostatError, StateError, StoreError, UpstreamChanged
 from heliostat.mirror.figures import DiskFigures, LedgerFigures
 from heliostat.mirror.report import Summary
 from heliostat.mirror.tally import Tally
@@ -59,26 +58,6 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
         if self.last is not None and self.result in ("complete", "incomplete", "held"):
             known.append(self.last.started)
         return max(known, default=None)
-
-
-def result_of(last: Summary) -> Result:
-    """How a pass ended."""
-    if last.store_error is not None:
-        return "store"
-    if last.interrupted:
-        return "interrupted"
-    if last.unreachable is not None:
-        return "unreachable"
-    if last.held or last.owed_by_state.get("held"):
-        return "held"
-    return "complete" if last.complete else "incomplete"
-
-
-def result_of_error(error: HeliostatError) -> Result | None:
-    """How a pass ended that an error ended; None for one that never was: a wrong command, or another's lock."""
-    if isinstance(error, UpstreamChanged):
-        return "approval"
-    return "store" if isinstance(error, StoreError | StateError) else None
 
 
 def why_not_ready(figures: Figures) -> str | None:

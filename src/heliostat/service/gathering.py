@@ -14,7 +14,8 @@ from heliostat.mirror.figures import DiskFigures, LedgerFigures, disk_figures, r
 from heliostat.mirror.report import Status
 from heliostat.mirror.status import read_status
 from heliostat.service.daemon import Daemon
-from heliostat.service.figures import Figures, Process, result_of
+from heliostat.service.figures import Figures, Process
+from heliostat.service.results import result_of
 from heliostat.service.sparing import Sparing
 
 log = logging.getLogger(__name__)

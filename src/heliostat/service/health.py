@@ -40,8 +40,8 @@ class Health(msgspec.Struct, kw_only=True):
     trouble: Trouble | None = None
     trouble_text: str | None = None
     trouble_since: float | None = None
-    #: Passes in a row that ended in trouble.
-    failures: int = 0
+    #: Passes in a row that ended with an unexpected error.
+    defects: int = 0
     #: When the next poll is due; None while one runs or none is planned.
     next_poll: float | None = None
     #: How many passes ended in which way since the daemon began.
@@ -57,3 +57,27 @@ class Health(msgspec.Struct, kw_only=True):
     def lag(self) -> int | None:
         """Serials from the checkpoint to upstream's; None while upstream's is not known."""
         return None if self.upstream_serial is None else max(0, self.upstream_serial - self.checkpoint)
+
+    def in_trouble(self, kind: Trouble, text: str, now: float) -> None:
+        """Something makes the daemon back off."""
+        if self.trouble is None:
+            self.trouble_since = now
+        if kind != "defect":
+            self.defects = 0
+        self.trouble, self.trouble_text = kind, text
+
+    def recover(self) -> None:
+        """Nothing does any more."""
+        self.trouble = self.trouble_text = self.trouble_since = None
+        self.defects = 0
+
+    def trouble_for(self, now: float) -> float:
+        """Seconds since the trouble began."""
+        return max(0.0, now - (self.trouble_since or now))
+
+    def look_at_lag(self, now: float) -> None:
+        """Serials have moved."""
+        if not self.lag:
+            self.behind_since = None
+        elif self.behind_since is None:
+            self.behind_since = now

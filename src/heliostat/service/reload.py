@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
+from collections.abc import Sequence
 
 from heliostat.config import SECTIONS, Config, keys
+
+log = logging.getLogger(__name__)
 
 #: (section, key) of what is used when the process starts, and not again.
 AT_START = {("mirror", "directory"), ("mirror", "state")}
@@ -20,6 +24,11 @@ class ReloadResult:
     changed: tuple[str, ...] = ()
     #: Keys that keep their old value until the daemon is started anew.
     restart: tuple[str, ...] = ()
+
+    @property
+    def concerns_passes(self) -> bool:
+        """Whether a pass that runs does what the old configuration said."""
+        return any(key.startswith(("[mirror]", "[upstream]")) and key != "[mirror] interval" for key in self.changed)
 
 
 def compare(old: Config, new: Config) -> tuple[Config, ReloadResult]:
@@ -37,3 +46,21 @@ def compare(old: Config, new: Config) -> tuple[Config, ReloadResult]:
             else:
                 changed.append(f"[{section}] {key}")
     return taken, ReloadResult(changed=tuple(changed), restart=tuple(restart))
+
+
+def refuse(problems: Sequence[str]) -> ReloadResult:
+    """A configuration cannot be used: say why, all of it."""
+    for problem in problems:
+        log.error("%s", problem)
+    log.error("the configuration is not taken over (%d problems); the one before stays", len(problems))
+    return ReloadResult(problems=tuple(problems))
+
+
+def say(result: ReloadResult, config: Config) -> None:
+    """One line for what a reload did, and one for what it could not."""
+    if result.restart:
+        log.warning("%s: not changed while this runs; restart it for that", ", ".join(result.restart))
+    if result.changed:
+        log.info("%s: taken over: %s", config.source, ", ".join(result.changed))
+    elif not result.restart:
+        log.info("%s: nothing changed", config.source)

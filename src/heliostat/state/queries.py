@@ -62,6 +62,36 @@ class Queries:
         )
         return [_row(item) for item in found]
 
+    def due_between(
+        self, after: tuple[float, str], before: tuple[float, str], limit: int, *, newest: bool
+    ) -> list[Row]:
+        """Rows with a (due_at, name) between the two, both left out, beginning with the ``newest`` or the oldest."""
+        order = "due_at DESC, name DESC" if newest else "due_at, name"
+        found = self.connection.execute(
+            f"SELECT {ROW_COLUMNS} FROM projects INDEXED BY projects_due WHERE due_at IS NOT NULL"
+            f" AND (due_at, name) > (?, ?) AND (due_at, name) < (?, ?) ORDER BY {order} LIMIT ?",
+            (*after, *before, limit),
+        )
+        return [_row(item) for item in found]
+
+    def next_due(self, after: float) -> float | None:
+        """When the next row becomes due that is not yet; None when none will."""
+        (found,) = self.connection.execute("SELECT min(due_at) FROM projects WHERE due_at > ?", (after,)).fetchone()
+        return None if found is None else float(found)
+
+    def first_due(self) -> float | None:
+        """When the first row was, or will be, due; None when nothing is owed."""
+        return self.next_due(-1.0)
+
+    def count_leaving(self, after: float, now: float) -> int:
+        """Rows due after ``after`` and by ``now`` whose projects are served, and seem to be gone upstream."""
+        (count,) = self.connection.execute(
+            "SELECT count(*) FROM projects INDEXED BY projects_due WHERE due_at IS NOT NULL AND due_at > ?"
+            " AND due_at <= ? AND published = 1 AND (hint = 'removed' OR absent_serial IS NOT NULL)",
+            (after, now),
+        ).fetchone()
+        return int(count)
+
     def count_due(self, now: float) -> int:
         (count,) = self.connection.execute(
             "SELECT count(*) FROM projects WHERE due_at IS NOT NULL AND due_at <= ?", (now,)

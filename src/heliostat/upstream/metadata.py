@@ -106,7 +106,7 @@ class Metadata:
             if get.unchanged:
                 return None
             content = await get.json_body(self._config.max_document, most)
-            document = await self._parsed(content, lambda: parse_document(content, url=get.shown))
+            document = await self._parsed(content, lambda: parse_document(content, url=get.shown, name=name))
             serial = _lower(get.serial, document.serial)
             return DocumentAnswer(content, document, serial, self._marked(get.etag), self._stand_in)
 

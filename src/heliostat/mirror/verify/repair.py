@@ -17,11 +17,12 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from itertools import groupby, islice
 from typing import Any
 
-from heliostat.errors import Invalid, Obstructed, Refused, StoreError
+from heliostat.errors import Invalid, Obstructed, Refused, StateError, StoreError
 from heliostat.mirror.entries import mark_changing, note_repaired
 from heliostat.mirror.inventory import take_inventory
-from heliostat.mirror.owners import claimed_paths, owners
+from heliostat.mirror.owners import Neighbours, owners
 from heliostat.mirror.places import DAMAGED
+from heliostat.mirror.rebuild import show_pages
 from heliostat.mirror.removals import plausible
 from heliostat.mirror.report import Counters, Summary
 from heliostat.mirror.root import write_root
@@ -32,6 +33,7 @@ from heliostat.mirror.verify.ground import Ground
 from heliostat.mirror.verify.judge import Judge, relative
 from heliostat.mirror.verify.shelves import Sample, Seen, Shelves
 from heliostat.model import ProjectName
+from heliostat.names import METADATA_SUFFIX
 from heliostat.pages.render import project_html
 from heliostat.state.ledger import Ledger
 from heliostat.store.threads import Keeper
@@ -192,10 +194,7 @@ class Repair:
                 owed.append(name)
         if publications:
             mark_changing(self._ledger, publications)
-            staged = self._tree.stage_pages(publications)
-            self._tree.disk.sync()
-            self._tree.place_documents([], publications)
-            self._tree.show(staged)
+            show_pages(self._tree, publications)
         self._tree.disk.sync()
         with self._ledger.transaction() as connection:
             note_repaired(self._tree, self._ledger, [publication.name for publication in publications])
@@ -383,11 +382,11 @@ class Repair:
     def _is_claimed(self, path: str) -> bool:
         """Whether any project that may own the path claims it, or has a page that cannot be read."""
         try:
-            return any(
-                path in claimed_paths(self._tree, self._ledger, ProjectName(name)).by_any or self._names_it(name, path)
-                for name in owners(self._ledger, path)
+            filename = path.rpartition("/")[2].removesuffix(METADATA_SUFFIX)
+            return Neighbours(self._tree, self._ledger, "", {filename}).claim(path) or any(
+                self._names_it(name, path) for name in owners(self._ledger, path)
             )
-        except (Invalid, Refused):
+        except (Invalid, Refused, StateError):
             return True
 
     def _names_it(self, name: str, path: str) -> bool:

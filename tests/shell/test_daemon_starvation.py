@@ -1,0 +1,74 @@
+"""Catching up for days does not hold up what is new: the daemon polls on, publishes, and removes, in the meantime."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from heliostat.fakeindex import Index, UploadedFile, Virtual
+from heliostat.fakeindex.faults import Hang
+from support.equality import differences
+from support.looping import daemon_of
+from support.mirrors import following
+
+
+def backlog(count: int) -> Index:
+    index = Index()
+    for number in range(count):
+        name = f"project-{number:03}"
+        index.publish(name, "1.0", UploadedFile(f"project_{number:03}-1.0.tar.gz", Virtual(100, number)))
+    index.publish("large", "1.0", UploadedFile("large-1.0.tar.gz", Virtual(100_000, 999)))
+    return index
+
+
+async def test_a_new_project_is_published_before_a_hanging_file_ends(tmp_path: Path) -> None:
+    async with following(backlog(5), tmp_path) as one:
+        fault = one.server.fault("/packages/*/large-*", Hang(after=0.5))
+        async with daemon_of(one) as running:
+            await running.until((one.web / "simple/project-004/index.html").exists)
+            one.index.publish("brand-new", "1.0", UploadedFile("brand_new-1.0.tar.gz", Virtual(100, 5000)))
+            await running.until((one.web / "simple/brand-new/index.html").exists)
+            await running.until(lambda: (one.web / "simple/index.v1_json").exists() and "brand-new" in one.root())
+            assert running.daemon.health.passes == {}
+            assert not (one.web / "simple/large").exists()
+            await running.until(lambda: running.told and running.told[-1].added >= 6)
+            assert running.daemon.health.cursor == one.index.serial
+            fault.release()
+            one.server.clear_faults()
+            await running.until((one.web / "simple/large/index.html").exists)
+            await running.passes(1)
+        assert differences(one.index, one.directory) == []
+
+
+async def test_a_removal_is_carried_out_before_a_hanging_file_ends(tmp_path: Path) -> None:
+    """Malware goes while a pass that takes hours is under way, its bytes as well."""
+    index = backlog(10)
+    async with following(index, tmp_path) as one:
+        one.server.fault("/packages/*/large-*", Hang(after=0.5))
+        async with daemon_of(one) as running:
+            await running.until((one.web / "simple/project-003/index.html").exists)
+            (file,) = one.files("project-003").values()
+            assert file.exists()
+            index.remove_project("project-003")
+            await running.until(lambda: not (one.web / "simple/project-003").exists())
+            await running.until(lambda: not file.exists())
+            await running.until(lambda: (one.web / "simple/index.v1_json").exists() and "project-003" not in one.root())
+            assert running.daemon.health.passes == {}
+            await running.until(lambda: running.told and running.told[-1].removed == 1)
+
+
+async def test_what_is_new_overtakes_a_backlog(tmp_path: Path) -> None:
+    """One project at a time, the first of which hangs: a change that comes late is not the last one."""
+    index = backlog(300)
+    async with following(index, tmp_path) as one:
+        held = one.server.fault("/packages/*/project_*", Hang())
+        async with daemon_of(one, projects_at_once=1) as running:
+            await running.until(lambda: one.server.count("/packages/*/project_*"))
+            index.publish("brand-new", "1.0", UploadedFile("brand_new-1.0.tar.gz", Virtual(100, 5000)))
+            polls = running.daemon.health.polls
+            await running.until(lambda: running.daemon.health.polls > polls)
+            held.release()
+            one.server.clear_faults()
+            await running.until(lambda: one.server.count("/simple/brand-new/"))
+            assert one.server.count("/simple/project-*/") < 200
+            await running.passes(1)
+        assert differences(index, one.directory) == []
