@@ -99,6 +99,7 @@ class LivePass(Pass):
 
     async def _round(self, work: Work, todo: Todo, over: asyncio.Event) -> None:
         now = time.time()
+        self._live.polling()
         await self._take_errands(now)
         reader = self._reader(between=True)
         seen: Seen | None = None

@@ -256,6 +256,8 @@ class Daemon:
             grace=self.config.service.grace,
             poll=poll,
             next_poll=self._next_poll,
+            # Not before: a pass that ends just then polls no more, and what asked for it counts for the next one.
+            polling=self._poked.clear,
             errands=self._take_errands,
             polled=self._polled,
             committed=self._committed,
@@ -368,7 +370,6 @@ class Daemon:
         health.next_poll = time.time() + self._timing.left()
         health.quiet_until = self._timing.next_poll
         await self._until(self._timing.next_poll)
-        self._poked.clear()
         health.next_poll, health.progress, health.quiet_until = None, time.monotonic(), 0.0
 
     def _polled(self, seen: Seen | None, error: UpstreamError | None) -> None:
