@@ -71,6 +71,7 @@ async def test_it_is_told_what_was_published(tmp_path: Path, upstream: FakeIndex
     assert (last.cwd, last.arguments) == (str(web), ["an argument", "$HOME"])
     told = {name: value for name, value in last.environment.items() if name.startswith("HELIOSTAT_")}
     assert told == {
+        "HELIOSTAT_CONFIG": str(tmp_path / "heliostat.toml"),
         "HELIOSTAT_DIRECTORY": str(tmp_path / "pypi"),
         "HELIOSTAT_CHANGES": str(tmp_path / "pypi/hook/changes.jsonl"),
         "HELIOSTAT_PATHS": str(tmp_path / "pypi/hook/paths"),

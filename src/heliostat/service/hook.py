@@ -147,6 +147,7 @@ class _Runner:
                     config.hook,
                     cwd=f"{directory}/web",
                     variables={
+                        "HELIOSTAT_CONFIG": self._daemon.config.source,
                         "HELIOSTAT_DIRECTORY": directory,
                         "HELIOSTAT_CHANGES": f"{self._folder}/changes.jsonl",
                         "HELIOSTAT_PATHS": f"{self._folder}/paths",
