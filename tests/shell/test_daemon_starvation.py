@@ -72,3 +72,39 @@ async def test_what_is_new_overtakes_a_backlog(tmp_path: Path) -> None:
             assert one.server.count("/simple/project-*/") < 200
             await running.passes(1)
         assert differences(index, one.directory) == []
+
+
+async def test_an_implausible_share_of_removals_is_not_begun_in_the_meantime(tmp_path: Path) -> None:
+    """Each poll shows a few more: what the guard would hold as a whole is not carried out bit by bit."""
+    index = backlog(10)
+    async with following(index, tmp_path) as one:
+        fault = one.server.fault("/packages/*/large-*", Hang(after=0.5))
+        async with daemon_of(one) as running:
+            await running.until((one.web / "simple/project-009/index.html").exists)
+            for number in range(8):
+                index.remove_project(f"project-{number:03}")
+            await running.until(lambda: one.server.count("/simple/project-007/") >= 2)
+            polls = running.daemon.health.polls
+            await running.until(lambda: running.daemon.health.polls > polls + 3)
+            assert all((one.web / f"simple/project-{number:03}").exists() for number in range(8))
+            fault.release()
+            one.server.clear_faults()
+            await running.until(lambda: running.daemon.health.last and running.daemon.health.last.held == 8)
+            assert all((one.web / f"simple/project-{number:03}").exists() for number in range(8))
+
+
+async def test_a_project_that_comes_back_is_there_in_the_end(tmp_path: Path) -> None:
+    """It was found to be gone; whether that was carried out before upstream had it again, or not any more."""
+    index = backlog(10)
+    async with following(index, tmp_path) as one:
+        one.server.fault("/packages/*/large-*", Hang(after=0.5))
+        async with daemon_of(one, interval=3600.0) as running:
+            await running.until((one.web / "simple/project-009/index.html").exists)
+            index.remove_project("project-003")
+            running.daemon.poke()
+            await running.until(lambda: one.server.count("/simple/project-003/") >= 2)
+            index.publish("project-003", "2.0", UploadedFile("project_003-2.0.tar.gz", Virtual(100, 33)))
+            running.daemon.poke()
+            page = one.web / "simple/project-003/index.v1_json"
+            await running.until(lambda: page.exists() and b"project_003-2.0.tar.gz" in page.read_bytes())
+            assert running.daemon.health.passes == {}

@@ -52,7 +52,7 @@ def refuse(problems: Sequence[str]) -> ReloadResult:
     """A configuration cannot be used: say why, all of it."""
     for problem in problems:
         log.error("configuration not reloaded: %s", problem)
-    log.error("%d problems in the configuration; the one before stays", len(problems))
+    log.error("the configuration is not taken over (%d problems); the one before stays", len(problems))
     return ReloadResult(problems=tuple(problems))
 
 
