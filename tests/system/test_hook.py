@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from heliostat.fakeindex import FakeIndex, Index, UploadedFile, Virtual
+from support.cli import arun
 from support.daemon_process import DaemonProcess, configure, daemon_process, until
 from support.hooks import Hook
 
@@ -95,6 +97,8 @@ async def test_one_that_fails_is_told_everything_since(tmp_path: Path, upstream:
         status = await daemon.says(lambda it: it["pushing"]["hook"]["failed"] >= 2)
         assert status["pushing"]["hook"]["trouble"] == "ended with exit code 3"
         assert status["pushing"]["hook"]["done"] == 0
+        shown = await arun("status", cwd=tmp_path)
+        assert re.search(r"push +hook fails for .*: ended with exit code 3\n", shown.stdout), shown.stdout
         publish(upstream.index, "gamma")
         daemon.poke()
         await served(daemon, "gamma")
