@@ -146,11 +146,13 @@ def is_current(site: SiteLag, tolerance: Tolerance, *, asked: bool) -> bool:
 def rank(sites: Iterable[SiteLag], tolerance: Tolerance, *, asked: bool) -> list[SiteLag]:
     """The best one first: those that are current, the ones that answered sooner before; then those less behind."""
 
-    def key(site: SiteLag) -> tuple[bool, bool, int, float, float]:
+    def key(site: SiteLag) -> tuple[bool, bool, int, float, float, float]:
         current = site.unreachable is None and is_current(site, tolerance, asked=asked)
         missing = len(site.behind) + len(site.unchecked)
-        seconds = site.seconds if site.seconds is not None else float("inf")
-        return site.unreachable is not None, not current, missing, 0.0 if current else seconds, site.answered or 0.0
+        serials, seconds = (float("inf") if lag is None else lag for lag in (site.serials, site.seconds))
+        if current:
+            serials = seconds = 0.0
+        return site.unreachable is not None, not current, missing, serials, seconds, site.answered or 0.0
 
     return sorted(sites, key=key)
 
