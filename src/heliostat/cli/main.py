@@ -34,6 +34,7 @@ _COMMANDS = {
     "config": "heliostat.cli.config_cmd",
     "rebuild": "heliostat.cli.rebuild",
     "verify": "heliostat.cli.verify",
+    "lag": "heliostat.cli.lag",
     "serve": "heliostat.cli.serve",
     "demo": "heliostat.cli.demo",
 }
