@@ -33,6 +33,7 @@ _COMMANDS = {
     "config": "heliostat.cli.config_cmd",
     "rebuild": "heliostat.cli.rebuild",
     "verify": "heliostat.cli.verify",
+    "adopt": "heliostat.cli.adopt",
     "serve": "heliostat.cli.serve",
     "demo": "heliostat.cli.demo",
 }

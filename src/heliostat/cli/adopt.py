@@ -1,0 +1,157 @@
+"""``heliostat adopt``."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from heliostat.cli.exit_codes import ExitCode, signal_code
+from heliostat.cli.options import Options, common, current, settings
+
+if TYPE_CHECKING:
+    from heliostat.cli.running import Stop
+    from heliostat.config import Config
+    from heliostat.mirror.adopt.files import Check
+    from heliostat.mirror.adopt.layouts import Tool
+    from heliostat.mirror.adopt.report import Record, Result
+    from heliostat.mirror.run import Mirror
+
+#: Findings that are listed in words; --json has all.
+_LISTED = 1000
+
+
+@click.command()
+@click.option(
+    "--from", "tool", type=click.Choice(["auto", "bandersnatch", "shadowmire", "pep381client"]), default="auto",
+    show_default=True, help="What made the tree.",
+)  # fmt: skip
+@click.option(
+    "--check", type=click.Choice(["size", "digest", "none"]), default="size", show_default=True,
+    help="How thoroughly files are looked at: digest reads all of them.",
+)  # fmt: skip
+@click.option("--dry-run", is_flag=True, help="Say what would be done and what differs; change nothing.")
+@common
+def command(*, tool: str, check: Check, dry_run: bool) -> int:
+    """Take over the tree of another mirror, in place, without the network.
+
+    [mirror] directory is the other tool's.  Interrupted, it goes on where it was the next time.  One 'heliostat mirror
+    --once' then completes the mirror; what is there and right is not downloaded again.
+    """
+    options, config = current(), settings()
+    asked: Any = None if tool == "auto" else tool
+    return _dry(config, options, asked, check) if dry_run else _adopt(config, options, asked, check)
+
+
+def _adopt(config: Config, options: Options, tool: Tool | None, check: Check) -> int:
+    from heliostat.cli.passes import counted, with_mirror
+    from heliostat.mirror.adopt.layouts import recognise
+
+    if not os.path.lexists(_ledger(config)):
+        recognise(config.mirror.directory, tool)  # before a ledger is made where none belongs
+
+    async def work(mirror: Mirror, stop: Stop) -> tuple[Result, Record]:
+        return await counted(options, lambda counters: mirror.adopt(tool, check, counters=counters, stop=stop.event))
+
+    (result, record), stopped_by = with_mirror(config, options, work, adopting=True)
+    return _report(options, result, record, stopped_by)
+
+
+def _dry(config: Config, options: Options, tool: Tool | None, check: Check) -> int:
+    from heliostat.cli.logging_setup import set_up_logging
+    from heliostat.cli.passes import counted
+    from heliostat.cli.running import run
+    from heliostat.errors import ConfigError
+    from heliostat.mirror.adopt.layouts import recognise
+    from heliostat.mirror.adopt.run import look_over
+    from heliostat.mirror.places import scope_of
+    from heliostat.store.threads import Keeper
+
+    set_up_logging(options, wanted=config.logging.format)
+    if os.path.lexists(_ledger(config)):
+        raise ConfigError([f"{_ledger(config)}: there is a ledger already; --dry-run looks at trees without one"])
+    layout = recognise(config.mirror.directory, tool)
+
+    async def work(stop: Stop) -> tuple[Result, Record, int | None]:
+        keeper = Keeper("heliostat-keeper")
+        try:
+            result, record = await counted(
+                options,
+                lambda counters: keeper(
+                    look_over, config.mirror.directory, layout, check, elsewhere=not config.mirror.files,
+                    in_scope=scope_of(config).__contains__, counters=counters, stopped=stop.event.is_set,
+                ),
+            )  # fmt: skip
+        finally:
+            keeper.close()
+        return result, record, stop.number
+
+    return _report(options, *run(work))
+
+
+def _ledger(config: Config) -> str:
+    from heliostat.mirror.places import DATABASE, state_directory
+
+    return f"{state_directory(config)}/{DATABASE}"
+
+
+def _report(options: Options, result: Result, record: Record, stopped_by: int | None) -> int:
+    """Print what was found; under --quiet nothing, unless something differs."""
+    from heliostat.cli.output import say
+
+    code = ExitCode.INCOMPLETE if result.differences else ExitCode.COMPLETE
+    if result.interrupted:
+        code = signal_code(stopped_by)
+    options.code = code
+    if options.json:
+        import msgspec
+
+        head: dict[str, Any] = msgspec.to_builtins(result)
+        head["differences"] = result.differences
+        say(json.dumps(head)[:-1] + ', "findings": [', end="")
+        for number, one in enumerate(record):
+            say(("," if number else "") + "\n" + json.dumps(msgspec.to_builtins(one)), end="")
+        say(f'], "exit_code": {int(code)}}}')
+    elif code or not options.quiet:
+        for line in _words(result, record):
+            say(line)
+    return code
+
+
+def _words(result: Result, record: Record) -> list[str]:
+    from heliostat.cli import format as fmt
+    from heliostat.mirror.adopt.report import KINDS
+
+    lines = []
+    for number, one in enumerate(record):
+        if number == _LISTED:
+            lines.append(f"... and {fmt.number(sum(result.kinds.values()) - number)} more; --json lists all")
+            break
+        whose = f" ({fmt.plain(one.project)})" if one.project else ""
+        lines.append(f"{one.kind}: {fmt.plain(one.path)}{whose}: {fmt.plain(one.problem)}")
+    there = (
+        f"{fmt.counted(result.projects, 'project')}, {fmt.counted(result.files, 'file')}, {fmt.size(result.bytes)} of "
+        f"{result.tool}'s tree"
+    )
+    verb = "would be adopted" if result.dry_run else "were adopted before" if result.already else "adopted"
+    if result.interrupted:
+        verb = (
+            "looked at, then interrupted" if result.dry_run else "adopted so far; run it again, it goes on from there"
+        )
+    checked = {"size": "sizes compared", "digest": "digests compared", "none": "only their presence looked at"}
+    lines.append(
+        f"{there} {verb} in {fmt.duration(result.seconds)}; {checked[result.check]}, "
+        f"{fmt.counted(result.hashed, 'file')} read"
+    )
+    lines += [f"  {fmt.number(result.kinds[kind])} {kind}: {KINDS[kind]}" for kind in KINDS if kind in result.kinds]
+    if result.outside:
+        lines.append(
+            f"{fmt.counted(result.outside, 'project')} outside the configured scope kept as if asked for by name"
+        )
+    if not result.interrupted and not result.dry_run:
+        lines.append(
+            "next: heliostat mirror --once, which fetches what differs and what is new, and completes the mirror"
+        )
+    return lines
