@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,18 +16,19 @@ if TYPE_CHECKING:
     from heliostat.cli.running import Stop
     from heliostat.config import Config
     from heliostat.mirror.adopt.files import Check
-    from heliostat.mirror.adopt.layouts import Tool
     from heliostat.mirror.adopt.report import Record, Result
+    from heliostat.mirror.report import Counters
     from heliostat.mirror.run import Mirror
 
+WHEELS = "wheels"
 #: Findings that are listed in words; --json has all.
 _LISTED = 1000
 
 
 @click.command()
 @click.option(
-    "--from", "tool", type=click.Choice(["auto", "bandersnatch", "shadowmire", "pep381client"]), default="auto",
-    show_default=True, help="What made the tree.",
+    "--from", "tool", type=click.Choice(["auto", "bandersnatch", "shadowmire", "pep381client", "wheels"]), default="auto",
+    show_default=True, help="What made the tree; wheels: nothing did.",
 )  # fmt: skip
 @click.option(
     "--check", type=click.Choice(["size", "digest", "none"]), default="size", show_default=True,
@@ -37,7 +39,7 @@ _LISTED = 1000
 def command(*, tool: str, check: Check, dry_run: bool) -> int:
     """Take over the tree of another mirror, in place, without the network.
 
-    [mirror] directory is the other tool's.  Interrupted, it goes on where it was the next time.  One 'heliostat mirror
+    [mirror] directory is the other tool's; with --from wheels it holds plain wheels and sdists.  Interrupted, it goes on where it was the next time.  One 'heliostat mirror
     --once' then completes the mirror; what is there and right is not downloaded again.
     """
     options, config = current(), settings()
@@ -45,10 +47,17 @@ def command(*, tool: str, check: Check, dry_run: bool) -> int:
     return _dry(config, options, asked, check) if dry_run else _adopt(config, options, asked, check)
 
 
-def _adopt(config: Config, options: Options, tool: Tool | None, check: Check) -> int:
+def _adopt(config: Config, options: Options, tool: Any, check: Check) -> int:
     from heliostat.cli.passes import counted, with_mirror
     from heliostat.mirror.adopt.layouts import recognise
 
+    if tool == WHEELS:
+
+        async def take_in(mirror: Mirror, stop: Stop) -> tuple[Result, Record]:
+            return await counted(options, lambda counters: mirror.take_in(counters=counters, stop=stop.event))
+
+        (result, record), stopped_by = with_mirror(config, options, take_in)
+        return _report(options, result, record, stopped_by)
     if not os.path.lexists(_ledger(config)):
         recognise(config.mirror.directory, tool)  # before a ledger is made where none belongs
 
@@ -59,31 +68,35 @@ def _adopt(config: Config, options: Options, tool: Tool | None, check: Check) ->
     return _report(options, result, record, stopped_by)
 
 
-def _dry(config: Config, options: Options, tool: Tool | None, check: Check) -> int:
+def _dry(config: Config, options: Options, tool: Any, check: Check) -> int:
     from heliostat.cli.logging_setup import set_up_logging
     from heliostat.cli.passes import counted
     from heliostat.cli.running import run
     from heliostat.errors import ConfigError
     from heliostat.mirror.adopt.layouts import recognise
+    from heliostat.mirror.adopt.loose import LooseFiles
     from heliostat.mirror.adopt.run import look_over
     from heliostat.mirror.places import scope_of
     from heliostat.store.threads import Keeper
 
     set_up_logging(options, wanted=config.logging.format)
-    if os.path.lexists(_ledger(config)):
+    directory, in_scope = config.mirror.directory, scope_of(config).__contains__
+    if tool != WHEELS and os.path.lexists(_ledger(config)):
         raise ConfigError([f"{_ledger(config)}: there is a ledger already; --dry-run looks at trees without one"])
-    layout = recognise(config.mirror.directory, tool)
+    layout = recognise(directory, tool) if tool != WHEELS else None
+
+    def look(counters: Counters, stopped: Callable[[], bool]) -> tuple[Result, Record]:
+        if layout is None:
+            return LooseFiles(directory, None, in_scope=in_scope, counters=counters, stopped=stopped).run()
+        return look_over(
+            directory, layout, check, elsewhere=not config.mirror.files, in_scope=in_scope, counters=counters,
+            stopped=stopped,
+        )  # fmt: skip
 
     async def work(stop: Stop) -> tuple[Result, Record, int | None]:
         keeper = Keeper("heliostat-keeper")
         try:
-            result, record = await counted(
-                options,
-                lambda counters: keeper(
-                    look_over, config.mirror.directory, layout, check, elsewhere=not config.mirror.files,
-                    in_scope=scope_of(config).__contains__, counters=counters, stopped=stop.event.is_set,
-                ),
-            )  # fmt: skip
+            result, record = await counted(options, lambda counters: keeper(look, counters, stop.event.is_set))
         finally:
             keeper.close()
         return result, record, stop.number
@@ -131,10 +144,9 @@ def _words(result: Result, record: Record) -> list[str]:
             break
         whose = f" ({fmt.plain(one.project)})" if one.project else ""
         lines.append(f"{one.kind}: {fmt.plain(one.path)}{whose}: {fmt.plain(one.problem)}")
-    there = (
-        f"{fmt.counted(result.projects, 'project')}, {fmt.counted(result.files, 'file')}, {fmt.size(result.bytes)} of "
-        f"{result.tool}'s tree"
-    )
+    there = f"{fmt.counted(result.files, 'file')}, {fmt.size(result.bytes)}"
+    if result.tool != WHEELS:
+        there = f"{fmt.counted(result.projects, 'project')}, {there} of {result.tool}'s tree"
     verb = "would be adopted" if result.dry_run else "were adopted before" if result.already else "adopted"
     if result.interrupted:
         verb = (

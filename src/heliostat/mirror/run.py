@@ -268,6 +268,22 @@ class Mirror:
         counters.phase = "done"
         return result, record
 
+    async def take_in(self, *, counters: Counters, stop: asyncio.Event) -> tuple[Result, Record]:
+        """Give wheels and sdists that lie about in the directory the places at which the next pass looks for them.
+
+        Raises ConfigError when there are none, StoreError.
+        """
+        from heliostat.mirror.adopt.loose import LooseFiles
+
+        started, in_scope = time.time(), scope_of(self._config).__contains__
+        disk = self._tree.disk
+        counters.phase = "adopting"
+        files = LooseFiles(disk.root, disk, in_scope=in_scope, counters=counters, stopped=stop.is_set)
+        result, record = await self._keeper(files.run)
+        result.seconds = time.time() - started
+        counters.phase = "done"
+        return result, record
+
     async def repair(
         self,
         findings: Callable[[], Iterable[Finding]],

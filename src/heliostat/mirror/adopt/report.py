@@ -11,7 +11,7 @@ import msgspec
 from heliostat.errors import StoreError
 
 Kind = Literal[
-    "missing", "size", "digest", "obstacle", "page", "name", "strange", "moved", "renamed", "removed", "mode"
+    "missing", "size", "digest", "obstacle", "page", "name", "strange", "moved", "renamed", "placed", "removed", "mode"
 ]
 
 #: What each kind means; the order is that of reports.
@@ -25,7 +25,8 @@ KINDS: dict[Kind, str] = {
     "strange": "what is no part of a mirror; left alone",
     "moved": "moved below web/",
     "renamed": "files given their content-addressed places",
-    "mode": "files and folders that readers could not read",
+    "placed": "files of a plain directory given content-addressed places",
+    "mode": "files that readers could not read, made readable",
     "removed": "leftovers of the old tool",
 }
 #: What differs from what it should be, and is fetched by the next pass; the rest is said for the record.
