@@ -29,8 +29,8 @@ from support.verified import findings as verify_findings
 
 Make = Callable[[Index, Path], None]
 
-#: What web servers may still be set up for after a move: links, beside ``web/``.
-RELEASE_FILES = "/packages/*"
+#: Beside ``web/``: our own, and links for web servers that still serve the top.
+BESIDE = {"status", "simple", "packages", "json", "pypi"}
 
 
 def old_index() -> Index:
@@ -135,7 +135,7 @@ async def test_no_release_file_is_fetched_again(form: Make, check: Check, tmp_pa
         assert one.server.request_count == 0
         await complete(one)
         assert fetched(one) == []
-        assert beside_web(one) <= {"status", "simple", "packages", "json", "pypi", "local-stats", "last-modified"}
+        assert beside_web(one) <= BESIDE
 
 
 async def test_what_is_served_stays_right_between_adoption_and_pass(form: Make, tmp_path: Path) -> None:
@@ -278,6 +278,31 @@ async def test_links_that_lead_out_of_the_tree_are_refused(tmp_path: Path) -> No
         assert fetched(one) == []
 
 
+async def test_a_link_out_of_the_tree_stays_until_the_file_is_there(tmp_path: Path) -> None:
+    async with following(old_index(), tmp_path / "mirror") as one:
+        trees.bandersnatch(one.index, one.directory, root_uri="https://mirror.example/base")
+        path_of(one, WHEEL).unlink()
+        _, found = await adopt(one)
+        assert [(each.kind, Path(each.path).name) for each in found if each.kind != "removed"] == [("missing", WHEEL)]
+        assert {each["filename"] for each in one.page("beta")["files"]} == {WHEEL, SDIST}
+        await complete(one)
+        assert fetched(one) == [WHEEL]
+
+
+async def test_other_bytes_at_the_place_of_a_file_that_moves(tmp_path: Path) -> None:
+    async with following(old_index(), tmp_path / "mirror") as one:
+        trees.pep381client(one.index, one.directory)
+        (file,) = (each.file for each in one.index.expected_files("beta") if each.file.filename == WHEEL)
+        digits = file.content.digests.sha256
+        wrong = one.web / "packages" / digits[:2] / digits[2:4] / digits[4:] / WHEEL
+        wrong.parent.mkdir(parents=True)
+        wrong.write_bytes(b"x" * file.content.size)
+        await adopt(one)
+        assert one.files("beta")[WHEEL].read_bytes() == file.content.read(0, file.content.size)
+        await one.sync()
+        assert fetched(one) == []
+
+
 async def test_projects_outside_the_scope_are_kept(tmp_path: Path) -> None:
     async with following(old_index(), tmp_path / "mirror", projects=("alpha", "beta")) as one:
         trees.bandersnatch(one.index, one.directory)
@@ -370,6 +395,7 @@ async def test_killed_after_any_step(made: Make, tmp_path: Path) -> None:
             await one.sync()
             assert fetched(one) == []
             assert differences(one.index, one.directory, also=("local-stats/*",)) == []
+            assert beside_web(one) <= BESIDE
             cut += 1
     assert cut > 20
 

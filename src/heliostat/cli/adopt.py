@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -94,11 +95,13 @@ def _dry(config: Config, options: Options, tool: Any, check: Check) -> int:
         )  # fmt: skip
 
     async def work(stop: Stop) -> tuple[Result, Record, int | None]:
+        started = time.time()
         keeper = Keeper("heliostat-keeper")
         try:
             result, record = await counted(options, lambda counters: keeper(look, counters, stop.event.is_set))
         finally:
             keeper.close()
+        result.seconds = time.time() - started
         return result, record, stop.number
 
     return _report(options, *run(work))
@@ -114,7 +117,7 @@ def _report(options: Options, result: Result, record: Record, stopped_by: int | 
     """Print what was found; under --quiet nothing, unless something differs."""
     from heliostat.cli.output import say
 
-    code = ExitCode.INCOMPLETE if result.differences else ExitCode.COMPLETE
+    code = ExitCode.INCOMPLETE if result.differences and not result.already else ExitCode.COMPLETE
     if result.interrupted:
         code = signal_code(stopped_by)
     options.code = code

@@ -247,7 +247,7 @@ class Mirror:
         Only of a mirror that was opened for ``adopting``.  Raises ConfigError, StoreError, StateError.
         """
         from heliostat.mirror.adopt.layouts import recognise
-        from heliostat.mirror.adopt.run import Adoption, earlier
+        from heliostat.mirror.adopt.run import Adoption, begun, earlier
         from heliostat.mirror.root import write_root
 
         config, path = self._config, f"{state_directory(self._config)}/{ADOPTION}"
@@ -255,7 +255,8 @@ class Mirror:
         if (before := await self._keeper(earlier, self._ledger, path)) is not None:
             return before
         started = time.time()
-        layout = await self._keeper(recognise, config.mirror.directory, tool)
+        layout = await self._keeper(begun, self._ledger)
+        layout = layout or await self._keeper(recognise, config.mirror.directory, tool)
         adoption = Adoption(
             self._tree, self._ledger, layout, check, path,
             elsewhere=not config.mirror.files, in_scope=scope_of(config).__contains__, counters=counters,

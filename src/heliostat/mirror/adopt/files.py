@@ -30,6 +30,8 @@ class Seen(msgspec.Struct, kw_only=True):
     """What lies at the place of one file."""
 
     entry: Entry
+    #: Something is there.
+    there: bool = False
     #: The file may be offered: it is there, and nothing that was looked at speaks against it.
     right: bool = False
     size: int = 0
@@ -74,6 +76,7 @@ class Inspector(NamedTuple):
         if found is None:
             seen.findings.append(Finding("missing", path, project, f"{entry.file.filename} is not there"))
             return
+        seen.there = True
         if not stat.S_ISREG(found.st_mode):
             seen.findings.append(Finding("obstacle", path, project, "no plain file"))
             return

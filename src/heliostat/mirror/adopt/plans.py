@@ -25,6 +25,8 @@ class Relocation(msgspec.Struct, frozen=True):
 
     source: str
     targets: tuple[str, ...]
+    #: None for a sidecar, which any other one of the same file may stand in for.
+    sha256: str | None = None
 
 
 class Plan(msgspec.Struct, kw_only=True):
@@ -50,7 +52,7 @@ class Plan(msgspec.Struct, kw_only=True):
 
 
 def plan_for(eye: Eye, draft: Draft, looks: Iterable[Seen], *, tool: str, elsewhere: bool) -> Plan:
-    """What to do.  ``elsewhere``: a mirror without files, so that links which lead out of it stay."""
+    """What to do.  ``elsewhere``: a mirror without files, so that none is missing."""
     plan = Plan(
         name=draft.name, in_the_way=draft.in_the_way, leftovers=list(draft.leftovers), findings=list(draft.findings)
     )
@@ -58,8 +60,9 @@ def plan_for(eye: Eye, draft: Draft, looks: Iterable[Seen], *, tool: str, elsewh
     same = draft.in_place
     for seen in looks:
         plan.hashed += seen.hashed
-        if elsewhere and not seen.right and seen.entry.file.url.startswith(("http://", "https://")):
+        if not seen.there and seen.entry.file.url.startswith(("http://", "https://")):  # as good as it was before
             files.append(seen.entry.file)
+            plan.findings += [] if elsewhere else seen.findings
             continue
         plan.findings += seen.findings
         plan.aside += seen.aside
@@ -95,7 +98,7 @@ def _settle(plan: Plan, seen: Seen) -> tuple[DistFile, bool]:
         targets = tuple(names.package_path(seen.digests[one], file.filename) for one in PLACE_MAKERS)
         path = targets[0]
         hashes = {"sha256": seen.digests["sha256"], **hashes}
-        plan.relocations.append(Relocation(source, targets))
+        plan.relocations.append(Relocation(source, targets, seen.digests["sha256"]))
         plan.doomed.append(source)
         if seen.sidecar:
             plan.relocations.append(Relocation(names.sidecar_path(source), tuple(map(names.sidecar_path, targets))))

@@ -11,6 +11,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import cast
 
 import msgspec
 
@@ -19,7 +20,7 @@ from heliostat.mirror.adopt.catalogue import SIMPLE, Catalogue
 from heliostat.mirror.adopt.drafts import Draft, read_draft
 from heliostat.mirror.adopt.eye import Eye, Stopping
 from heliostat.mirror.adopt.files import Check, Inspector
-from heliostat.mirror.adopt.layouts import Layout, bring_below_web
+from heliostat.mirror.adopt.layouts import Layout, Tool, bring_below_web
 from heliostat.mirror.adopt.plans import Plan, Relocation, plan_for
 from heliostat.mirror.adopt.report import Finding, Record, Result
 from heliostat.mirror.doomed import Reaper
@@ -32,8 +33,8 @@ from heliostat.store.tree import Tree
 
 log = logging.getLogger(__name__)
 
-#: Projects that are committed together, and bytes of theirs after which it is enough when they are hashed.
-_BATCH, _BATCH_BYTES = 256, 16 << 30
+#: Projects that are committed together, files of theirs after which it is enough, and bytes when they are hashed.
+_BATCH, _BATCH_FILES, _BATCH_BYTES = 256, 20_000, 16 << 30
 _FILE_MODE, _FOLDER_MODE = 0o644, 0o755
 #: What the ledger remembers while an adoption is under way, and for good.
 UNDER_WAY, DONE = "adopting", "adopted"
@@ -89,15 +90,17 @@ class Survey:
         counters.projects_done = counters.projects_total - len(rest)
         with ThreadPoolExecutor(self._workers, thread_name_prefix="heliostat-adopt") as pool:
             drafts: list[Draft] = []
-            size = 0
+            size = files = 0
             for name in rest:
                 if self._stopped():
                     raise Stopping
                 drafts.append(read_draft(self.eye, self.catalogue, name))
                 size += sum(entry.file.size or 0 for entry in drafts[-1].entries)
-                if len(drafts) == _BATCH or (size > _BATCH_BYTES and self._check == "digest"):
+                files += len(drafts[-1].entries)
+                large = size > _BATCH_BYTES and self._check == "digest"
+                if len(drafts) == _BATCH or files > _BATCH_FILES or large:
                     yield self._plans(pool, drafts, counters)
-                    drafts, size = [], 0
+                    drafts, size, files = [], 0, 0
             if drafts:
                 yield self._plans(pool, drafts, counters)
 
@@ -280,8 +283,8 @@ class Adoption:
         """Another name for the same bytes; where the file system has no such links they move to the first place."""
         disk = self._tree.disk
         for number, target in enumerate(one.targets):
-            if disk.stat(target) is not None:
-                continue  # by a run that was killed; or the same bytes, since its digest made the place
+            if self._is_placed(one, target):
+                continue
             staged = "partial/adopted"
             disk.unlink(staged)
             try:
@@ -294,6 +297,19 @@ class Adoption:
         for target in one.targets:
             if disk.stat(target) is not None:
                 disk.set_mode(target, _FILE_MODE)
+
+    def _is_placed(self, one: Relocation, target: str) -> bool:
+        """Whether the bytes are at ``target``, by a run that was killed or any other way; other ones are moved aside."""
+        disk = self._tree.disk
+        there, source = disk.stat(target), disk.stat(one.source)
+        if there is None:
+            return False
+        if source is None or there.inode == source.inode or one.sha256 is None:
+            return True
+        if there.size == source.size and self._tree.file_matches(target, "sha256", one.sha256):
+            return True
+        self._move_aside(target)
+        return False
 
     def _move_aside(self, path: str) -> None:
         disk, kept = self._tree.disk, f"{DAMAGED}/{path.removeprefix('web/')}"
@@ -336,6 +352,15 @@ class Adoption:
             if found is not None and found.is_directory:
                 self._remove_all(path)
             self._remove(path)
+
+
+def begun(ledger: Ledger) -> Layout | None:
+    """The layout of an adoption that was interrupted: some of what it was recognised by may be gone."""
+    before = ledger.get(UNDER_WAY)
+    if before is None:
+        return None
+    position = msgspec.json.decode(before, type=Position)
+    return Layout(cast(Tool, position.tool), position.top)
 
 
 def earlier(ledger: Ledger, path: str) -> tuple[Result, Record] | None:
