@@ -246,7 +246,10 @@ def test_a_long_name_among_many_is_left_to_the_one_by_one_form() -> None:
     ("url", "path"),
     [
         ("file:///packages/source/f/foo/foo-1.0.tar.gz", "web/packages/source/f/foo/foo-1.0.tar.gz"),
-        ("https://old.example/base/packages/2.7/p/packages/packages-1.zip", "web/packages/2.7/p/packages/packages-1.zip"),
+        (
+            "https://old.example/base/packages/2.7/p/packages/packages-1.zip",
+            "web/packages/2.7/p/packages/packages-1.zip",
+        ),
         ("file:///packages/py3/s/sp%20ace/a%20b.whl#md5=00", "web/packages/py3/s/sp ace/a b.whl"),
         (
             f"https://files.example/packages/packages/ab/cd/{'e' * 60}/x.whl",

@@ -56,15 +56,38 @@ async def bandersnatch(one: Followed, home: Path, settings: dict[str, str]) -> N
     assert process.returncode == 0, output.decode()
 
 
-@pytest.mark.parametrize("settings", SETTINGS.values(), ids=list(SETTINGS))
-async def test_no_release_file_is_fetched_again(settings: dict[str, str], tmp_path: Path) -> None:
+#: What each of them makes of a project's folder.
+SHAPES = {
+    "everything": {"json"},
+    "HTML alone": set(),
+    "hashed": {"json", "hashed"},
+    "versions kept": {"json", "versions"},
+    "MD5": {"json", "md5"},
+}
+
+
+def form_of(web: Path) -> set[str]:
+    hashed = (web / "simple/f/foo-bar-baz").is_dir()
+    pages = web / "simple" / ("f" if hashed else "") / "foo-bar-baz"
+    found = {
+        "hashed": hashed, "json": (pages / "index.v1_json").exists(), "versions": (pages / "versions").is_dir(),
+        "md5": "#md5=" in (pages / "index.html").read_text(),
+    }  # fmt: skip
+    return {name for name, so in found.items() if so}
+
+
+@pytest.mark.parametrize("shape", SETTINGS)
+async def test_no_release_file_is_fetched_again(shape: str, tmp_path: Path) -> None:
     async with following(an_index(), tmp_path / "mirror") as one:
-        await bandersnatch(one, tmp_path, settings)
-        assert one.server.count("/packages/*") >= sum(len(one.index.expected_files(name)) for name in one.index.projects())
+        await bandersnatch(one, tmp_path, SETTINGS[shape])
+        assert one.server.count("/packages/*") >= sum(
+            len(one.index.expected_files(name)) for name in one.index.projects()
+        )
         (tmp_path / "heliostat.toml").write_text(
             f'[mirror]\ndirectory = "{one.directory}"\neverything = true\nmin-free = "0%"\n'
             f'[upstream]\nurl = "{one.server.url}"\nallow-http = true\n'
         )
+        assert form_of(one.web) == SHAPES[shape]
         one.server.reset_log()
         done = await arun("adopt", "--check", "digest", cwd=tmp_path)
         assert (done.returncode, done.stderr) == (0, ""), done.stdout

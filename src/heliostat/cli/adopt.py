@@ -28,8 +28,8 @@ _LISTED = 1000
 
 @click.command()
 @click.option(
-    "--from", "tool", type=click.Choice(["auto", "bandersnatch", "shadowmire", "pep381client", "wheels"]), default="auto",
-    show_default=True, help="What made the tree; wheels: nothing did.",
+    "--from", "tool", type=click.Choice(["auto", "bandersnatch", "shadowmire", "pep381client", "wheels"]),
+    default="auto", show_default=True, help="What made the tree; wheels: nothing did.",
 )  # fmt: skip
 @click.option(
     "--check", type=click.Choice(["size", "digest", "none"]), default="size", show_default=True,
@@ -40,8 +40,9 @@ _LISTED = 1000
 def command(*, tool: str, check: Check, dry_run: bool) -> int:
     """Take over the tree of another mirror, in place, without the network.
 
-    [mirror] directory is the other tool's; with --from wheels it holds plain wheels and sdists.  Interrupted, it goes on where it was the next time.  One 'heliostat mirror
-    --once' then completes the mirror; what is there and right is not downloaded again.
+    [mirror] directory is the other tool's; with --from wheels it holds plain wheels and sdists.  Interrupted, it goes
+    on where it was the next time.  One 'heliostat mirror --once' then completes the mirror; what is there and right is
+    not downloaded again.
     """
     options, config = current(), settings()
     asked: Any = None if tool == "auto" else tool

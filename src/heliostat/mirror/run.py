@@ -261,8 +261,8 @@ class Mirror:
         if (before := await self._keeper(earlier, self._ledger, path)) is not None:
             return before
         started = time.time()
-        layout = await self._keeper(begun, self._ledger)
-        layout = layout or await self._keeper(recognise, config.mirror.directory, tool)
+        resumed = await self._keeper(begun, self._ledger)
+        layout = resumed if resumed is not None else await self._keeper(recognise, config.mirror.directory, tool)
         adoption = Adoption(
             self._tree, self._ledger, layout, check, path,
             elsewhere=not config.mirror.files, in_scope=scope_of(config).__contains__, counters=counters,

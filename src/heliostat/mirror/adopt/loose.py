@@ -1,8 +1,8 @@
 """A plain directory of wheels and sdists: its files get the places at which a pass looks for them.
 
-The files themselves stay where they are; a place is another name for the same bytes, one for each digest that an upstream
-may name it by.  Pages are the first pass's business, which takes what upstream lists; places that no page names then
-are for ``heliostat verify --delete-unreferenced``.
+The files themselves stay where they are; a place is another name for the same bytes, one for each digest that an
+upstream may name it by.  Pages are the first pass's business, which takes what upstream lists; places that no page
+names then are for ``heliostat verify --delete-unreferenced``.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class LooseFiles:
         self.result = Result(tool="wheels", check="digest", dry_run=disk is None)
 
     def run(self) -> tuple[Result, Record]:
-        """Those of projects out of scope are told and left alone.  Raises ConfigError when there is none, StoreError."""
+        """Files of projects out of scope are told and left alone.  Raises ConfigError for no file, StoreError."""
         paths, found = self._find(), False
         with ThreadPoolExecutor(min(16, max(2, os.cpu_count() or 1)), thread_name_prefix="heliostat-adopt") as pool:
             try:

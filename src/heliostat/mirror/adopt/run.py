@@ -299,7 +299,7 @@ class Adoption:
                 disk.set_mode(target, _FILE_MODE)
 
     def _is_placed(self, one: Relocation, target: str) -> bool:
-        """Whether the bytes are at ``target``, by a run that was killed or any other way; other ones are moved aside."""
+        """Whether the bytes are at ``target``, perhaps by a run that was killed; other ones are moved aside."""
         disk = self._tree.disk
         there, source = disk.stat(target), disk.stat(one.source)
         if there is None:
