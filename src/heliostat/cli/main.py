@@ -35,6 +35,7 @@ _COMMANDS = {
     "rebuild": "heliostat.cli.rebuild",
     "verify": "heliostat.cli.verify",
     "lag": "heliostat.cli.lag",
+    "adopt": "heliostat.cli.adopt",
     "serve": "heliostat.cli.serve",
     "demo": "heliostat.cli.demo",
 }
