@@ -7,6 +7,7 @@ manual.  Below the command line nothing else carries settings: a part receives i
 
 from __future__ import annotations
 
+import glob
 import os.path
 import re
 import tomllib
@@ -25,6 +26,7 @@ __all__ = [
     "LoggingConfig",
     "MirrorConfig",
     "ServiceConfig",
+    "StatsConfig",
     "UpstreamConfig",
     "keys",
     "load_config",
@@ -163,7 +165,17 @@ class LoggingConfig:
     )
 
 
-Section = MirrorConfig | UpstreamConfig | ServiceConfig | LoggingConfig
+@dataclass(frozen=True, kw_only=True)
+class StatsConfig:
+    """``[stats]``: what `heliostat stats` counts."""
+
+    #: Access logs of the web server: files or patterns, with their rotated and compressed ones.
+    logs: tuple[str, ...] = field(default=(), metadata=_by(read.list_of(read.path)))
+    #: So many days are kept for summaries and lists; the files in local-stats/ stay.
+    keep_days: int = field(default=366, metadata=_by(read.count(3, 36_500)))
+
+
+Section = MirrorConfig | UpstreamConfig | ServiceConfig | LoggingConfig | StatsConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,6 +186,7 @@ class Config:
     upstream: UpstreamConfig
     service: ServiceConfig = ServiceConfig()
     logging: LoggingConfig = LoggingConfig()
+    stats: StatsConfig = StatsConfig()
     source: str
 
 
@@ -182,6 +195,7 @@ SECTIONS: dict[str, type[Section]] = {
     "upstream": UpstreamConfig,
     "service": ServiceConfig,
     "logging": LoggingConfig,
+    "stats": StatsConfig,
 }
 
 
@@ -211,6 +225,9 @@ def load_config(text: str, *, source: str, environ: Mapping[str, str] | None = N
             values["mirror"][key] = os.path.normpath(os.path.join(os.path.dirname(source), values["mirror"][key]))
     if "textfile" in values["service"]:
         values["service"]["textfile"] = os.path.join(os.path.dirname(source), values["service"]["textfile"])
+    if "logs" in values["stats"]:
+        folder = glob.escape(os.path.dirname(source))
+        values["stats"]["logs"] = tuple(os.path.join(folder, log) for log in values["stats"]["logs"])
     built: dict[str, Any] = {name: section(**values[name]) for name, section in SECTIONS.items()}
     return Config(source=source, **built)
 

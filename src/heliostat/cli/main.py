@@ -33,6 +33,7 @@ _COMMANDS = {
     "config": "heliostat.cli.config_cmd",
     "rebuild": "heliostat.cli.rebuild",
     "verify": "heliostat.cli.verify",
+    "stats": "heliostat.cli.stats",
     "serve": "heliostat.cli.serve",
     "demo": "heliostat.cli.demo",
 }
