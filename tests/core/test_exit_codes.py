@@ -61,6 +61,7 @@ ERRORS = {
     errors.Occupied("web/packages/x"): 2,
     errors.MirrorLocked("/x", "process 1"): 4,
     errors.StoreError("write", "/x", "full"): 6,
+    errors.DiskFull("write", "/x", "full"): 6,
     errors.NoRoom("keep x in", "/x", "full", ever=True): 6,
     errors.Obstructed("/x", "a file"): 6,
     errors.StateError("damaged"): 6,
@@ -75,6 +76,9 @@ ERRORS = {
     errors.NotNow("https://x", "larger than 5 bytes"): 5,
     errors.IntegrityError("https://x", "sha256", "a", "b"): 5,
     errors.FeedUnsupported("https://x", "no XML-RPC"): 5,
+    errors.NoDaemon("nobody listens"): 2,
+    errors.DaemonLost("it ended"): 3,
+    errors.DaemonAnswer("full", ("NoRoom", "StoreError", "HeliostatError", "Exception")): 6,
     errors.HeliostatError("x"): 1,
     ValueError("x"): 1,
 }
