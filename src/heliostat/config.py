@@ -7,7 +7,6 @@ manual.  Below the command line nothing else carries settings: a part receives i
 
 from __future__ import annotations
 
-import glob
 import os.path
 import re
 import tomllib
@@ -251,7 +250,7 @@ def load_config(text: str, *, source: str, environ: Mapping[str, str] | None = N
     if "textfile" in values["service"]:
         values["service"]["textfile"] = os.path.join(os.path.dirname(source), values["service"]["textfile"])
     if "logs" in values["stats"]:
-        folder = glob.escape(os.path.dirname(source))
+        folder = re.sub(r"([*?[])", r"[\1]", os.path.dirname(source))  # no pattern, whatever it is called
         values["stats"]["logs"] = tuple(os.path.join(folder, log) for log in values["stats"]["logs"])
     built: dict[str, Any] = {name: section(**values[name]) for name, section in SECTIONS.items()}
     return Config(source=source, **built)

@@ -116,15 +116,16 @@ def test_rotation_while_nginx_writes(site: Nginx, web: Path, tmp_path: Path) -> 
     database, target = tmp_path / "statistics.db", target_of(web, WHEEL)
     log, master = log_of(site), int(site.access_log.with_name("nginx.pid").read_text())
     for turn in range(1, 4):
-        get(site.url, target)
+        # Each differs: two logs that begin alike within a second would be taken for one and its copy.
+        get(site.url, f"{target}?{turn}1")
         count(site, web, database)
-        get(site.url, target)
+        get(site.url, f"{target}?{turn}2")
         log.rename(f"{log}.{turn}")
-        get(site.url, target)  # nginx still writes to the file that was renamed
+        get(site.url, f"{target}?{turn}3")  # nginx still writes to the file that was renamed
         os.kill(master, signal.SIGUSR1)
         while not log.exists():
             time.sleep(0.01)
-        get(site.url, target)
+        get(site.url, f"{target}?{turn}4")
         _, summary = count(site, web, database)
         assert downloads(summary) == {WHEEL: 4 * turn}
 

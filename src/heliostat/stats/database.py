@@ -13,7 +13,7 @@ from heliostat.stats import schema
 
 FILE = "statistics.db"
 #: KiB of it that SQLite keeps in memory.
-_CACHE = 32768
+_CACHE = 16384
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ import sqlite3
 import time
 from fractions import Fraction
 
+from heliostat.errors import StoreError
 from heliostat.stats.summary import Period, traffic
 from heliostat.store.disk import Disk
 
@@ -18,6 +19,8 @@ def write_list(connection: sqlite3.Connection, path: str, period: Period, share:
     Raises StoreError.
     """
     folder, name = os.path.split(os.path.abspath(path))
+    if not os.path.isdir(folder):
+        raise StoreError("write", path, "its directory is missing; make it first")
     disk = Disk(folder)
     text = "".join(f"{one.project}\n" for one in traffic(connection, period, share)).encode()
     if not text:

@@ -140,10 +140,7 @@ class LogFile:
                     rest, length, skipped = [], 0, 1
                 continue
             trail.feed(data[:cut])
-            whole = data[: cut - 1]
-            if skipped:
-                whole = whole.partition(b"\n")[2]
-            lines = b"".join((*rest, whole)).split(b"\n")
+            lines = b"".join((*rest, data[: cut - 1])).split(b"\n")[skipped:]
             kept = [line for line in lines if len(line) <= LONGEST_LINE]
             yield Block(kept, len(lines) - len(kept) + skipped, trail.offset, trail.recent)
             trail.feed(data[cut:])
