@@ -106,15 +106,19 @@ def test_parts_heads_and_what_the_client_has(site: Nginx, web: Path, tmp_path: P
     (alpha,) = summary.projects
     assert (alpha.requests, alpha.bytes) == (3, size + 60 + size - 20)
     with opened(str(database)) as connection:
-        (path,) = publish_days(connection, Disk(str(web.parent)))[-1:]
-    served = get(site.url, path.removeprefix("web"))
+        publish_days(connection, Disk(str(web.parent)))
+    day = max((web / "local-stats/days").iterdir())
+    served = get(site.url, f"/local-stats/days/{day.name}")
     assert served.status == 200
     assert bz2.decompress(served.body).decode().splitlines()[-1] == f"alpha,{WHEEL},curl/8.0,2"
 
 
 def test_rotation_while_nginx_writes(site: Nginx, web: Path, tmp_path: Path) -> None:
     database, target = tmp_path / "statistics.db", target_of(web, WHEEL)
-    log, master = log_of(site), int(site.access_log.with_name("nginx.pid").read_text())
+    log, pid = log_of(site), site.access_log.with_name("nginx.pid")
+    while not pid.exists() or not pid.read_text().strip():
+        time.sleep(0.01)
+    master = int(pid.read_text())
     for turn in range(1, 4):
         # Each differs: two logs that begin alike within a second would be taken for one and its copy.
         get(site.url, f"{target}?{turn}1")
@@ -132,7 +136,15 @@ def test_rotation_while_nginx_writes(site: Nginx, web: Path, tmp_path: Path) -> 
 
 def test_what_strangers_send(site: Nginx, web: Path, tmp_path: Path) -> None:
     target = target_of(web, WHEEL)
-    for agent in ('"', "\\", '\\" 200 1 "', "\x7f\xe9\xff", '"} {"time":"2020-01-01T00:00:00+00:00"', "x" * 6000, "pip/24.0 {"):
+    for agent in (
+        '"',
+        "\\",
+        '\\" 200 1 "',
+        "\x7f\xe9\xff",
+        '"} {"time":"2020-01-01T00:00:00+00:00"',
+        "x" * 6000,
+        "pip/24.0 {",
+    ):
         assert get(site.url, target, {"User-Agent": agent}).status == 200
     for odd in (f"{target}?%22%0a", "/%22%5c%0a", "/packages/%2e%2e/x", "/simple/%ff/", f"{target}/../x"):
         get(site.url, odd)

@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 from heliostat.stats.database import opened
 from heliostat.stats.logfile import LONGEST_LINE
 from heliostat.stats.reading import Reading, read_logs
-from support.access_logs import PLACE, TODAY, as_json, combined, count, counted
+from support.access_logs import PLACE, TODAY, as_json, combined, count, counted, many
+from support.places import not_root, open_directory
 
 #: In the standard library from 3.14 on.
 zstd = importlib.import_module("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd")
@@ -121,7 +122,7 @@ EVENTS = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(EVENTS, max_size=25))
 def test_any_rotation_of_two_hosts_logs_counts_as_one_file_does(events: list[tuple[Any, ...]]) -> None:
     with TemporaryDirectory(prefix="heliostat-logs-") as folder:
@@ -141,7 +142,7 @@ def test_any_rotation_of_two_hosts_logs_counts_as_one_file_does(events: list[tup
         assert (again.lines, again.unreadable) == (0, [])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.integers(0, 2000), max_size=12))
 def test_a_log_that_grows_by_any_number_of_bytes(cuts: list[int]) -> None:
     """Also by a part of a line: it counts when it is whole."""
@@ -217,7 +218,7 @@ def test_a_damaged_log_is_named_and_the_others_are_counted(tmp_path: Path, host:
     host.write(b"".join(LINES[:10]))
     reading = read(tmp_path)
     (message,) = reading.unreadable
-    assert f"access.log.1.{suffix}: its compressed data are damaged" in message
+    assert f"access.log.1.{suffix}: its compressed data " in message
     assert reading.lines >= 10
     assert read(tmp_path).lines == 0
 
@@ -254,7 +255,7 @@ class Killed(BaseException):
 
 
 def test_a_run_that_is_ended_anywhere_is_gone_on_with(tmp_path: Path, host: Host) -> None:
-    lines = [combined(n // 100, client=f"10.0.{n // 250}.{n % 250}") for n in range(60_000)]
+    lines = list(many(60_000))
     host.write(b"".join(lines))
     database, seen = tmp_path / DATABASE, []
 
@@ -316,6 +317,19 @@ def test_a_line_without_an_end_waits_for_it(tmp_path: Path, host: Host) -> None:
     host.write(b"\n" + LINES[1])
     assert (read(tmp_path).lines, read(tmp_path).lines) == (2, 0)
     assert counted(tmp_path / DATABASE) == expected(LINES[:2])
+
+
+def test_what_may_not_be_read() -> None:
+    with open_directory() as folder:
+        folder.chmod(0o777)
+        log = folder / "access.log"
+        log.write_bytes(LINES[0])
+        log.chmod(0)
+        with not_root():
+            reading = count(folder / DATABASE, log)
+    assert reading.unreadable == [
+        f"{log}: Permission denied; let heliostat's user read it (on Debian: usermod -aG adm heliostat)"
+    ]
 
 
 def test_what_is_no_log(tmp_path: Path, host: Host) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from heliostat.stats.tally import forget_days
 DIGITS = "ab" * 32
 PLACE = f"/packages/ab/ab/{DIGITS[4:]}"
 WHEEL = f"{PLACE}/foo_bar-1.0-py3-none-any.whl"
+EVERY = Period()
 #: Of a few days before TODAY.
 START = dt.datetime(2026, 11, 20, 22, 0, tzinfo=dt.UTC)
 TODAY = day_of(dt.date(2026, 11, 25))
@@ -69,6 +71,14 @@ def as_json(
     return json.dumps(fields, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
 
 
+def many(lines: int) -> Iterator[bytes]:
+    """Downloads of 50 files, each by another client."""
+    line = combined(0, f"{PLACE}/p-1.FILE.zip", client="CLIENT", agent="pip/24.0")
+    for number in range(lines):
+        client = f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}"
+        yield line.replace(b"CLIENT", client.encode()).replace(b"FILE", str(number % 50).encode())
+
+
 def count(
     database: Path, *logs: Path | str, today: int = TODAY, directory: Path | None = None, keep: int | None = None
 ) -> Reading:
@@ -85,8 +95,8 @@ def count(
 def counted(database: Path) -> list[Any]:
     """All that is kept, by names."""
     queries = (
-        "SELECT day, project, files.version, name, digits, installer, agents.version, python, requests, downloads, bytes"
-        " FROM counts JOIN files ON files.id = file JOIN agents ON agents.id = agent ORDER BY 1, 2, 3, 4, 5, 6, 7, 8",
+        """SELECT day, project, files.version, name, digits, installer, agents.version, python, requests, downloads, bytes
+        FROM counts JOIN files ON files.id = file JOIN agents ON agents.id = agent ORDER BY 1, 2, 3, 4, 5, 6, 7, 8""",
         "SELECT * FROM answers ORDER BY day, kind, status",
         "SELECT day, clients + (SELECT count(*) FROM clients WHERE clients.day = days.day) FROM days ORDER BY day",
     )
@@ -94,7 +104,7 @@ def counted(database: Path) -> list[Any]:
         return [connection.execute(query).fetchall() for query in queries]
 
 
-def summary(database: Path, period: Period = Period(), top: int = 100) -> Summary:
+def summary(database: Path, period: Period = EVERY, top: int = 100) -> Summary:
     with opened(str(database)) as connection:
         return summarise(connection, period, top)
 

@@ -97,7 +97,7 @@ def _from_combined(line: bytes) -> Hit | None:
         status=int(status),
         sent=size,
         whole=True,
-        agent=_text(agent) if agent else "",
+        agent=_header(agent) if agent else "",
     )
 
 
@@ -121,6 +121,14 @@ def _text(field: bytes) -> str:
     if b"\\" in field:
         field = _ESCAPE.sub(lambda found: bytes([int(found[1], 16)]) if found[1] else found[2], field)
     return field.decode("utf-8", "replace")
+
+
+def _header(field: bytes) -> str:
+    """The same for what repeats itself: all that pip sends are quotes."""
+    return _cached_text(field) if len(field) <= 2048 else _text(field)
+
+
+_cached_text = lru_cache(2048)(_text)
 
 
 @lru_cache(4096)
