@@ -27,6 +27,7 @@ __all__ = [
     "MirrorSite",
     "PushConfig",
     "ServiceConfig",
+    "StatsConfig",
     "UpstreamConfig",
     "keys",
     "load_config",
@@ -189,7 +190,17 @@ class LoggingConfig:
     )
 
 
-Section = MirrorConfig | UpstreamConfig | ServiceConfig | PushConfig | LoggingConfig
+@dataclass(frozen=True, kw_only=True)
+class StatsConfig:
+    """``[stats]``: what `heliostat stats` counts."""
+
+    #: Access logs of the web server: files or patterns, with their rotated and compressed ones.
+    logs: tuple[str, ...] = field(default=(), metadata=_by(read.list_of(read.path)))
+    #: So many days are kept for summaries and lists; the files in local-stats/ stay.
+    keep_days: int = field(default=366, metadata=_by(read.count(3, 36_500)))
+
+
+Section = MirrorConfig | UpstreamConfig | ServiceConfig | PushConfig | LoggingConfig | StatsConfig
 
 
 class MirrorSite(NamedTuple):
@@ -209,6 +220,7 @@ class Config:
     service: ServiceConfig = ServiceConfig()
     push: PushConfig = PushConfig()
     logging: LoggingConfig = LoggingConfig()
+    stats: StatsConfig = StatsConfig()
     #: ``[mirrors]``, in the order of the file.
     mirrors: tuple[MirrorSite, ...] = ()
     source: str
@@ -222,6 +234,7 @@ SECTIONS: dict[str, type[Section]] = {
     "service": ServiceConfig,
     "push": PushConfig,
     "logging": LoggingConfig,
+    "stats": StatsConfig,
 }
 
 
@@ -253,6 +266,9 @@ def load_config(text: str, *, source: str, environ: Mapping[str, str] | None = N
             values["mirror"][key] = os.path.normpath(os.path.join(os.path.dirname(source), values["mirror"][key]))
     if "textfile" in values["service"]:
         values["service"]["textfile"] = os.path.join(os.path.dirname(source), values["service"]["textfile"])
+    if "logs" in values["stats"]:
+        folder = re.sub(r"([*?[])", r"[\1]", os.path.dirname(source))  # no pattern, whatever it is called
+        values["stats"]["logs"] = tuple(os.path.join(folder, log) for log in values["stats"]["logs"])
     built: dict[str, Any] = {name: section(**values[name]) for name, section in SECTIONS.items()}
     return Config(source=source, mirrors=sites, **built)
 

@@ -398,6 +398,12 @@ def test_the_text_file_lies_beside_the_configuration() -> None:
     assert load_config(service('textfile = "/x.prom"'), source="/etc/h/h.toml").service.textfile == "/x.prom"
 
 
+def test_logs_count_from_the_files_folder_which_is_no_pattern() -> None:
+    text = '[mirror]\ndirectory = "x"\n[stats]\nlogs = ["access.log*", "/var/log/*/pypi.log", "~/one.log"]\n'
+    config = load_config(text, source="/etc/a[1]/heliostat.toml", environ={"HOME": "/home/me"})
+    assert config.stats.logs == ("/etc/a[[]1]/access.log*", "/var/log/*/pypi.log", "/home/me/one.log")
+
+
 def test_mirrors_are_names_and_urls() -> None:
     text = '[mirror]\ndirectory = "x"\n[mirrors]\nfra = "https://fra.example/simple-copy/"\nhere = "http://127.0.0.1:8080"\n'
     loaded = load_config(text, source="h.toml")
