@@ -24,7 +24,7 @@ async def test_the_size_is_told_without_a_body_and_the_connection_is_kept() -> N
         connections = set()
 
         async def headless(_: Seen, wire: Wire) -> None:
-            connections.add(id(wire._writer))  # noqa: SLF001 - one a connection
+            connections.add(id(wire._writer))
             await wire.write(b"HTTP/1.1 200 OK\r\nContent-Length: 123456789\r\n\r\n")
 
         server.on("/a", headless)
