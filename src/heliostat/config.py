@@ -24,6 +24,7 @@ __all__ = [
     "Config",
     "LoggingConfig",
     "MirrorConfig",
+    "PushConfig",
     "ServiceConfig",
     "UpstreamConfig",
     "keys",
@@ -155,6 +156,28 @@ class ServiceConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PushConfig:
+    """``[push]``: who tells this mirror that there is news, and whom it tells.  Durations are seconds."""
+
+    #: What pings to this mirror must be signed with; None: anybody who reaches the endpoint may ping.
+    secret: str | None = field(default=None, repr=False, metadata=_by(read.secret))
+    #: How far a signed ping's time may be from our clock.
+    window: float = field(default=300.0, metadata=_by(read.number(1, _DAY, "seconds")))
+    pings_a_minute: int = field(default=60, metadata=_by(read.count(1, 6000)))
+    #: Where pings are sent to after each published pass.  May hold credentials: never to be printed.
+    downstream: tuple[str, ...] = field(default=(), repr=False, metadata=_by(read.ping_urls))
+    downstream_secret: str | None = field(default=None, repr=False, metadata=_by(read.secret))
+    #: The longest that one ping that is sent may take.
+    downstream_timeout: float = field(default=10.0, metadata=_by(_TIMEOUT))
+    #: Program and arguments to be run after each published pass; empty: none.
+    hook: tuple[str, ...] = field(default=(), metadata=_by(read.command))
+    hook_timeout: float = field(default=600.0, metadata=_by(read.number(0.1, 7 * _DAY, "seconds")))
+    #: First and longest pause before a ping, or a hook, that failed is tried again.
+    retry_first: float = field(default=5.0, metadata=_by(read.number(0.01, _DAY, "seconds")))
+    retry_most: float = field(default=900.0, metadata=_by(read.number(0.01, _DAY, "seconds")))
+
+
+@dataclass(frozen=True, kw_only=True)
 class LoggingConfig:
     """``[logging]``: in which form log lines leave the process."""
 
@@ -163,7 +186,7 @@ class LoggingConfig:
     )
 
 
-Section = MirrorConfig | UpstreamConfig | ServiceConfig | LoggingConfig
+Section = MirrorConfig | UpstreamConfig | ServiceConfig | PushConfig | LoggingConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,6 +196,7 @@ class Config:
     mirror: MirrorConfig
     upstream: UpstreamConfig
     service: ServiceConfig = ServiceConfig()
+    push: PushConfig = PushConfig()
     logging: LoggingConfig = LoggingConfig()
     source: str
 
@@ -181,6 +205,7 @@ SECTIONS: dict[str, type[Section]] = {
     "mirror": MirrorConfig,
     "upstream": UpstreamConfig,
     "service": ServiceConfig,
+    "push": PushConfig,
     "logging": LoggingConfig,
 }
 
@@ -275,6 +300,7 @@ def _relations(values: dict[str, dict[str, Any]], lines: Lines, problems: list[t
             text = f"{address} can be reached from other machines; use 127.0.0.1, or set listen-public = true"
             complain("service", "listen", text, address)
     _ordered("mirror", "retry-first", "retry-most", mirror, complain)
+    _ordered("push", "retry-first", "retry-most", values["push"], complain)
     _ordered("upstream", "retry-delay", "retry-delay-most", upstream, complain)
     if "[upstream] url" not in bad:
         upstream.setdefault("url", (DEFAULT_UPSTREAM,))

@@ -221,6 +221,40 @@ def index_urls(value: Any, environ: Mapping[str, str]) -> tuple[str, ...]:
     return urls
 
 
+def secret(value: Any, environ: Mapping[str, str]) -> str:
+    """A shared secret; no message shows any of it."""
+    full = text(value, environ)
+    if len(full) < 16:
+        raise Problem("is shorter than 16 characters; take what openssl rand -hex 32 prints")
+    return full
+
+
+def ping_urls(value: Any, environ: Mapping[str, str]) -> tuple[str, ...]:
+    """Addresses that pings go to, each once, each with a path."""
+
+    def ping_url(value: Any, environ: Mapping[str, str]) -> str:
+        full = url(value, environ)
+        if not urlsplit(full).path:
+            place = printable(without_credentials(full))
+            raise Problem(f"{place} has no path; write where pings go, such as http://mirror.example:8080/ping")
+        return full
+
+    urls = tuple(list_of(ping_url)(value, environ))
+    if len(set(urls)) != len(urls):
+        raise Problem("names one address twice; remove one of them")
+    return urls
+
+
+def command(value: Any, environ: Mapping[str, str]) -> tuple[str, ...]:
+    """A program and its arguments, or an empty list."""
+    if isinstance(value, str):
+        raise Problem('is text, which no shell would read; write a list: ["program", "argument"]')
+    words: tuple[str, ...] = list_of(text)(value, environ)
+    if words and "/" in words[0] and not words[0].startswith("/"):
+        raise Problem(f"{printable(words[0])} is a relative path; write the whole one")
+    return words
+
+
 def host(value: Any, environ: Mapping[str, str]) -> str:
     """``host`` or ``host:port`` in lower case."""
     full = text(value, environ).lower()

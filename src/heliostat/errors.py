@@ -30,6 +30,22 @@ class MirrorLocked(HeliostatError):
         super().__init__(f"{path}: locked by {holder}")
 
 
+class NoDaemon(HeliostatError):
+    """Nobody listens on the control socket (exit 2): what was asked for is for a running daemon."""
+
+
+class DaemonAnswer(HeliostatError):
+    """What the daemon says instead of a result.  ``kinds`` names the class of its error, and that one's bases."""
+
+    def __init__(self, message: str, kinds: Sequence[str]) -> None:
+        self.kinds = tuple(kinds)
+        super().__init__(message)
+
+
+class DaemonLost(HeliostatError):
+    """The daemon took a request, and ended, or fell silent, before it was done (exit 3)."""
+
+
 class StateError(HeliostatError):
     """The ledger is missing, damaged, or written by a newer heliostat."""
 

@@ -75,6 +75,9 @@ ERRORS = {
     errors.NotNow("https://x", "larger than 5 bytes"): 5,
     errors.IntegrityError("https://x", "sha256", "a", "b"): 5,
     errors.FeedUnsupported("https://x", "no XML-RPC"): 5,
+    errors.NoDaemon("nobody listens"): 2,
+    errors.DaemonLost("it ended"): 3,
+    errors.DaemonAnswer("full", ("NoRoom", "StoreError", "HeliostatError", "Exception")): 6,
     errors.HeliostatError("x"): 1,
     ValueError("x"): 1,
 }

@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING
 
 from heliostat.errors import (
     ConfigError,
+    DaemonAnswer,
+    DaemonLost,
     HeliostatError,
     MirrorLocked,
+    NoDaemon,
     Refused,
     StateError,
     StoreError,
@@ -39,15 +42,25 @@ class ExitCode(enum.IntEnum):
 class Stopped(Exception):
     """A second signal ended the run at once; ``number`` is the first one."""
 
+    text = "stopped at once; what was published stays, the next run resumes"
+
     def __init__(self, number: int | None) -> None:
         self.number = number
-        super().__init__("stopped at once; what was published stays, the next run resumes")
+        super().__init__(self.text)
+
+
+class Detached(Stopped):
+    """A signal ended a command that a daemon carries out."""
+
+    text = "the daemon goes on with it; heliostat status shows how far it is"
 
 
 #: Looked at in order; the first class that fits decides.
 _BY_ERROR: tuple[tuple[type[HeliostatError], ExitCode], ...] = (
     (ConfigError, ExitCode.USAGE),
     (Refused, ExitCode.USAGE),
+    (NoDaemon, ExitCode.USAGE),
+    (DaemonLost, ExitCode.INCOMPLETE),
     (MirrorLocked, ExitCode.LOCKED),
     (StoreError, ExitCode.STORE),
     (StateError, ExitCode.STORE),
@@ -57,7 +70,9 @@ _BY_ERROR: tuple[tuple[type[HeliostatError], ExitCode], ...] = (
 
 
 def error_code(error: BaseException) -> ExitCode:
-    """The exit code of an error that ended a command."""
+    """The exit code of an error that ended a command, here or in the daemon that carried it out."""
+    if isinstance(error, DaemonAnswer):
+        return next((code for kind, code in _BY_ERROR if kind.__name__ in error.kinds), ExitCode.UNEXPECTED)
     return next((code for kind, code in _BY_ERROR if isinstance(error, kind)), ExitCode.UNEXPECTED)
 
 

@@ -23,12 +23,13 @@ from heliostat.cli.format import plain
 from heliostat.cli.log_format import in_journal, resolve, without_secrets
 from heliostat.cli.options import Options, common
 from heliostat.cli.output import NotWritten, Nowhere, say
-from heliostat.errors import ConfigError, HeliostatError, MirrorLocked
+from heliostat.errors import ConfigError, DaemonAnswer, HeliostatError, MirrorLocked
 
 #: Command to module, in the order in which help shows them.
 _COMMANDS = {
     "mirror": "heliostat.cli.mirror",
     "status": "heliostat.cli.status",
+    "reload": "heliostat.cli.reload",
     "changes": "heliostat.cli.changes",
     "config": "heliostat.cli.config_cmd",
     "rebuild": "heliostat.cli.rebuild",
@@ -161,7 +162,8 @@ def _fail(error: click.ClickException | HeliostatError, options: Options) -> int
     code = options.code = error_code(error)
     lines = error.problems if isinstance(error, ConfigError) else (str(error),)
     if options.json:
-        result = {"error": type(error).__name__, "message": str(error), "problems": list(lines), "exit_code": int(code)}
+        kind = error.kinds[0] if isinstance(error, DaemonAnswer) else type(error).__name__
+        result = {"error": kind, "message": str(error), "problems": list(lines), "exit_code": int(code)}
         say(json.dumps(result))
     if not (options.quiet and isinstance(error, MirrorLocked)):
         _say("\n".join(plain(line) for line in lines), options)

@@ -14,7 +14,7 @@ from heliostat.cli import format as fmt
 from heliostat.cli.example import write_example
 from heliostat.cli.exit_codes import ExitCode, plan_exit_code
 from heliostat.cli.options import VARIABLE, Options, common, current, find_config, read_config, search_paths, user_path
-from heliostat.errors import ConfigError, HeliostatError
+from heliostat.errors import ConfigError, HeliostatError, MirrorLocked
 
 if TYPE_CHECKING:
     from heliostat.cli.running import Stop
@@ -76,6 +76,11 @@ def _once(config: Config, wish: _Wish, options: Options, textfile: str | None) -
 
     try:
         summary, stopped_by = with_mirror(config, options, lambda mirror, stop: _pass(mirror, wish, options, stop))
+    except MirrorLocked:
+        code = _handed_over(config, wish, options)
+        if code is None:
+            raise
+        return code
     except HeliostatError as error:
         if textfile is not None:
             _tell(textfile, config, error)
@@ -83,6 +88,19 @@ def _once(config: Config, wish: _Wish, options: Options, textfile: str | None) -
     if textfile is not None:
         _tell(textfile, config, summary)
     return report(summary, options, stopped_by=stopped_by)
+
+
+def _handed_over(config: Config, wish: _Wish, options: Options) -> int | None:
+    """The exit code of what the daemon that holds the lock made of it; None when it does not listen."""
+    import msgspec
+
+    from heliostat.cli.handover import handed_over
+    from heliostat.cli.passes import report
+    from heliostat.mirror.report import Summary
+
+    arguments = {"names": wish.names, "full": wish.full, "allow_removals": wish.allow_removals}
+    answer = handed_over(config, options, "mirror", arguments)
+    return None if answer is None else report(msgspec.convert(answer, Summary), options, stopped_by=None)
 
 
 def _tell(textfile: str, config: Config, outcome: Summary | HeliostatError) -> None:
@@ -139,14 +157,21 @@ def _follow(config: Config, wish: _Wish, options: Options) -> int:
         )
 
     notifier = Notifier(os.environ)
-    with contextlib.closing(notifier):
-        try:
-            _, stopped_by = with_mirror(
-                config, options, work, requests=Requests, opening=lambda counters: starting(notifier, counters)
-            )
-        except HeliostatError as error:
-            notifier.status(f"ended: {error}")
+    try:
+        with contextlib.closing(notifier):
+            try:
+                _, stopped_by = with_mirror(
+                    config, options, work, requests=Requests, opening=lambda counters: starting(notifier, counters)
+                )
+            except HeliostatError as error:
+                notifier.status(f"ended: {error}")
+                raise
+    except MirrorLocked:
+        # There is a daemon already: it can do what this one was to do first, but there is no need of a second one.
+        code = _handed_over(config, wish, options) if wish.full or wish.allow_removals else None
+        if code is None:
             raise
+        return code
     return ExitCode.INTERRUPTED if stopped_by == signal.SIGINT else ExitCode.COMPLETE
 
 

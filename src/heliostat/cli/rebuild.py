@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from heliostat.cli.options import common, current, settings
+from heliostat.errors import MirrorLocked
 
 
 @click.command()
@@ -17,10 +18,13 @@ def command() -> int:
     options, config = current(), settings()
     from heliostat.cli.passes import counted, report, with_mirror
 
-    summary, stopped_by = with_mirror(
-        config,
-        options,
-        lambda mirror, stop: counted(options, lambda counters: mirror.rebuild(counters=counters, stop=stop.event)),
-        salvage=True,
-    )
+    try:
+        summary, stopped_by = with_mirror(
+            config,
+            options,
+            lambda mirror, stop: counted(options, lambda counters: mirror.rebuild(counters=counters, stop=stop.event)),
+            salvage=True,
+        )
+    except MirrorLocked as locked:
+        raise MirrorLocked(locked.path, f"{locked.holder}; a ledger is not rebuilt under it: end it first") from None
     return report(summary, options, stopped_by=stopped_by)

@@ -67,6 +67,7 @@ class Live:
         grace: float,
         poll: bool,
         next_poll: Callable[[], Coroutine[Any, Any, None]],
+        polling: Callable[[], None],
         errands: Callable[[], list[Errand]],
         polled: Callable[[Seen | None, UpstreamError | None], None],
         committed: Callable[[], None],
@@ -78,6 +79,8 @@ class Live:
         self.poll = poll
         #: Returns when it is time to poll again; cancelled when the pass has nothing more to do.
         self.next_poll = next_poll
+        #: A poll begins, other than the one at the beginning of the pass: whoever asked for one by now gets it.
+        self.polling = polling
         #: What is wanted since it was asked last.
         self.errands = errands
         #: A poll was answered; or one failed, in the middle of a pass that goes on.

@@ -71,7 +71,8 @@ class LivePass(Pass):
                 await work.sync.sync(row)
             finally:
                 todo.left(row.name)
-                self._dealt_with([row.name])
+                if not self._stop.is_set():  # else it may have been broken off
+                    self._dealt_with([row.name])
 
         over = asyncio.Event()
         rounds = asyncio.create_task(self._rounds(work, todo, over), name="polls")
@@ -98,6 +99,7 @@ class LivePass(Pass):
 
     async def _round(self, work: Work, todo: Todo, over: asyncio.Event) -> None:
         now = time.time()
+        self._live.polling()
         await self._take_errands(now)
         reader = self._reader(between=True)
         seen: Seen | None = None

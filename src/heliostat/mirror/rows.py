@@ -21,7 +21,9 @@ def tell_of(summary: Summary, before: Row | None, after: Row | None) -> None:
         summary.unchanged += not changed
     summary.added += stays and not there
     summary.removed += there and not stays
-    if after is not None and after.state in ("pending", "failing", "blocked", "held"):
+    # Announced in the meantime, but what is shown is that already: nothing of it is owed any more.
+    shown = after is not None and after.state == "pending" and stays and (after.page_serial or 0) >= after.wanted_serial
+    if after is not None and after.state in ("pending", "failing", "blocked", "held") and not shown:
         summary.owed.append(owed_of(after))
         summary.owed_by_state[after.state] = summary.owed_by_state.get(after.state, 0) + 1
         summary.held += after.state == "held"

@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from heliostat import __version__
 from heliostat.config import Config, without_credentials
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from heliostat.upstream.pace import PaceFigures
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _LISTED = 1000
 
@@ -208,6 +210,10 @@ class Mirror:
         summary.interrupted = stop.is_set()
         await self._close_books(summary, counters, tally, checkpoint=not names)
         return summary
+
+    async def with_ledger(self, work: Callable[[Ledger], T]) -> T:
+        """The result of ``work``, which gets the ledger for itself meanwhile: it is to be short.  Raises StateError."""
+        return await self._keeper(work, self._ledger)
 
     async def _note_trouble(self, trouble: str | None) -> None:
         """Remember what stopped the last pass, for ``status``; nothing is written while it stays the same."""

@@ -8,6 +8,7 @@ for the end.  After trouble the pauses double up to a ceiling; they are ordinary
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -38,6 +39,15 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
 
     full: bool = False
     allow_removals: int = 0
+
+
+@dataclasses.dataclass(eq=False)
+class Order:
+    """A whole pass that somebody waits for; ``began`` is given the counters of a pass that is to carry it out."""
+
+    wish: Wish
+    began: Callable[[Counters], None]
+    result: asyncio.Future[Summary]
 
 
 class Daemon:
@@ -72,6 +82,9 @@ class Daemon:
         #: Until when that pass may end by itself, monotonic.
         self._grace_until = 0.0
         self._errands: list[Errand] = []
+        self._orders: list[Order] = []
+        #: The pass that runs carries out orders.
+        self._ordered = False
         self._figures = (0, 0, 0, 0, 0)
         #: The last poll, in the middle of the pass that runs, failed.
         self._deaf = False
@@ -106,6 +119,19 @@ class Daemon:
         if errand.error is not None:
             raise errand.error
         return await self.mirror.report(errand)
+
+    async def pass_now(self, wish: Wish, began: Callable[[Counters], None]) -> Summary:
+        """What ``heliostat mirror --once`` means: a poll, and everything owed is tried now; the summary of that pass.
+
+        An ordinary pass that runs makes way for it, and is part of it then.  ``began`` is called with its counters,
+        several times if it is begun anew.  Raises UpstreamChanged, StateError, and what else ended it unexpectedly.
+        """
+        order = Order(wish, began, asyncio.get_running_loop().create_future())
+        self._orders.append(order)
+        if not self._ordered:  # else orders could keep one another from ever being carried out
+            self._halt.set()
+        self._poked.set()
+        return await order.result
 
     async def reload(self) -> ReloadResult:
         """Read the configuration anew.  A bad one is refused with all its problems, and the old one stays.
@@ -164,7 +190,9 @@ class Daemon:
             stopping.cancel()
             await asyncio.gather(stopping, return_exceptions=True)
             self.health.phase = "stopping"
-            self._finish(self._errands, Summary(upstream="", started=time.time(), interrupted=True))
+            interrupted = Summary(upstream="", started=time.time(), interrupted=True)
+            self._finish(self._errands, interrupted)
+            _settle(self._orders, interrupted)
 
     async def _end_pass_with_stop(self) -> None:
         await self.stop.wait()
@@ -177,7 +205,7 @@ class Daemon:
         self._halt.set()
 
     async def _pass(self, *, poll: bool) -> None:
-        health, wish = self.health, self._first or Wish()
+        health = self.health
         health.phase, health.next_poll, health.quiet_until = "working", None, 0.0
         health.counters, self._deaf, self._told = Counters(), False, (0, 0, 0)
         self._figures = (0, 0, 0, 0, 0)
@@ -185,11 +213,17 @@ class Daemon:
             self._poked.clear()
         if not self.stop.is_set():
             self._halt.clear()
+        orders, self._orders = self._orders, []
+        self._ordered = bool(orders)
+        for order in orders:
+            order.began(health.counters)
+        wishes = [self._first or Wish(), *(order.wish for order in orders)]
         live = self._live(poll=poll)
         try:
             async with self._showing(health.counters):
                 summary = await self.mirror.run(
-                    full=wish.full, allow_removals=wish.allow_removals, patient=self._first is None,
+                    full=any(wish.full for wish in wishes), allow_removals=max(wish.allow_removals for wish in wishes),
+                    patient=self._first is None and not orders,
                     counters=health.counters, stop=self._halt, live=live,
                 )  # fmt: skip
         except (UpstreamChanged, StateError) as error:
@@ -198,7 +232,9 @@ class Daemon:
             if kind == "store":
                 summary.store_error = str(error)
             self._end(kind, str(error), live, summary, error)
+            _settle(orders, error)
         except Exception as error:
+            _settle(orders, error)
             self._defect(error, live)
         else:
             if not (summary.unreachable or summary.interrupted):
@@ -208,13 +244,20 @@ class Daemon:
                 log_result(summary)
             self._end(result_of(summary), trouble, live, summary)
             health.last = summary
+            if summary.interrupted and not self.stop.is_set():
+                self._orders = [*orders, *self._orders]
+            else:
+                _settle(orders, summary)
             await self._tell(summary)
+        self._ordered = False
 
     def _live(self, *, poll: bool) -> Live:
         return Live(
             grace=self.config.service.grace,
             poll=poll,
             next_poll=self._next_poll,
+            # Not before: a pass that ends just then polls no more, and what asked for it counts for the next one.
+            polling=self._poked.clear,
             errands=self._take_errands,
             polled=self._polled,
             committed=self._committed,
@@ -285,6 +328,8 @@ class Daemon:
         health, timing = self.health, self._timing
         if self.stop.is_set():
             return True
+        if self._orders:
+            self._poked.set()
         health.phase = "waiting"
         until, poll = timing.next_poll, True
         if health.trouble is None:
@@ -325,7 +370,6 @@ class Daemon:
         health.next_poll = time.time() + self._timing.left()
         health.quiet_until = self._timing.next_poll
         await self._until(self._timing.next_poll)
-        self._poked.clear()
         health.next_poll, health.progress, health.quiet_until = None, time.monotonic(), 0.0
 
     def _polled(self, seen: Seen | None, error: UpstreamError | None) -> None:
@@ -382,6 +426,17 @@ def _normal(names: Iterable[str]) -> dict[ProjectName, str]:
         except Refused as error:
             log.debug("poked with %s", error)
     return found
+
+
+def _settle(orders: list[Order], outcome: Summary | Exception) -> None:
+    """Tell those who wait, if they still do."""
+    for order in orders:
+        if order.result.done():
+            continue
+        if isinstance(outcome, Exception):
+            order.result.set_exception(outcome)
+        else:
+            order.result.set_result(outcome)
 
 
 async def _guarded(work: Awaitable[None], what: str) -> None:

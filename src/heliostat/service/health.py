@@ -8,6 +8,7 @@ from typing import Literal
 import msgspec
 
 from heliostat.mirror.report import Counters, Summary
+from heliostat.service.pushing import Pushing
 
 #: ``starting``: no pass yet.  ``working``: a pass runs, polls included.  ``waiting``: for the next one.
 #: ``stopping``: what is in flight ends or is parked.
@@ -48,6 +49,8 @@ class Health(msgspec.Struct, kw_only=True):
     passes: dict[Result, int] = msgspec.field(default_factory=dict)
     #: Polls of upstream for changes that were answered, since the daemon began.
     polls: int = 0
+    #: How pings and the hook go.
+    pushing: Pushing = msgspec.field(default_factory=Pushing)
     #: When the loop last got on, monotonic; see :meth:`heliostat.service.daemon.Daemon.progressed`.
     progress: float = msgspec.field(default_factory=time.monotonic)
     #: Until when nothing is expected to happen: a pause, or a wait that upstream asked for; monotonic.

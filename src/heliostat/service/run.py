@@ -5,15 +5,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
+from typing import TYPE_CHECKING
 
 from heliostat.config import Config
 from heliostat.mirror.run import Mirror
+from heliostat.service.control import control_socket
 from heliostat.service.daemon import Daemon, Showing, Wish
+from heliostat.service.downstream import downstream
+from heliostat.service.hook import hook
 from heliostat.service.listening import listening
 from heliostat.service.notify import Notifier
 from heliostat.service.notifying import notifying
 from heliostat.service.requests import Requests
+
+if TYPE_CHECKING:
+    from aiohttp import web
 
 
 async def run_daemon(
@@ -35,10 +42,19 @@ async def run_daemon(
     """
     daemon = Daemon(config, mirror, stop, read_config=read_config, first=first, showing=showing)
     async with contextlib.AsyncExitStack() as components:
-        await components.enter_async_context(listening(daemon))
+        await components.enter_async_context(listening(daemon, lambda: _ping_routes(daemon)))
         await components.enter_async_context(notifying(daemon, notifier))
         await components.enter_async_context(_answering(daemon, requests))
+        await components.enter_async_context(downstream(daemon))
+        await components.enter_async_context(hook(daemon))
+        await components.enter_async_context(control_socket(daemon))
         await daemon.run()
+
+
+def _ping_routes(daemon: Daemon) -> Iterable[web.AbstractRouteDef]:
+    from heliostat.service.ping import ping_routes
+
+    return ping_routes(daemon)
 
 
 @contextlib.asynccontextmanager

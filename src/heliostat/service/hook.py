@@ -1,0 +1,264 @@
+"""The hook: a program of the operator's that learns what was published, each change at least once and in order.
+
+How far it has come is in the ledger, so that neither its failure nor ours loses anything.  It never runs twice at once,
+not even when this process was killed under it; and nobody waits for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+import time
+from collections.abc import AsyncIterator, Sequence
+from typing import NamedTuple, Self
+
+import msgspec
+
+from heliostat.config import Config, PushConfig
+from heliostat.errors import HeliostatError
+from heliostat.mirror.places import state_directory
+from heliostat.mirror.report import Summary
+from heliostat.service.daemon import Daemon
+from heliostat.service.hookrun import run_program
+from heliostat.state.changelog import Change
+from heliostat.state.ledger import Ledger
+from heliostat.store.threads import in_thread
+
+log = logging.getLogger(__name__)
+
+#: One run is told of so many changes at most, and of so many bytes of paths or a little more; the next, of the rest.
+_MOST_CHANGES, _MOST_BYTES = 10_000, 8 << 20
+#: Rows that are read from the ledger at a time: others want to read and write it as well.
+_ROWS = 100
+POSITION = "hook_position"
+
+
+class Batch(NamedTuple):
+    """What one run is told: changes after the number ``since``, up to ``to``, and the highest serial of them."""
+
+    since: int
+    to: int
+    serial: int
+    #: False when it was not told of all before these, and never will be.
+    complete: bool
+
+
+@contextlib.asynccontextmanager
+async def hook(daemon: Daemon) -> AsyncIterator[None]:
+    """While this is open the configured program is run after what was published; in the end it is stopped."""
+    runner = _Runner(daemon)
+
+    async def published(_: Summary) -> None:
+        runner.news.set()
+
+    async def configured(_: Config) -> None:
+        runner.news.set()
+
+    daemon.after_pass.append(published)
+    daemon.after_reload.append(configured)
+    task = asyncio.create_task(runner.run(), name="hook")
+    try:
+        yield
+    finally:
+        daemon.after_pass.remove(published)
+        daemon.after_reload.remove(configured)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        runner.close()
+
+
+class _Runner:
+    def __init__(self, daemon: Daemon) -> None:
+        self._daemon, self._pushing, self._alone = daemon, daemon.health.pushing, Alone()
+        self.news = asyncio.Event()
+        self.news.set()  # something may be left from before
+
+    def close(self) -> None:
+        self._alone.close()
+
+    @property
+    def _config(self) -> PushConfig:
+        return self._daemon.config.push
+
+    async def run(self) -> None:
+        pause = 0.0
+        while True:
+            await self.news.wait()
+            self.news.clear()
+            trouble = await self._guarded()
+            if trouble is None:
+                pause = 0.0
+                continue
+            pause = min(max(pause * 2, self._config.retry_first), self._config.retry_most)
+            told, now = self._pushing.hook, time.time()
+            level = logging.WARNING if told.badly(trouble, now) else logging.DEBUG
+            told.again = now + pause
+            log.log(level, "the hook %s; trying again in %.0f s with everything since it went well", trouble, pause)
+            await self._wait(pause)
+            self.news.set()
+
+    async def _wait(self, pause: float) -> None:
+        """Through a pause; another configuration may be what helps, another pass is not."""
+        configured, until = self._config, time.monotonic() + pause
+        while (left := until - time.monotonic()) > 0 and self._config == configured:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(left):
+                    await self.news.wait()
+            self.news.clear()
+
+    async def _guarded(self) -> str | None:
+        """Run the hook until nothing is left to tell; what is wrong."""
+        try:
+            if self._config.hook:
+                return await self._catch_up()
+            # What happens while there is none is not owed to one that is configured later.
+            await self._daemon.mirror.with_ledger(_forget_position)
+            self._pushing.hook.trouble = self._pushing.hook.since = self._pushing.hook.again = None
+            return None
+        except OSError as error:
+            return f"was not run: {error}"
+        except HeliostatError as error:
+            return f"was not run: {error}"
+        except Exception as error:  # whatever it is, the next change comes
+            log.exception("the hook was not run; please report this")
+            return f"was not run: unexpected {type(error).__name__}"
+
+    async def _catch_up(self) -> str | None:
+        if not self._alone.hold(self._folder):
+            return "was not run: it still runs since before this process, or something that it started"
+        while (batch := await self._prepare()) is not None:
+            if trouble := await self._run(batch):
+                return trouble
+            position = batch.to
+            await self._daemon.mirror.with_ledger(lambda ledger: ledger.put(**{POSITION: position}))  # noqa: B023
+            if self._pushing.hook.well(time.time()):
+                log.info("the hook goes well again")
+        return None
+
+    async def _run(self, batch: Batch) -> str | None:
+        config, directory = self._config, self._daemon.config.mirror.directory
+        self._pushing.running = True
+        try:
+            with open(f"{self._folder}/paths", "rb") as paths:  # noqa: ASYNC230 - opening alone does not wait
+                return await run_program(
+                    config.hook,
+                    cwd=f"{directory}/web",
+                    variables={
+                        "HELIOSTAT_DIRECTORY": directory,
+                        "HELIOSTAT_CHANGES": f"{self._folder}/changes.jsonl",
+                        "HELIOSTAT_PATHS": f"{self._folder}/paths",
+                        "HELIOSTAT_SINCE": str(batch.since),
+                        "HELIOSTAT_TO": str(batch.to),
+                        "HELIOSTAT_SERIAL": str(batch.serial),
+                        "HELIOSTAT_CHECKPOINT": str(self._daemon.health.checkpoint),
+                        "HELIOSTAT_COMPLETE": "yes" if batch.complete else "no",
+                    },
+                    stdin=paths.fileno(),
+                    inherit=self._alone.descriptor,
+                    limit=config.hook_timeout,
+                )
+        finally:
+            self._pushing.running = False
+
+    @property
+    def _folder(self) -> str:
+        return f"{state_directory(self._daemon.config)}/hook"
+
+    async def _prepare(self) -> Batch | None:
+        """Write down what the next run is told; None when there is nothing."""
+        ledger = self._daemon.mirror.with_ledger
+        start, first, last = await ledger(_position)
+        if last == start:
+            return None
+        with Telling(self._folder) as telling:
+            if start is None:
+                return Batch(last, last, 0, complete=False)
+            number = start
+            while number < last and not telling.full:
+                rows = await ledger(lambda it: it.changelog.after(number, _ROWS))  # noqa: B023 - called at once
+                if not rows:
+                    break
+                await in_thread(telling.add, rows)
+                number = rows[-1].number
+        return Batch(start, number, telling.serial, complete=first <= start + 1)
+
+
+class Alone:
+    """The lock that the hook inherits: held for as long as it, or what it started, runs."""
+
+    def __init__(self) -> None:
+        self.descriptor = -1
+
+    def hold(self, folder: str) -> bool:
+        """Whether it is ours, from now until :meth:`close`.  Raises OSError."""
+        if self.descriptor >= 0:
+            return True
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        descriptor = os.open(f"{folder}/lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(descriptor)
+            if isinstance(error, BlockingIOError):
+                return False
+            raise
+        self.descriptor = descriptor
+        return True
+
+    def close(self) -> None:
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
+
+
+class Telling:
+    """The files that a run is handed: the changes, an object a line; and their paths, each once and ended by NUL."""
+
+    def __init__(self, folder: str) -> None:
+        self._changes, self._paths = open(f"{folder}/changes.jsonl", "wb"), open(f"{folder}/paths", "wb")  # noqa: SIM115
+        self._encoder = msgspec.json.Encoder()
+        self._told: set[str] = set()
+        self._count = self._bytes = 0
+        self.serial = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._changes.close()
+        self._paths.close()
+
+    @property
+    def full(self) -> bool:
+        return self._count >= _MOST_CHANGES or self._bytes >= _MOST_BYTES
+
+    def add(self, rows: Sequence[Change]) -> None:
+        for row in rows:
+            self._changes.write(self._encoder.encode(row) + b"\n")
+            for path in (*row.added, *row.changed, *row.removed):
+                if path not in self._told:
+                    self._told.add(path)
+                    self._bytes += self._paths.write(os.fsencode(path) + b"\0")
+            self.serial = max(self.serial, row.serial or 0)
+        self._count += len(rows)
+
+
+def _position(ledger: Ledger) -> tuple[int | None, int, int]:
+    """The last change that the hook was told of, the first and the last that there are.
+
+    None where that is not known and there are some: it has to be told that it was not told everything.
+    """
+    first, last = ledger.changelog.first, ledger.changelog.last
+    found = ledger.get(POSITION)
+    if found is None and not last:
+        ledger.put(**{POSITION: 0})
+        return 0, first, last
+    return (int(found) if found is not None and int(found) <= last else None), first, last
+
+
+def _forget_position(ledger: Ledger) -> None:
+    if ledger.get(POSITION) is not None:
+        ledger.put(**{POSITION: None})

@@ -1,0 +1,126 @@
+"""``POST /ping`` and SIGUSR1 of a real daemon."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from heliostat.fakeindex import FakeIndex, Index, UploadedFile, Virtual
+from heliostat.fakeindex.faults import Hang
+from heliostat.service.signature import sign
+from support.daemon_process import PATIENCE, configure, daemon_process, until
+
+SECRET = "0123456789abcdef"
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[FakeIndex]:
+    index = Index()
+    publish(index, "alpha")
+    async with FakeIndex(index) as server:
+        yield server
+
+
+def publish(index: Index, name: str, version: str = "1.0") -> None:
+    index.publish(name, version, UploadedFile(f"{name}-{version}.tar.gz", Virtual(1000, len(name + version))))
+
+
+async def test_a_ping_starts_a_poll_at_once(tmp_path: Path, upstream: FakeIndex) -> None:
+    configure(tmp_path, upstream.url)
+    async with daemon_process(tmp_path) as daemon:
+        await daemon.says(lambda it: it["phase"] == "waiting")
+        for name in ("beta", "gamma"):
+            publish(upstream.index, name)
+            if name == "beta":
+                assert await daemon.ping() == (202, "a poll begins at once\n")
+            else:
+                daemon.service.process.send_signal(signal.SIGUSR1)
+            await until((tmp_path / "pypi/web/simple" / name / "index.html").exists, tell=lambda: daemon.log)
+        await daemon.stop()
+
+
+async def test_a_storm_of_pings_is_one_poll_and_one_more(tmp_path: Path, upstream: FakeIndex) -> None:
+    """While one poll is under way, which does not come to an end, any number of pings leads to one more."""
+    configure(tmp_path, upstream.url, push="pings-a-minute = 1000")
+    async with daemon_process(tmp_path) as daemon:
+        await daemon.says(lambda it: it["phase"] == "waiting")
+        upstream.reset_log()
+        upstream.fault("/pypi", Hang())
+        reached = upstream.seen("/pypi")
+        assert (await daemon.ping())[0] == 202
+        async with asyncio.timeout(PATIENCE):
+            await reached
+        answers = await asyncio.gather(*(daemon.ping(b'{"projects": ["alpha"]}') for _ in range(40)))
+        assert {status for status, _ in answers} == {202}
+        for _ in range(20):
+            daemon.poke()
+        status = await daemon.says(lambda it: it["pushing"]["pings"]["accepted"] == 41)
+        assert upstream.count("/pypi") == 1
+        polls = status["polls"]
+        upstream.clear_faults()
+        await daemon.says(lambda it: it["polls"] == polls + 2 and it["phase"] == "waiting")
+        # The named project was looked at once, whatever the feed says.
+        assert upstream.count("/simple/alpha/") == 1
+        await daemon.stop()
+        assert upstream.count("/pypi") <= 4  # two polls, and the feed where a poll reads it
+
+
+async def test_who_may_ping(tmp_path: Path, upstream: FakeIndex) -> None:
+    configure(tmp_path, upstream.url, push=f'secret = "{SECRET}"\npings-a-minute = 3')
+    body = b'{"projects": ["Alpha"]}'
+    async with daemon_process(tmp_path) as daemon:
+        signed = sign(SECRET, body, time.time())
+        assert (await daemon.ping(body))[0] == 401
+        assert (await daemon.ping(body, sign(SECRET + "!", body, time.time())))[0] == 401
+        assert (await daemon.ping(body + b" ", signed))[0] == 401
+        stale = await daemon.ping(body, sign(SECRET, body, time.time() - 1000))
+        assert stale[0] == 401
+        assert "set the clocks" in stale[1]
+        assert (await daemon.ping(body, signed))[0] == 202
+        again = await daemon.ping(body, signed)
+        assert again[0] == 401
+        assert "taken before" in again[1]
+        # None of those that were refused counted.
+        for number, expected in enumerate((202, 202, 429)):
+            found = await daemon.ping(b"", sign(SECRET, b"", time.time() + number / 1000))
+            assert found[0] == expected, found
+        status = await daemon.status()
+        assert status["pushing"]["pings"] == {"accepted": 3, "unauthorised": 5, "limited": 1}
+        await daemon.stop()
+        assert SECRET not in daemon.log
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b"{", 400),
+        (b"[]", 400),
+        (b'{"projects": "alpha"}', 400),
+        (b'{"projects": [1]}', 400),
+        (b'{"projects": ["../../etc"]}', 400),
+        (b'{"projects": ["' + b"x" * 300 + b'"]}', 400),
+        (json.dumps({"projects": ["alpha"] * 1001}).encode(), 400),
+        (b"[" * 50_000, 400),
+        (b"\xff\xfe\0", 400),
+        (b"x" * (64 * 1024 + 1), 413),
+        (b"x" * 1_000_000, 413),
+        (b'{"projects": ["not-here"], "serial": 5, "more": {}}', 202),
+        (b" \r\n", 202),
+    ],
+    ids=lambda value: str(value[:20]) if isinstance(value, bytes) else str(value),
+)
+async def test_what_a_ping_may_say(tmp_path: Path, upstream: FakeIndex, body: bytes, expected: int) -> None:
+    configure(tmp_path, upstream.url)
+    async with daemon_process(tmp_path) as daemon:
+        status, text = await daemon.ping(body)
+        assert status == expected, text
+        assert len(text) < 400
+        assert os.sep + "etc" not in text or expected == 400
+        await daemon.stop()
