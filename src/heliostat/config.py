@@ -25,6 +25,7 @@ __all__ = [
     "LoggingConfig",
     "MirrorConfig",
     "PushConfig",
+    "ScrubConfig",
     "ServiceConfig",
     "UpstreamConfig",
     "keys",
@@ -178,6 +179,17 @@ class PushConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ScrubConfig:
+    """``[scrub]``: whether and how fast the daemon checks again and again what it serves."""
+
+    enabled: bool = field(default=False, metadata=_by(read.yes_no))
+    #: The most that is read.
+    bytes_per_second: int = field(default=20 * 10**6, metadata=_by(read.size(KIB)))
+    #: Everything is to be checked once within so many days.
+    every_days: float = field(default=30.0, metadata=_by(read.number(0.001, 3650, "days")))
+
+
+@dataclass(frozen=True, kw_only=True)
 class LoggingConfig:
     """``[logging]``: in which form log lines leave the process."""
 
@@ -186,7 +198,7 @@ class LoggingConfig:
     )
 
 
-Section = MirrorConfig | UpstreamConfig | ServiceConfig | PushConfig | LoggingConfig
+Section = MirrorConfig | UpstreamConfig | ServiceConfig | PushConfig | ScrubConfig | LoggingConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,6 +209,7 @@ class Config:
     upstream: UpstreamConfig
     service: ServiceConfig = ServiceConfig()
     push: PushConfig = PushConfig()
+    scrub: ScrubConfig = ScrubConfig()
     logging: LoggingConfig = LoggingConfig()
     source: str
 
@@ -206,6 +219,7 @@ SECTIONS: dict[str, type[Section]] = {
     "upstream": UpstreamConfig,
     "service": ServiceConfig,
     "push": PushConfig,
+    "scrub": ScrubConfig,
     "logging": LoggingConfig,
 }
 
