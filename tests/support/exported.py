@@ -14,7 +14,7 @@ from heliostat.mirror.figures import STATES, DiskFigures, LedgerFigures
 from heliostat.mirror.report import Summary
 from heliostat.mirror.tally import Tally
 from heliostat.service.figures import Figures, Process
-from heliostat.service.health import Health
+from heliostat.service.health import Health, Scrub
 from heliostat.service.metrics import families
 from heliostat.upstream.client import Upstream
 from heliostat.upstream.sources import Sources
@@ -42,7 +42,10 @@ def ledger_figures(**changes: object) -> LedgerFigures:
 
 
 def health(**changes: object) -> Health:
-    known: dict[str, object] = {"started": NOW - 1000, "answered": NOW - 20, "next_poll": NOW + 40, "polls": 3}
+    scrub = Scrub(oldest=NOW - 9000, round_began=NOW - 800, share=0.5, every=86400.0, found={"digest": 1})
+    known: dict[str, object] = {
+        "started": NOW - 1000, "answered": NOW - 20, "next_poll": NOW + 40, "polls": 3, "scrub": scrub,
+    }  # fmt: skip
     return Health(**(known | changes))  # type: ignore[arg-type]
 
 

@@ -89,7 +89,7 @@ class Round(msgspec.Struct, omit_defaults=True):
         """What is wrong with these projects now; how many findings are too many to be remembered."""
         looked = set(looked_at)
         now = sorted(
-            [*(one for one in self.open if one.project not in looked), *found],
+            {*(one for one in self.open if one.project not in looked), *found},
             key=lambda one: (one.project, one.path, one.kind),
         )
         self.open = now[:MOST_OPEN]

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from heliostat.config import Config
 from heliostat.mirror.places import DATABASE, state_directory
 from heliostat.mirror.verify.again import Again, Pace
-from heliostat.mirror.verify.findings import Finding, as_line, from_line
+from heliostat.mirror.verify.findings import Finding, as_line, finding, from_line
 from heliostat.mirror.verify.founds import Names
 from heliostat.mirror.verify.ground import Books, Ground, mirror_ground
 from heliostat.mirror.verify.judge import Judge
@@ -27,6 +27,8 @@ ALONE, BUSY = Pace(0.0, 0.0), Pace(30.0, 3.0)
 _MOST, _FAR = 1000, 256 << 20
 #: Seconds between two looks at the root pages, when the first one found something.
 _PAUSE = 3.0
+_FOLDERS = (b"simple/", b"json/", b"pypi/", b"packages/", b"integrity/")
+_ROOT_JSON, _ROOT_HTML = "web/simple/index.v1_json", "web/simple/index.html"
 
 
 class Next(NamedTuple):
@@ -80,16 +82,19 @@ class Looker:
         """
         judgement = Judge(self._ground, None).judge(Names(self._ground, "").one(name))
         shelves = _shelves(self._ground, "")
-        seen, behind, budget = Seen(findings=judgement.findings), after.encode(), self._ground.reader.budget
+        seen, behind, reader = Seen(findings=judgement.findings), after.encode(), self._ground.reader
         first = None
         for path, claims in by_path(sorted(set(judgement.claims))):
             if path <= behind:
                 continue
             shelves.check(path, claims, seen)
+            folder = path[: path.rindex(b"/") + 1]
+            if problem := reader.folder_problem(folder):
+                seen.findings.append(finding("unreadable", b"web/" + folder, "", problem))
             reached(None if seen.findings else path.decode())
             if seen.findings:
-                first = budget.bytes if first is None else first
-                if len(seen.findings) >= _MOST or budget.bytes - first >= _FAR:
+                first = reader.budget.bytes if first is None else first
+                if len(seen.findings) >= _MOST or reader.budget.bytes - first >= _FAR:
                     return Looked(seen.findings, path.decode())
         return Looked(seen.findings, None)
 
@@ -105,16 +110,35 @@ class Looker:
             again.confirm(suspects, confirmed, roots=False)
             return list(map(from_line, confirmed.sorted()))
 
-    def roots(self) -> list[Finding]:
-        """What is wrong with the root pages as such, once there are any."""
-        if self._ground.books is None or not self._ground.books.get("root_written"):
-            return []
+    def top(self) -> list[Finding]:
+        """What is wrong with what is no single project's: the root pages, once there are any, and the directories."""
         with tempfile.TemporaryDirectory(prefix="heliostat-scrub-") as scratch:
-            names = Names(self._ground, scratch)
-            first = names.read_roots().findings
+            first = self._top(scratch)
             if first and self._ground.reader.budget.stop.wait(_PAUSE):
                 raise Stopping
-            return [one for one in names.read_roots().findings if one in first] if first else []
+            return [one for one in self._top(scratch) if one in first] if first else []
+
+    def _top(self, scratch: str) -> list[Finding]:
+        books, reader, names = self._ground.books, self._ground.reader, Names(self._ground, scratch)
+        problems = ((folder, reader.folder_problem(folder)) for folder in _FOLDERS)
+        found = [finding("unreadable", b"web/" + folder, "", problem) for folder, problem in problems if problem]
+        if books is None or not books.get("root_written"):
+            return found
+        found += names.read_roots().findings
+        shown = names.roots()
+        for row in books.rows():
+            if len(found) >= _MOST:  # written anew it is right for all
+                break
+            serial, html = shown(row.name)
+            if not row.published or row.hidden or row.root_due or row.owed:
+                continue
+            if -1 in (serial, html):
+                page = _ROOT_JSON if serial == -1 else _ROOT_HTML
+                found.append(finding("root", page, row.name, "does not name the project"))
+            elif serial > 0 and row.page_serial is not None and serial != row.page_serial:
+                problem = f"serial {serial} of the project, where the ledger has {row.page_serial}"
+                found.append(finding("root", _ROOT_JSON, row.name, problem))
+        return found
 
 
 def _shelves(ground: Ground, scratch: str) -> Shelves:

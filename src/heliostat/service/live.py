@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from heliostat.mirror.report import Counters
+from heliostat.service.health import Scrub
 
 
 class LastPass(msgspec.Struct, kw_only=True):
@@ -35,6 +36,7 @@ class Live(msgspec.Struct, kw_only=True):
     #: How the last pass ended, and its figures.
     result: str | None = None
     last: LastPass | None = None
+    scrub: Scrub | None = None
 
 
 def live_from(answer: Any) -> Live | None:

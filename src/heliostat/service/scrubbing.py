@@ -37,8 +37,8 @@ log = logging.getLogger(__name__)
 _KEY = "scrub"
 _DAY = 86400.0
 #: Seconds between two notes of the position; until what could not be repaired is looked at again, and until another try
-#: after an error; between two looks whether there is something to do.
-_SAVE, _AGAIN, _REST, _TICK = 60.0, 3600.0, 300.0, 1.0
+#: after an error; between two looks whether there is something to do, and whether the first pass is over.
+_SAVE, _AGAIN, _REST, _TICK, _FIRST = 60.0, 3600.0, 300.0, 1.0, 0.2
 #: Findings of one project that are logged one by one.
 _LOGGED = 20
 
@@ -132,7 +132,7 @@ class _Scrubber:
         daemon = self._daemon
         try:
             while not daemon.health.passes and not self._ended.is_set():  # the mirror comes first
-                await self._sleep(_TICK)
+                await self._sleep(_FIRST)
             daemon.health.scrub = self._figures
             await self._thread.run(be_idle)
             loaded = False
@@ -193,8 +193,6 @@ class _Scrubber:
 
     async def _begin(self, now: float) -> None:
         """A round begins: with the root pages."""
-        from heliostat.mirror.scrub import Looker
-
         assert self._extent is not None
         rate, every = self._daemon.config.scrub.bytes_per_second, self._figures.every
         if self._extent.bytes / rate > every:
@@ -203,9 +201,23 @@ class _Scrubber:
                 self._extent.bytes, rate, self._extent.bytes / rate / _DAY,
             )  # fmt: skip
         self._round.begin(now)
-        looker = await self._read(Looker, self._daemon.config, self._budget)
-        await self._act([""], await self._read(looker.roots))
+        found = await self._top()
+        projects = {"", *(one.project for one in self._round.open if one.kind == "root")}
+        others = (one for one in self._round.open if one.project in projects and one.kind != "root")
+        await self._act(projects, [*found, *(one for one in others if one.project)])
         await self._save()
+
+    async def _top(self) -> list[Finding]:
+        """What is wrong with the root pages and the directories."""
+        from heliostat.mirror.scrub import Looker
+
+        looker = await self._read(Looker, self._daemon.config, self._budget)
+        before = self._stillness()
+        found = await self._read(looker.top)
+        if not found or self._pace is not None or (before is not None and before == self._stillness()):
+            return found
+        again = await self._read(looker.top)
+        return [one for one in again if one in found]
 
     async def _check(self, project: Next) -> None:
         from heliostat.mirror.scrub import Looker
@@ -292,6 +304,8 @@ class _Scrubber:
 
         done = await repair_in(self._daemon, lambda: found, counters=Counters())
         left = [one for number, one in enumerate(found) if number not in done.fixed]
+        for note in done.notes[:_LOGGED]:
+            log.warning("scrub: %s", note)
         fixed = len(found) - len(left)
         self._figures.repaired += fixed
         if fixed:
@@ -306,13 +320,10 @@ class _Scrubber:
         position = self._round
         self._retry_at = time.monotonic() + self._again
         projects = {one.project for one in position.open}
-        found = [one for one in position.open if one.project]
+        found = [one for one in position.open if one.kind != "root"]
         still = await self._confirmed(found, time.time()) if found else []
-        if "" in projects:
-            from heliostat.mirror.scrub import Looker
-
-            looker = await self._read(Looker, self._daemon.config, self._budget)
-            still = [*await self._read(looker.roots), *still]
+        if len(found) < len(position.open):
+            still = [*await self._top(), *still]
         await self._act(projects, still)
 
     # -- position -----------------------------------------------------------------------------------------------------
