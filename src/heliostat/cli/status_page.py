@@ -62,6 +62,7 @@ def _facts(status: Status, live: Live | None, now: float) -> Table:
     if live and live.scrub:
         wrong = live.scrub.unrepaired or live.scrub.trouble
         add("checked", words.scrubbed(live, now), "yellow" if wrong else "")
+        add("push", words.push(live, now), "yellow")
     add("last poll", words.ago(status.last_poll, now))
     add("holds", words.holds(status))
     add("disk", words.disk(status), _disk_style(status))

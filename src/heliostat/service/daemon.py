@@ -33,6 +33,8 @@ from heliostat.service.timing import Timing
 log = logging.getLogger(__name__)
 
 Showing = Callable[[Counters], AbstractAsyncContextManager[None]]
+#: Projects named by pokes that wait for the next poll, or a few more.
+_MOST_NAMED = 10_000
 
 
 class Wish(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,7 +109,7 @@ class Daemon:
             waiting = next((one for one in self._errands if not one.named), None)
             if waiting is None:
                 self._errands.append(Errand(found, named=False))
-            else:
+            elif len(waiting.names) < _MOST_NAMED:  # what is left out, polls find as well
                 waiting.add(found)
         self._poked.set()
 

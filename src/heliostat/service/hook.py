@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 _MOST_CHANGES, _MOST_BYTES = 10_000, 8 << 20
 #: Rows that are read from the ledger at a time: others want to read and write it as well.
 _ROWS = 100
+#: Seconds after which it is looked for changes in any case.
+_AT_LEAST = 600.0
 POSITION = "hook_position"
 
 
@@ -86,7 +88,10 @@ class _Runner:
     async def run(self) -> None:
         pause = 0.0
         while True:
-            await self.news.wait()
+            # Some changes are recorded without a pass that published: they are not for ever overlooked.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_AT_LEAST if self._config.hook else None):
+                    await self.news.wait()
             self.news.clear()
             trouble = await self._guarded()
             if trouble is None:
@@ -147,6 +152,7 @@ class _Runner:
                     config.hook,
                     cwd=f"{directory}/web",
                     variables={
+                        "HELIOSTAT_CONFIG": self._daemon.config.source,
                         "HELIOSTAT_DIRECTORY": directory,
                         "HELIOSTAT_CHANGES": f"{self._folder}/changes.jsonl",
                         "HELIOSTAT_PATHS": f"{self._folder}/paths",

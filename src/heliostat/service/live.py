@@ -8,6 +8,7 @@ import msgspec
 
 from heliostat.mirror.report import Counters
 from heliostat.service.health import Scrub
+from heliostat.service.pushing import Pushing
 
 
 class LastPass(msgspec.Struct, kw_only=True):
@@ -37,6 +38,8 @@ class Live(msgspec.Struct, kw_only=True):
     result: str | None = None
     last: LastPass | None = None
     scrub: Scrub | None = None
+    #: How pings to other mirrors and the hook go.
+    pushing: Pushing = msgspec.field(default_factory=Pushing)
 
 
 def live_from(answer: Any) -> Live | None:
