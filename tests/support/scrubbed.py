@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -42,8 +43,11 @@ class Scrubbing:
     async def rounds(self, count: int) -> None:
         """Wait until so many more rounds were begun."""
         for _ in range(count):
-            before = self.figures.round_began
-            await self.running.until(lambda before=before: self.figures.round_began not in (None, before))
+            known = {None, self.figures.round_began}
+            await self.running.until(partial(self._has_another, known))
+
+    def _has_another(self, known: set[float | None]) -> bool:
+        return self.figures.round_began not in known
 
     async def position(self) -> Round:
         """As it is in the ledger."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -56,11 +56,9 @@ async def hand_over(
     }  # fmt: skip
     done.total = result.findings
     for number, (what, part) in enumerate(_parts(findings, fix=fix, delete=delete)):
-        asking = asyncio.create_task(
-            ask(config, COMMAND, {"what": what, "findings": [one for _, one in part], **common}, counters)
-        )
+        arguments = {"what": what, "findings": [one for _, one in part], **common}
         try:
-            answer = await _unless_stopped(asking, stop)
+            answer = await _unless_stopped(ask(config, COMMAND, arguments, counters), stop)
         except (DaemonAnswer, DaemonLost) as error:
             if not number:
                 raise
@@ -79,8 +77,9 @@ async def hand_over(
     return done
 
 
-async def _unless_stopped(asking: asyncio.Task[Any | None], stop: Stop) -> Any | None:
-    stopped = asyncio.create_task(stop.event.wait())
+async def _unless_stopped(question: Coroutine[Any, Any, Any | None], stop: Stop) -> Any | None:
+    """The answer; None when it is stopped before."""
+    asking, stopped = asyncio.create_task(question), asyncio.create_task(stop.event.wait())
     try:
         await asyncio.wait((asking, stopped), return_when=asyncio.FIRST_COMPLETED)
         return asking.result() if asking.done() else None
@@ -130,4 +129,3 @@ def _cut(items: Iterable[tuple[int, Finding]]) -> Iterator[list[tuple[int, Findi
         size += more
     if held:
         yield held
-

@@ -250,10 +250,11 @@ class _Scrubber:
     async def _note_position(self) -> None:
         """A project may have more files than are read in a day."""
         while True:
-            await asyncio.sleep(_SAVE)
+            await asyncio.sleep(_TICK)
             self._show()
-            with contextlib.suppress(HeliostatError):
-                await self._save()
+            if time.monotonic() - self._saved >= _SAVE:
+                with contextlib.suppress(HeliostatError):
+                    await self._save()
 
     async def _confirmed(self, found: Iterable[Finding], started: float) -> list[Finding]:
         """What is still wrong at a second look, while nothing is being changed, or after a while."""

@@ -96,8 +96,11 @@ class Budget:
             raise Stopping
 
     def limit(self, bytes_per_second: int) -> None:
-        """Another rate from now on."""
+        """Another rate from now on; who waits for what was read at the old one goes on waiting."""
         with self._lock:
+            now, before = self._clock(), self._rate
+            if before is not None:
+                self._free_at = now + max(0.0, self._free_at - now) * before / bytes_per_second
             self._rate = bytes_per_second
 
     def share(self, count: int) -> None:
