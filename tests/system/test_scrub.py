@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -220,13 +221,27 @@ async def test_beside_publishing_both_repair_and_removal_leave_all_as_it_should_
 ) -> None:
     await synced(tmp_path, upstream, SCRUB)
     async with daemon_process(tmp_path) as daemon:
-        for number in range(6):
-            for name in NAMES:
-                upstream.index.publish(name, f"2.{number}", UploadedFile(f"{name}-2.{number}.zip", os.urandom(3000)))
-            daemon.poke()
-            spoil(file_of(tmp_path, NAMES[number % 3]))
+        busy = True
+
+        async def publish() -> None:
+            number = 0
+            while busy:
+                number += 1
+                name = NAMES[number % 3]
+                upstream.index.publish(name, f"2.{number}", UploadedFile(f"{name}-2.{number}.zip", os.urandom(900)))
+                daemon.poke()
+                await asyncio.sleep(0.5)
+
+        publishing = asyncio.create_task(publish())
+        try:
+            spoil(file_of(tmp_path, "beta"))
+            file_of(tmp_path, "gamma").unlink()
             (tmp_path / "pypi/web/packages/stray.zip").write_bytes(b"x")
             done = await arun("verify", "--repair", "--delete-unreferenced", cwd=tmp_path)
             assert done.returncode == 0, done.stdout + done.stderr + daemon.log
+        finally:
+            busy = False
+            await publishing
+        daemon.poke()
         await until(lambda: differences(upstream.index, tmp_path / "pypi") == [], tell=lambda: daemon.log)
         await daemon.stop()
