@@ -76,6 +76,18 @@ async def test_a_storm_of_pings_is_one_poll_and_one_more(tmp_path: Path, upstrea
         assert upstream.count("/pypi") <= 4  # two polls, and the feed where a poll reads it
 
 
+async def test_none_is_lost(tmp_path: Path, upstream: FakeIndex) -> None:
+    """Also one that comes when a pass is about to end, which polls no more."""
+    configure(tmp_path, upstream.url)
+    async with daemon_process(tmp_path) as daemon:
+        for number in range(40):
+            name = f"project-{number}"
+            publish(upstream.index, name)
+            daemon.poke()
+            await until((tmp_path / "pypi/web/simple" / name / "index.html").exists, tell=lambda: daemon.log)
+        await daemon.stop()
+
+
 async def test_names_need_a_secret(tmp_path: Path, upstream: FakeIndex) -> None:
     configure(tmp_path, upstream.url)
     async with daemon_process(tmp_path) as daemon:
