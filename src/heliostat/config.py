@@ -26,6 +26,7 @@ __all__ = [
     "MirrorConfig",
     "MirrorSite",
     "PushConfig",
+    "ScrubConfig",
     "ServiceConfig",
     "StatsConfig",
     "UpstreamConfig",
@@ -182,6 +183,17 @@ class PushConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ScrubConfig:
+    """``[scrub]``: whether and how fast the daemon checks again and again what it serves."""
+
+    enabled: bool = field(default=False, metadata=_by(read.yes_no))
+    #: The most that is read.
+    bytes_per_second: int = field(default=20 * 10**6, metadata=_by(read.size(KIB)))
+    #: Everything is to be checked once within so many days.
+    every_days: float = field(default=30.0, metadata=_by(read.number(0.001, 3650, "days")))
+
+
+@dataclass(frozen=True, kw_only=True)
 class LoggingConfig:
     """``[logging]``: in which form log lines leave the process."""
 
@@ -200,7 +212,7 @@ class StatsConfig:
     keep_days: int = field(default=366, metadata=_by(read.count(3, 36_500)))
 
 
-Section = MirrorConfig | UpstreamConfig | ServiceConfig | PushConfig | LoggingConfig | StatsConfig
+Section = MirrorConfig | UpstreamConfig | ServiceConfig | PushConfig | ScrubConfig | LoggingConfig | StatsConfig
 
 
 class MirrorSite(NamedTuple):
@@ -219,6 +231,7 @@ class Config:
     upstream: UpstreamConfig
     service: ServiceConfig = ServiceConfig()
     push: PushConfig = PushConfig()
+    scrub: ScrubConfig = ScrubConfig()
     logging: LoggingConfig = LoggingConfig()
     stats: StatsConfig = StatsConfig()
     #: ``[mirrors]``, in the order of the file.
@@ -233,6 +246,7 @@ SECTIONS: dict[str, type[Section]] = {
     "upstream": UpstreamConfig,
     "service": ServiceConfig,
     "push": PushConfig,
+    "scrub": ScrubConfig,
     "logging": LoggingConfig,
     "stats": StatsConfig,
 }
