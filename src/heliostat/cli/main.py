@@ -35,6 +35,7 @@ _COMMANDS = {
     "rebuild": "heliostat.cli.rebuild",
     "verify": "heliostat.cli.verify",
     "adopt": "heliostat.cli.adopt",
+    "lag": "heliostat.cli.lag",
     "serve": "heliostat.cli.serve",
     "demo": "heliostat.cli.demo",
 }

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from heliostat.mirror.adopt.files import Check
     from heliostat.mirror.adopt.layouts import Tool
     from heliostat.mirror.adopt.report import Record, Result
+    from heliostat.mirror.sites.site import Standing
     from heliostat.mirror.verify.findings import Finding
     from heliostat.mirror.verify.repair import Repaired
 
@@ -91,6 +92,13 @@ class Mirror:
     async def next_due(self) -> float | None:
         """When the first project that is owed is to be tried, seconds since the epoch; None when nothing is owed."""
         return await self._keeper(self._ledger.first_due)
+
+    async def list_sites(self, found: Mapping[str, Standing], now: float) -> None:
+        """Write ``mirrors.json`` with what the sites said at ``now``, by URL.  Raises StoreError."""
+        from heliostat.mirror.sites.listing import write_listing
+
+        config = self._config
+        await self._keeper(write_listing, self._tree.disk, config.mirrors, config.upstream.url[0], found, now)
 
     async def report(self, errand: Errand) -> Summary:
         """What became of the projects of an errand; a summary of these alone."""
