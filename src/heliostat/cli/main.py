@@ -36,6 +36,7 @@ _COMMANDS = {
     "verify": "heliostat.cli.verify",
     "stats": "heliostat.cli.stats",
     "lag": "heliostat.cli.lag",
+    "adopt": "heliostat.cli.adopt",
     "serve": "heliostat.cli.serve",
     "demo": "heliostat.cli.demo",
 }

@@ -17,7 +17,7 @@ from heliostat.errors import StateError, StoreError, Unavailable, UpstreamChange
 from heliostat.mirror.changes import Seen
 from heliostat.mirror.lock import hold_lock
 from heliostat.mirror.onepass import Asked, Pass
-from heliostat.mirror.places import DATABASE, LOCK, scope_of, state_directory
+from heliostat.mirror.places import ADOPTION, DATABASE, LOCK, scope_of, state_directory
 from heliostat.mirror.report import Counters, Summary
 from heliostat.mirror.rescope import held_by_scope
 from heliostat.mirror.rows import owed_of, tell_of
@@ -33,6 +33,9 @@ from heliostat.upstream.client import Sources, Upstream
 from heliostat.upstream.traffic import Traffic
 
 if TYPE_CHECKING:
+    from heliostat.mirror.adopt.files import Check
+    from heliostat.mirror.adopt.layouts import Tool
+    from heliostat.mirror.adopt.report import Record, Result
     from heliostat.mirror.sites.site import Standing
     from heliostat.mirror.verify.findings import Finding
     from heliostat.mirror.verify.repair import Repaired
@@ -124,6 +127,7 @@ class Mirror:
         version: str = __version__,
         disk: Operations | None = None,
         salvage: bool = False,
+        adopting: bool = False,
         stop: asyncio.Event | None = None,
         counters: Counters | None = None,
     ) -> AsyncIterator[Mirror]:
@@ -131,7 +135,7 @@ class Mirror:
 
         Rebuilds the ledger from the tree when the database is gone over a tree that is not empty; ``counters`` show how
         far that is, and ``stop`` ends it, and the next start begins it anew.  With ``salvage`` a database that cannot
-        be used is moved aside first.
+        be used is moved aside first.  With ``adopting`` a tree without a ledger is left as it is, for :meth:`adopt`.
         Raises MirrorLocked, StoreError, StateError.
         """
         directory, state = config.mirror.directory, state_directory(config)
@@ -147,8 +151,12 @@ class Mirror:
                 mirror = cls(config, disk, ledger, keeper, version)
                 try:
                     with explained(path):
-                        if not salvage:
+                        if not salvage and not adopting:
                             await keeper(_refuse_missing_tree, tree, ledger)
+                            await keeper(_refuse_half_adopted, ledger)
+                        if adopting:
+                            yield mirror
+                            return
                         await keeper(tree.prepare)
                         await keeper(tree.clean_partial, downloads=False)
                         if await keeper(ledger.get, "rebuilding"):
@@ -244,6 +252,52 @@ class Mirror:
         summary.interrupted = stop.is_set()
         await self._close_books(summary, counters, Tally(), checkpoint=True)
         return summary
+
+    async def adopt(
+        self, tool: Tool | None, check: Check, *, counters: Counters, stop: asyncio.Event
+    ) -> tuple[Result, Record]:
+        """Take over another tool's tree, without the network; goes on where an earlier try was interrupted.
+
+        Only of a mirror that was opened for ``adopting``.  Raises ConfigError, StoreError, StateError.
+        """
+        from heliostat.mirror.adopt.layouts import recognise
+        from heliostat.mirror.adopt.run import Adoption, begun, earlier
+        from heliostat.mirror.root import write_root
+
+        config, path = self._config, f"{state_directory(self._config)}/{ADOPTION}"
+        counters.phase = "adopting"
+        if (before := await self._keeper(earlier, self._ledger, path)) is not None:
+            return before
+        started = time.time()
+        resumed = await self._keeper(begun, self._ledger)
+        layout = resumed if resumed is not None else await self._keeper(recognise, config.mirror.directory, tool)
+        adoption = Adoption(
+            self._tree, self._ledger, layout, check, path,
+            elsewhere=not config.mirror.files, in_scope=scope_of(config).__contains__, counters=counters,
+            stopped=stop.is_set,
+        )  # fmt: skip
+        result, record = await self._keeper(adoption.run)
+        if not result.interrupted:
+            await self._keeper(write_root, self._tree, self._ledger, force=True, packed=config.mirror.gzip_root)
+        result.seconds = time.time() - started
+        counters.phase = "done"
+        return result, record
+
+    async def take_in(self, *, counters: Counters, stop: asyncio.Event) -> tuple[Result, Record]:
+        """Give wheels and sdists that lie about in the directory the places at which the next pass looks for them.
+
+        Raises ConfigError when there are none, StoreError.
+        """
+        from heliostat.mirror.adopt.loose import LooseFiles
+
+        started, in_scope = time.time(), scope_of(self._config).__contains__
+        disk = self._tree.disk
+        counters.phase = "adopting"
+        files = LooseFiles(disk.root, disk, in_scope=in_scope, counters=counters, stopped=stop.is_set)
+        result, record = await self._keeper(files.run)
+        result.seconds = time.time() - started
+        counters.phase = "done"
+        return result, record
 
     async def repair(
         self,
@@ -355,6 +409,11 @@ def _refuse_missing_tree(tree: Tree, ledger: Ledger) -> None:
             f"the ledger knows {ledger.published_count()} projects, but not one page is there; is the disk mounted? "
             "If they are lost, 'heliostat rebuild' starts over from what is there",
         )
+
+
+def _refuse_half_adopted(ledger: Ledger) -> None:
+    if ledger.get("adopting") is not None:
+        raise StateError(f"{ledger.path}: an adoption was begun and is not finished; 'heliostat adopt' goes on with it")
 
 
 def _reap_leftovers(tree: Tree, ledger: Ledger) -> None:
