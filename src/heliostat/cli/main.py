@@ -34,7 +34,9 @@ _COMMANDS = {
     "config": "heliostat.cli.config_cmd",
     "rebuild": "heliostat.cli.rebuild",
     "verify": "heliostat.cli.verify",
+    "stats": "heliostat.cli.stats",
     "lag": "heliostat.cli.lag",
+    "adopt": "heliostat.cli.adopt",
     "serve": "heliostat.cli.serve",
     "demo": "heliostat.cli.demo",
 }

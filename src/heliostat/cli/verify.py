@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from typing import TYPE_CHECKING, Any
@@ -257,7 +258,7 @@ class _Work:
         if self._junit is not None:
             writable(self._junit)
         if self._config is not None and (self._repair or self._delete):
-            _refuse_while_locked(self._config)
+            _refuse_unless_possible(self._config)
         budget = Budget(self._rate)
         if self._config is not None:
             ground = mirror_ground(self._config, budget)
@@ -295,7 +296,7 @@ class _Work:
             verification, result = await self._look(ground, opened, counters, helpers, stop)
             repaired = None
             if result.findings and not result.interrupted and (self._repair or self._delete):
-                repaired = await self._act(verification, counters, stop)
+                repaired = await self._act(verification, result, counters, stop)
         code = _code(result, repaired, stop)
         if self._junit is not None and not result.interrupted:
             write_junit(self._junit, verification, repaired)
@@ -309,8 +310,6 @@ class _Work:
     async def _look(
         self, ground: Ground, opened: Desk, counters: Any, helpers: Helpers, stop: Stop
     ) -> tuple[Verification, Result]:
-        import contextlib
-
         from heliostat import __version__
         from heliostat.mirror.verify.run import Verification
 
@@ -328,14 +327,28 @@ class _Work:
             )  # fmt: skip
             return verification, await verification.run()
 
-    async def _act(self, verification: Verification, counters: Any, stop: Stop) -> Repaired:
+    async def _act(self, verification: Verification, result: Result, counters: Any, stop: Stop) -> Repaired:
+        """Repair, or have it done by the daemon that holds the mirror."""
+        from heliostat.errors import MirrorLocked
         from heliostat.mirror.run import Mirror
 
         assert self._config is not None
-        async with Mirror.open(self._config, stop=stop.event) as mirror:
+        async with contextlib.AsyncExitStack() as stack:
+            try:
+                mirror = await stack.enter_async_context(Mirror.open(self._config, stop=stop.event))
+            except MirrorLocked:
+                from heliostat.cli.verify_handover import hand_over
+
+                repaired = await hand_over(
+                    self._config, verification.findings, result,
+                    fix=self._repair, delete=self._delete, allow=self._allow, counters=counters, stop=stop,
+                )  # fmt: skip
+                if repaired is None:
+                    raise
+                return repaired
             return await mirror.repair(
                 verification.findings, counters=counters, stop=stop.event, fix=self._repair, delete=self._delete,
-                allow_removals=self._allow, unreadable=verification.result.unreadable,
+                allow_removals=self._allow, unreadable=result.unreadable,
             )  # fmt: skip
 
 
@@ -348,15 +361,20 @@ def _position(asked: Asked, ground: Ground) -> Any:
     return Position(asked=asked.key(ground.web), started=time.time(), seed=new_seed())
 
 
-def _refuse_while_locked(config: Config) -> None:
-    """Raises MirrorLocked before hours are spent, rather than after."""
+def _refuse_unless_possible(config: Config) -> None:
+    """Raises MirrorLocked, when who holds the mirror is no daemon that can repair, before hours are spent."""
     from heliostat.errors import MirrorLocked
     from heliostat.mirror.lock import holder_of
     from heliostat.mirror.places import LOCK, state_directory
 
     path = f"{state_directory(config)}/{LOCK}"
     holder = holder_of(path)
-    if holder is not None:
+    if holder is None:
+        return
+    from heliostat.cli import running
+    from heliostat.cli.verify_handover import is_ready
+
+    if not running.run(lambda _: is_ready(config)):
         raise MirrorLocked(path, f"{holder}, and repairs need the lock; without --repair a verify needs none")
 
 

@@ -17,7 +17,7 @@ from heliostat.errors import StateError, StoreError, Unavailable, UpstreamChange
 from heliostat.mirror.changes import Seen
 from heliostat.mirror.lock import hold_lock
 from heliostat.mirror.onepass import Asked, Pass
-from heliostat.mirror.places import DATABASE, LOCK, scope_of, state_directory
+from heliostat.mirror.places import ADOPTION, DATABASE, LOCK, scope_of, state_directory
 from heliostat.mirror.report import Counters, Summary
 from heliostat.mirror.rescope import held_by_scope
 from heliostat.mirror.rows import owed_of, tell_of
@@ -33,9 +33,12 @@ from heliostat.upstream.client import Sources, Upstream
 from heliostat.upstream.traffic import Traffic
 
 if TYPE_CHECKING:
+    from heliostat.mirror.adopt.files import Check
+    from heliostat.mirror.adopt.layouts import Tool
+    from heliostat.mirror.adopt.report import Record, Result
     from heliostat.mirror.sites.site import Standing
     from heliostat.mirror.verify.findings import Finding
-    from heliostat.mirror.verify.repair import Repaired
+    from heliostat.mirror.verify.repair import Repaired, Sync
 
 if TYPE_CHECKING:
     from heliostat.mirror.live import Errand, Live
@@ -124,6 +127,7 @@ class Mirror:
         version: str = __version__,
         disk: Operations | None = None,
         salvage: bool = False,
+        adopting: bool = False,
         stop: asyncio.Event | None = None,
         counters: Counters | None = None,
     ) -> AsyncIterator[Mirror]:
@@ -131,7 +135,7 @@ class Mirror:
 
         Rebuilds the ledger from the tree when the database is gone over a tree that is not empty; ``counters`` show how
         far that is, and ``stop`` ends it, and the next start begins it anew.  With ``salvage`` a database that cannot
-        be used is moved aside first.
+        be used is moved aside first.  With ``adopting`` a tree without a ledger is left as it is, for :meth:`adopt`.
         Raises MirrorLocked, StoreError, StateError.
         """
         directory, state = config.mirror.directory, state_directory(config)
@@ -147,8 +151,12 @@ class Mirror:
                 mirror = cls(config, disk, ledger, keeper, version)
                 try:
                     with explained(path):
-                        if not salvage:
+                        if not salvage and not adopting:
                             await keeper(_refuse_missing_tree, tree, ledger)
+                            await keeper(_refuse_half_adopted, ledger)
+                        if adopting:
+                            yield mirror
+                            return
                         await keeper(tree.prepare)
                         await keeper(tree.clean_partial, downloads=False)
                         if await keeper(ledger.get, "rebuilding"):
@@ -245,6 +253,52 @@ class Mirror:
         await self._close_books(summary, counters, Tally(), checkpoint=True)
         return summary
 
+    async def adopt(
+        self, tool: Tool | None, check: Check, *, counters: Counters, stop: asyncio.Event
+    ) -> tuple[Result, Record]:
+        """Take over another tool's tree, without the network; goes on where an earlier try was interrupted.
+
+        Only of a mirror that was opened for ``adopting``.  Raises ConfigError, StoreError, StateError.
+        """
+        from heliostat.mirror.adopt.layouts import recognise
+        from heliostat.mirror.adopt.run import Adoption, begun, earlier
+        from heliostat.mirror.root import write_root
+
+        config, path = self._config, f"{state_directory(self._config)}/{ADOPTION}"
+        counters.phase = "adopting"
+        if (before := await self._keeper(earlier, self._ledger, path)) is not None:
+            return before
+        started = time.time()
+        resumed = await self._keeper(begun, self._ledger)
+        layout = resumed if resumed is not None else await self._keeper(recognise, config.mirror.directory, tool)
+        adoption = Adoption(
+            self._tree, self._ledger, layout, check, path,
+            elsewhere=not config.mirror.files, in_scope=scope_of(config).__contains__, counters=counters,
+            stopped=stop.is_set,
+        )  # fmt: skip
+        result, record = await self._keeper(adoption.run)
+        if not result.interrupted:
+            await self._keeper(write_root, self._tree, self._ledger, force=True, packed=config.mirror.gzip_root)
+        result.seconds = time.time() - started
+        counters.phase = "done"
+        return result, record
+
+    async def take_in(self, *, counters: Counters, stop: asyncio.Event) -> tuple[Result, Record]:
+        """Give wheels and sdists that lie about in the directory the places at which the next pass looks for them.
+
+        Raises ConfigError when there are none, StoreError.
+        """
+        from heliostat.mirror.adopt.loose import LooseFiles
+
+        started, in_scope = time.time(), scope_of(self._config).__contains__
+        disk = self._tree.disk
+        counters.phase = "adopting"
+        files = LooseFiles(disk.root, disk, in_scope=in_scope, counters=counters, stopped=stop.is_set)
+        result, record = await self._keeper(files.run)
+        result.seconds = time.time() - started
+        counters.phase = "done"
+        return result, record
+
     async def repair(
         self,
         findings: Callable[[], Iterable[Finding]],
@@ -255,12 +309,16 @@ class Mirror:
         delete: bool = False,
         allow_removals: int = 0,
         unreadable: int = 0,
+        unreferenced: int = 0,
+        sync: Sync | None = None,
     ) -> Repaired:
         """Put right what a verify found; ``findings`` gives that each time anew, in the order of projects.
 
         ``fix`` fetches and rewrites, ``delete`` removes what no page names, as long as that is a plausible share or at
-        most ``allow_removals`` files, and no project's page is ``unreadable``.  What upstream and store refuse is told
-        in the result; raises StateError, UpstreamChanged.
+        most ``allow_removals`` files, and no project's page is ``unreadable``; ``unreferenced`` is how many files
+        these are together with those of other calls, if that is more.  ``sync`` synchronises projects; without it that
+        is a pass of its own, which nothing else may run beside.
+        What upstream and store refuse is told in the result; raises StateError, UpstreamChanged.
         """
         import tempfile
 
@@ -268,18 +326,19 @@ class Mirror:
         from heliostat.mirror.verify.reading import Budget
         from heliostat.mirror.verify.repair import Repair
 
-        async def sync(names: list[str]) -> Summary:
+        async def pass_of(names: list[str]) -> Summary:
             return await self.run(names=names, counters=counters, stop=stop)
 
         ground = await self._keeper(mirror_ground, self._config, Budget())
         with tempfile.TemporaryDirectory(prefix="heliostat-repair-") as scratch:
             repair = Repair(
-                self._tree, self._ledger, self._keeper, ground, sync, scratch,
+                self._tree, self._ledger, self._keeper, ground, sync or pass_of, scratch,
                 packed=self._config.mirror.gzip_root, stop=stop,
             )  # fmt: skip
             return await repair.run(
-                findings, fix=fix, delete=delete, allow=allow_removals, unreadable=unreadable, counters=counters
-            )
+                findings, fix=fix, delete=delete, allow=allow_removals, unreadable=unreadable, counters=counters,
+                unreferenced=unreferenced,
+            )  # fmt: skip
 
     async def _rebuild(self, counters: Counters, stop: asyncio.Event) -> None:
         from heliostat.mirror.rebuild import rebuild_tree
@@ -355,6 +414,11 @@ def _refuse_missing_tree(tree: Tree, ledger: Ledger) -> None:
             f"the ledger knows {ledger.published_count()} projects, but not one page is there; is the disk mounted? "
             "If they are lost, 'heliostat rebuild' starts over from what is there",
         )
+
+
+def _refuse_half_adopted(ledger: Ledger) -> None:
+    if ledger.get("adopting") is not None:
+        raise StateError(f"{ledger.path}: an adoption was begun and is not finished; 'heliostat adopt' goes on with it")
 
 
 def _reap_leftovers(tree: Tree, ledger: Ledger) -> None:
