@@ -17,6 +17,7 @@ from typing import Any, Literal
 from heliostat import config_values as read
 from heliostat.config_values import KIB, MIB, Lines, Problem, Reader, shown, suggest, without_credentials
 from heliostat.errors import ConfigError, printable
+from heliostat.names import normalise
 
 __all__ = [
     "DEFAULT_FILE_HOSTS",
@@ -25,6 +26,7 @@ __all__ = [
     "LoggingConfig",
     "MirrorConfig",
     "PushConfig",
+    "RemovalConfig",
     "ServiceConfig",
     "UpstreamConfig",
     "keys",
@@ -57,6 +59,8 @@ class MirrorConfig:
     #: Names as configured; each is valid and none stands twice (compare with names.normalise).
     projects: tuple[str, ...] = field(default=(), metadata=_by(read.projects))
     everything: bool = field(default=False, metadata=_by(read.yes_no))
+    #: ``NAME`` or ``NAME==VERSION``, as configured: kept out, whatever upstream offers.
+    deny: tuple[str, ...] = field(default=(), metadata=_by(read.entries))
     #: Share of the file system (0.05 = 5%) that a pass leaves free.
     min_free: float = field(default=0.05, metadata=_by(read.share))
     #: Pause between two polls of the daemon.
@@ -186,7 +190,22 @@ class LoggingConfig:
     )
 
 
-Section = MirrorConfig | UpstreamConfig | ServiceConfig | PushConfig | LoggingConfig
+@dataclass(frozen=True, kw_only=True)
+class RemovalConfig:
+    """``[removal]``: what becomes of what upstream removed, or the operator deleted."""
+
+    policy: Literal["propagate", "withhold", "retain"] = field(
+        default="propagate", metadata=_by(read.choice("propagate", "withhold", "retain"))
+    )
+    #: Projects of another policy than that; none is in two of the lists.
+    propagate: tuple[str, ...] = field(default=(), metadata=_by(read.projects))
+    withhold: tuple[str, ...] = field(default=(), metadata=_by(read.projects))
+    retain: tuple[str, ...] = field(default=(), metadata=_by(read.projects))
+    #: How long bytes are kept out of reach.
+    withhold_days: float = field(default=30.0, metadata=_by(read.number(0, 36500, "days")))
+
+
+Section = RemovalConfig | MirrorConfig | UpstreamConfig | ServiceConfig | PushConfig | LoggingConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,6 +214,7 @@ class Config:
 
     mirror: MirrorConfig
     upstream: UpstreamConfig
+    removal: RemovalConfig = RemovalConfig()
     service: ServiceConfig = ServiceConfig()
     push: PushConfig = PushConfig()
     logging: LoggingConfig = LoggingConfig()
@@ -204,6 +224,7 @@ class Config:
 SECTIONS: dict[str, type[Section]] = {
     "mirror": MirrorConfig,
     "upstream": UpstreamConfig,
+    "removal": RemovalConfig,
     "service": ServiceConfig,
     "push": PushConfig,
     "logging": LoggingConfig,
@@ -299,6 +320,11 @@ def _relations(values: dict[str, dict[str, Any]], lines: Lines, problems: list[t
         if read.is_public(address):
             text = f"{address} can be reached from other machines; use 127.0.0.1, or set listen-public = true"
             complain("service", "listen", text, address)
+    seen: dict[str, str] = {}
+    for policy in ("propagate", "withhold", "retain"):
+        for name in values["removal"].get(policy, ()):
+            if (other := seen.setdefault(normalise(name), policy)) != policy:
+                complain("removal", policy, f"{name} is also in {other}; remove it from one of them", name)
     _ordered("mirror", "retry-first", "retry-most", mirror, complain)
     _ordered("push", "retry-first", "retry-most", values["push"], complain)
     _ordered("upstream", "retry-delay", "retry-delay-most", upstream, complain)

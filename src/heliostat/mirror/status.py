@@ -39,6 +39,7 @@ def _read(config: Config, queries: Queries, running: str | None) -> Status:
     facts, checkpoint, oldest = queries.facts(), queries.checkpoint(), queries.oldest_owed()
     upstream_serial, sightings = facts.get("upstream_serial"), facts.get("sightings")
     projects, files, size = queries.totals()
+    denied, (kept, oldest_kept) = queries.denied(), queries.kept_files()
     return Status(
         directory=config.mirror.directory,
         upstream=str(facts.get("source") or facts.get("upstream") or without_credentials(config.upstream.url[0])),
@@ -55,6 +56,11 @@ def _read(config: Config, queries: Queries, running: str | None) -> Status:
         owed=[owed_of(row) for row in queries.owed(_LISTED)],
         stuck_count=queries.stuck_count(),
         stuck=[owed_of(row) for row in queries.stuck(_LISTED)],
+        denied=[row.entry for row in denied if row.origin != "operator"],
+        deleted={row.entry: row.reason for row in denied if row.origin == "operator"},
+        retained_files=queries.retained_files(),
+        kept_files=kept,
+        kept_until=None if oldest_kept is None else oldest_kept + config.removal.withhold_days * 86400,
         trouble=facts.get("trouble"),
         trouble_since=facts.get("trouble_since"),
         running=running,
