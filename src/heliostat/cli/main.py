@@ -34,6 +34,9 @@ _COMMANDS = {
     "config": "heliostat.cli.config_cmd",
     "rebuild": "heliostat.cli.rebuild",
     "verify": "heliostat.cli.verify",
+    "delete": "heliostat.cli.delete",
+    "restore": "heliostat.cli.restore",
+    "removals": "heliostat.cli.removals",
     "serve": "heliostat.cli.serve",
     "demo": "heliostat.cli.demo",
 }

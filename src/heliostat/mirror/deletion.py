@@ -32,7 +32,7 @@ from heliostat.mirror.tally import Tally
 from heliostat.model import ProjectName
 from heliostat.policy.denials import Entry, Versions
 from heliostat.state.ledger import Ledger
-from heliostat.state.rows import Denied, KeptFile, Row
+from heliostat.state.rows import Denied, KeptFile, Row, Tombstone
 from heliostat.store.threads import Keeper
 from heliostat.store.tree import Tree
 from heliostat.upstream.client import Upstream
@@ -154,6 +154,8 @@ class Deleter:
             shown = False
         else:
             shown = not entry.version and await self._restore_project(entry, row, lifted=bool(lifted))
+        if shown:
+            await self._keeper(self._bury, entry, row, lifted=bool(lifted))
         if lifted:
             self._report.entries[str(entry)] = "restored" if shown else "allowed"
             return await self._keeper(self._is_wanted, entry, row)
@@ -214,6 +216,15 @@ class Deleter:
         assert row is not None
         return row
 
+    def _bury(self, entry: Entry, row: Row | None, *, lifted: bool) -> None:
+        reason = "restored" if lifted else "restored, although upstream removed it"
+        stone = Tombstone(
+            time.time(), entry.project, None, row.page_serial if row else None, reason, approved=True,
+            version=entry.version or None, what="restored",
+        )  # fmt: skip
+        with self._ledger.transaction():
+            self._ledger.bury([stone])
+
     def _stay(self, entry: Entry) -> None:
         with self._ledger.transaction():
             self._ledger.denials.retain(entry.project, entry.version, time.time())
@@ -259,8 +270,11 @@ class Deleter:
             self._config, self._tree, self._ledger, self._keeper, self._upstream, projects=projects,
             asked=Asked(tuple(projects)), counters=self._counters, tally=self._tally, stop=asyncio.Event(),
         )  # fmt: skip
-        async with self._upstream:
-            await one.go(time.time())
+        try:
+            async with self._upstream:  # only files that are missing are asked for there
+                await one.go(time.time())
+        except UpstreamError as error:
+            log.warning("not all that is missing could be had: %s", error)
         return await self._keeper(self._look_at, projects)
 
     def _look_at(self, projects: dict[ProjectName, tuple[Row, Answers]]) -> bool:

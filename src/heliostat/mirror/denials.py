@@ -6,16 +6,22 @@ the ledger, and in the file ``denied`` as well, so that it outlives a lost ledge
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+import os
+import time
 
 from heliostat.config import Config
 from heliostat.errors import Refused
+from heliostat.mirror.places import DATABASE, state_directory
 from heliostat.mirror.removals import Removal
 from heliostat.mirror.rules import DENIED, Rules, configured_denials
 from heliostat.model import ProjectName
 from heliostat.policy.denials import Entry, parse_entry
+from heliostat.state.database import explained, open_readonly
 from heliostat.state.ledger import Ledger
+from heliostat.state.queries import Queries
 from heliostat.state.rows import Denied
 from heliostat.store.tree import Tree
 
@@ -83,6 +89,17 @@ def refuse_denied(rules: Rules, name: ProjectName, raw: str) -> None:
     if reason is not None:
         way = f"heliostat restore {name}" if Entry(name) in rules.reasons else "take it out of [mirror] deny"
         raise Refused("project", raw, f"it is on the deny-list ({reason}); to have it again: {way}")
+
+
+def read_denied(config: Config) -> list[Denied]:
+    """What is denied, read without the lock: as the configuration says now, and as the ledger says.  Raises StateError."""
+    now = time.time()
+    rows = [Denied(one.project, one.version, "configuration", now, DENIED) for one in configured_denials(config)]
+    path = f"{state_directory(config)}/{DATABASE}"
+    if os.path.exists(path):
+        with explained(path), contextlib.closing(open_readonly(path)) as connection:
+            rows += [row for row in Queries(connection).denied() if row.origin == "operator"]
+    return sorted(rows, key=lambda row: (row.project, row.version, row.origin))
 
 
 # -- the file --------------------------------------------------------------------------------------------------

@@ -265,14 +265,15 @@ def _carry_out_some(
     for removal in removals:
         name = removal.row.name
         doomed += _doomed_of(tree, ledger, name, serial=removal.row.wanted_serial, keep=name in kept)
+    pages = [row for one in removals if one.row.name in kept for row in _pages_of(tree, one.row, time.time())]
     with ledger.transaction():
         ledger.paths.add(doomed)
+        ledger.paths.add(pages)
     served = {one.row.name for one in removals if one.row.published or begun(tree, ledger, one.row.name)}
-    pages: list[PathRow] = []
     for removal in removals:
         log.debug("removal: withdrawing %s", removal.row.name)
         if removal.row.name in kept:
-            pages += _put_aside(tree, removal.row, time.time())
+            _put_aside(tree, removal.row.name)
         tree.withdraw(removal.row.name)
     tree.disk.sync()
     with ledger.transaction():
@@ -306,13 +307,17 @@ def kept_pages(name: ProjectName) -> tuple[str, str]:
     return f"{names.page_directory(name)}/{JSON_PAGE}", names.document_path(name)
 
 
-def _put_aside(tree: Tree, row: Row, now: float) -> list[PathRow]:
-    """Move page and document out of reach; the rows that say so.  Repeated after a kill, it finds them moved."""
-    found = []
-    for path in kept_pages(row.name):
-        away = names.withheld_path(path)
+def _pages_of(tree: Tree, row: Row, now: float) -> list[PathRow]:
+    """Rows for page and document, wherever they lie now: a kill may have come after they were put aside."""
+    return [
+        PathRow(path, row.name, "withheld", "keep", row.wanted_serial, None, now)
+        for path in kept_pages(row.name)
+        if tree.disk.stat(path) is not None or tree.disk.stat(names.withheld_path(path)) is not None
+    ]
+
+
+def _put_aside(tree: Tree, name: ProjectName) -> None:
+    """Move page and document out of reach."""
+    for path in kept_pages(name):
         if tree.disk.stat(path) is not None:
-            tree.disk.replace(path, away)
-        if tree.disk.stat(away) is not None:
-            found.append(PathRow(path, row.name, "withheld", "keep", row.wanted_serial, None, now))
-    return found
+            tree.disk.replace(path, names.withheld_path(path))

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, TypeVar
 from heliostat import __version__
 from heliostat.config import Config, without_credentials
 from heliostat.errors import StateError, StoreError, Unavailable, UpstreamChanged, UpstreamError
+from heliostat.mirror import denials
 from heliostat.mirror.changes import Seen
-from heliostat.mirror.denials import note_denied, recall_denied
 from heliostat.mirror.lock import hold_lock
 from heliostat.mirror.onepass import Asked, Pass
 from heliostat.mirror.places import DATABASE, LOCK, state_directory
@@ -25,7 +25,7 @@ from heliostat.mirror.rows import owed_of, tell_of
 from heliostat.mirror.rules import rules_of
 from heliostat.mirror.tally import COUNTS, Tally
 from heliostat.model import ProjectName
-from heliostat.names import page_directory
+from heliostat.names import normalise, page_directory
 from heliostat.policy.denials import parse_entry
 from heliostat.state.database import explained, owner_of
 from heliostat.state.ledger import Ledger
@@ -278,6 +278,12 @@ class Mirror:
                 findings, fix=fix, delete=delete, allow=allow_removals, unreadable=unreadable, counters=counters
             )
 
+    async def refuse_denied(self, names: Sequence[str]) -> None:
+        """Raises Refused for a project that is on the deny-list, or no name at all."""
+        rules = await self._keeper(rules_of, self._config, self._ledger)
+        for name in names:
+            denials.refuse_denied(rules, normalise(name), name)
+
     async def delete(
         self, entries: Sequence[str], *, reason: str, purge: bool, counters: Counters, stop: asyncio.Event
     ) -> Deletion:
@@ -387,8 +393,8 @@ def _refuse_missing_tree(tree: Tree, ledger: Ledger) -> None:
 def _agree_on_denied(tree: Tree, ledger: Ledger) -> None:
     """A new ledger learns what was denied; otherwise it is the ledger that counts."""
     if ledger.get("rebuilding"):
-        recall_denied(tree, ledger)
-    note_denied(tree, ledger)
+        denials.recall_denied(tree, ledger)
+    denials.note_denied(tree, ledger)
 
 
 def _reap_leftovers(tree: Tree, ledger: Ledger) -> None:

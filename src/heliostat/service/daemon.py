@@ -13,6 +13,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, ExitStack
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -31,6 +32,7 @@ from heliostat.service.timing import Timing
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
 Showing = Callable[[Counters], AbstractAsyncContextManager[None]]
 
 
@@ -48,6 +50,15 @@ class Order:
     wish: Wish
     began: Callable[[Counters], None]
     result: asyncio.Future[Summary]
+
+
+@dataclasses.dataclass(eq=False)
+class Chore:
+    """Something that is done while no pass runs; ``result`` is what came of it."""
+
+    work: Callable[[], Awaitable[Any]]
+    counters: Counters
+    result: asyncio.Future[Any]
 
 
 class Daemon:
@@ -83,6 +94,9 @@ class Daemon:
         self._grace_until = 0.0
         self._errands: list[Errand] = []
         self._orders: list[Order] = []
+        #: What waits for a moment in which no pass runs.
+        self._chores: list[Chore] = []
+        self._chore = asyncio.Event()
         #: The pass that runs carries out orders.
         self._ordered = False
         self._figures = (0, 0, 0, 0, 0)
@@ -112,6 +126,7 @@ class Daemon:
         The summary is of these projects alone.  Raises Refused for names that are none, UpstreamChanged, and
         what else ended the pass unexpectedly.
         """
+        await self.mirror.refuse_denied(names)
         errand = Errand({normalise(name): name for name in names}, counters, named=True)
         self._errands.append(errand)
         self._poked.set()
@@ -132,6 +147,23 @@ class Daemon:
             self._halt.set()
         self._poked.set()
         return await order.result
+
+    async def between(self, work: Callable[[], Awaitable[T]], counters: Counters) -> T:
+        """Carry out ``work`` on the mirror while no pass runs; one that runs ends as for a stop, and begins anew then.
+
+        Raises what ``work`` raises, and HeliostatError when the daemon ends before that.
+        """
+        chore = Chore(work, counters, asyncio.get_running_loop().create_future())
+        self._chores.append(chore)
+        self._chore.set()
+        self._end_pass()
+        result: T = await chore.result
+        return result
+
+    async def tell(self, summary: Summary) -> None:
+        """Tell the listeners that something was published, or removed."""
+        for listener in self.after_pass:
+            await _guarded(listener(summary), "a listener")
 
     async def reload(self) -> ReloadResult:
         """Read the configuration anew.  A bad one is refused with all its problems, and the old one stays.
@@ -184,6 +216,7 @@ class Daemon:
         try:
             poll = True
             while not self.stop.is_set():
+                await self._do_chores()
                 await self._pass(poll=poll)
                 poll = await self._pause()
         finally:
@@ -193,6 +226,27 @@ class Daemon:
             interrupted = Summary(upstream="", started=time.time(), interrupted=True)
             self._finish(self._errands, interrupted)
             _settle(self._orders, interrupted)
+            for chore in self._chores:
+                if not chore.result.done():
+                    chore.result.set_exception(HeliostatError("the daemon ended before this was done"))
+
+    async def _do_chores(self) -> None:
+        """No pass runs: what waits for that is done, one after the other."""
+        self._chore.clear()
+        health = self.health
+        while self._chores and not self.stop.is_set():
+            chore = self._chores.pop(0)
+            phase, health.phase, health.counters = health.phase, "working", chore.counters
+            self._figures, health.quiet_until = (0, 0, 0, 0, 0), 0.0
+            try:
+                result = await chore.work()
+            except Exception as error:
+                if not chore.result.done():
+                    chore.result.set_exception(error)
+            else:
+                if not chore.result.done():
+                    chore.result.set_result(result)
+            health.phase, health.progress = phase, time.monotonic()
 
     async def _end_pass_with_stop(self) -> None:
         await self.stop.wait()
@@ -338,15 +392,26 @@ class Daemon:
                 until, poll = owed, False
         health.next_poll = time.time() + timing.left()
         health.quiet_until = until
-        poked = await self._until(until)
+        poked = await self._until(until, idle=True)
         return poll or poked
 
-    async def _until(self, instant: float) -> bool:
-        """Wait until a monotonic time, a poke, or the end; whether it was a poke."""
+    async def _until(self, instant: float, *, idle: bool = False) -> bool:
+        """Wait until a monotonic time, a poke, or the end; whether it was a poke.
+
+        ``idle``: no pass runs, so that what waits for that is done meanwhile.
+        """
         least = min(instant, self._timing.not_before)
-        await self._sleep(least, self.stop)
-        poked = await self._sleep(instant, self.stop, self._poked)
-        return poked and self._poked.is_set()
+        await self._rest(least, idle=idle)
+        await self._rest(instant, self._poked, idle=idle)
+        return self._poked.is_set()
+
+    async def _rest(self, instant: float, *events: asyncio.Event, idle: bool) -> None:
+        """Until that time, one of ``events``, or the end."""
+        chores = (self._chore,) if idle else ()
+        while await self._sleep(instant, self.stop, *chores, *events):
+            if not idle or not self._chore.is_set() or self.stop.is_set():
+                return
+            await self._do_chores()
 
     async def _sleep(self, instant: float, *events: asyncio.Event) -> bool:
         """Whether one of ``events`` was set before that."""
@@ -413,8 +478,7 @@ class Daemon:
         if done == self._told:
             return
         self._told = done
-        for listener in self.after_pass:
-            await _guarded(listener(summary), "a listener")
+        await self.tell(summary)
 
 
 def _normal(names: Iterable[str]) -> dict[ProjectName, str]:
