@@ -61,6 +61,7 @@ ERRORS = {
     errors.Occupied("web/packages/x"): 2,
     errors.MirrorLocked("/x", "process 1"): 4,
     errors.StoreError("write", "/x", "full"): 6,
+    errors.DiskFull("write", "/x", "full"): 6,
     errors.NoRoom("keep x in", "/x", "full", ever=True): 6,
     errors.Obstructed("/x", "a file"): 6,
     errors.StateError("damaged"): 6,

@@ -16,6 +16,7 @@ from heliostat.mirror.tally import Tally
 from heliostat.service.figures import Figures, Process
 from heliostat.service.health import Health
 from heliostat.service.metrics import families
+from heliostat.service.pushing import Pushing, Told
 from heliostat.upstream.client import Upstream
 from heliostat.upstream.sources import Sources
 from heliostat.upstream.traffic import Kind, Traffic
@@ -42,7 +43,10 @@ def ledger_figures(**changes: object) -> LedgerFigures:
 
 
 def health(**changes: object) -> Health:
-    known: dict[str, object] = {"started": NOW - 1000, "answered": NOW - 20, "next_poll": NOW + 40, "polls": 3}
+    pushing = Pushing(downstream={"http://region/ping": Told(done=2, failed=1, trouble="refused", since=NOW - 5)})
+    known: dict[str, object] = {
+        "started": NOW - 1000, "answered": NOW - 20, "next_poll": NOW + 40, "polls": 3, "pushing": pushing,
+    }  # fmt: skip
     return Health(**(known | changes))  # type: ignore[arg-type]
 
 

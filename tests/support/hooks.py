@@ -27,6 +27,10 @@ count = len(os.listdir(os.path.join(here, "calls")))
 with open(os.path.join(here, "writing"), "w") as file:
     json.dump(told, file)
 os.replace(os.path.join(here, "writing"), os.path.join(here, "calls", f"{{count:04}}"))
+if there("leave"):  # in a session of its own, with our standard output
+    left = subprocess.Popen(["sleep", "1000"], start_new_session=True, stdin=subprocess.DEVNULL)
+    with open(os.path.join(here, "left"), "a") as file:
+        print(left.pid, file=file)
 while there("hang"):
     time.sleep(0.01)
 if there("flood"):
@@ -70,7 +74,7 @@ class Hook:
         self.program.chmod(0o755)
 
     def behave(self, how: str) -> None:
-        """``fail``, ``hang``, ``flood``, ``stubborn`` (against SIGTERM)."""
+        """``fail``, ``hang``, ``flood``, ``stubborn`` (against SIGTERM), ``leave`` (a process in a session of its own)."""
         (self.folder / how).touch()
 
     def recover(self, how: str) -> None:

@@ -256,7 +256,7 @@ async def test_without_once_it_follows_until_it_is_told_to_end(home: Path, upstr
     await second
     await upstream.refuse_connections()  # a state of the daemon, not its end
     assert process.stderr is not None
-    while b"incomplete: " not in await process.stderr.readline():
+    while b"trying again in " not in await process.stderr.readline():
         pass
     await upstream.start()
     third = upstream.seen("/packages/*/epsilon-1.0.tar.gz")

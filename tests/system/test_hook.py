@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from heliostat.fakeindex import FakeIndex, Index, UploadedFile, Virtual
+from support.cli import arun
 from support.daemon_process import DaemonProcess, configure, daemon_process, until
 from support.hooks import Hook
 
@@ -44,6 +46,11 @@ def is_there(pid: int) -> bool:
     return state != "Z"
 
 
+def told(hook: Hook) -> list[str]:
+    """The projects that it was told of so far."""
+    return [name for call in hook.calls for name in call.projects]
+
+
 async def served(daemon: DaemonProcess, name: str) -> None:
     page = daemon.home / "pypi/web/simple" / name / "index.html"
     await until(page.exists, tell=lambda: daemon.log)
@@ -71,6 +78,7 @@ async def test_it_is_told_what_was_published(tmp_path: Path, upstream: FakeIndex
     assert (last.cwd, last.arguments) == (str(web), ["an argument", "$HOME"])
     told = {name: value for name, value in last.environment.items() if name.startswith("HELIOSTAT_")}
     assert told == {
+        "HELIOSTAT_CONFIG": str(tmp_path / "heliostat.toml"),
         "HELIOSTAT_DIRECTORY": str(tmp_path / "pypi"),
         "HELIOSTAT_CHANGES": str(tmp_path / "pypi/hook/changes.jsonl"),
         "HELIOSTAT_PATHS": str(tmp_path / "pypi/hook/paths"),
@@ -94,6 +102,8 @@ async def test_one_that_fails_is_told_everything_since(tmp_path: Path, upstream:
         status = await daemon.says(lambda it: it["pushing"]["hook"]["failed"] >= 2)
         assert status["pushing"]["hook"]["trouble"] == "ended with exit code 3"
         assert status["pushing"]["hook"]["done"] == 0
+        shown = await arun("status", cwd=tmp_path)
+        assert re.search(r"push +hook fails for .*: ended with exit code 3\n", shown.stdout), shown.stdout
         publish(upstream.index, "gamma")
         daemon.poke()
         await served(daemon, "gamma")
@@ -168,6 +178,42 @@ async def test_one_that_says_too_much_is_cut_short(tmp_path: Path, upstream: Fak
     assert all(len(line) < 700 and "\x1b" not in line for line in daemon.service.lines)
     lines = [line for line in daemon.service.lines if "hook: " in line]
     assert len(lines) <= 101 * len(hook.calls)
+
+
+async def test_what_it_leaves_to_itself_costs_nothing(tmp_path: Path, upstream: FakeIndex, hook: Hook) -> None:
+    """A process in a session of its own, with the hook's output still open."""
+    configure(tmp_path, upstream.url, push=setting(hook))
+    hook.behave("leave")
+    left = hook.folder / "left"
+    try:
+        async with daemon_process(tmp_path) as daemon:
+            opened = []
+            for number in range(4):
+                done = await daemon.says(lambda it: it["pushing"]["hook"]["done"])
+                assert done["pushing"]["hook"]["failed"] == 0
+                await until(lambda: "more-" + str(number - 1) in told(hook) or not number, tell=lambda: daemon.log)  # noqa: B023
+                opened.append(len(os.listdir(f"/proc/{daemon.service.process.pid}/fd")))
+                publish(upstream.index, f"more-{number}")
+                daemon.poke()
+            await daemon.stop()
+        assert opened[-1] <= opened[1] + 1, opened
+    finally:
+        for line in left.read_text().split():
+            os.kill(int(line), signal.SIGKILL)
+
+
+async def test_a_second_signal_does_not_wait_for_it(tmp_path: Path, upstream: FakeIndex, hook: Hook) -> None:
+    configure(tmp_path, upstream.url, push=setting(hook))
+    hook.behave("hang")
+    hook.behave("stubborn")
+    async with daemon_process(tmp_path) as daemon:
+        call = (await until(lambda: hook.calls, tell=lambda: daemon.log))[0]
+        for _ in range(2):
+            daemon.service.process.send_signal(signal.SIGTERM)
+            await daemon.service.until_said("STOPPING")
+        assert await daemon.service.process.wait() in (0, 143), daemon.log
+        await until(lambda: not is_there(call.pid))
+        assert "Traceback" not in daemon.log
 
 
 async def test_a_daemon_that_ends_ends_it(tmp_path: Path, upstream: FakeIndex, hook: Hook) -> None:

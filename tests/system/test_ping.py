@@ -48,20 +48,24 @@ async def test_a_ping_starts_a_poll_at_once(tmp_path: Path, upstream: FakeIndex)
 
 async def test_a_storm_of_pings_is_one_poll_and_one_more(tmp_path: Path, upstream: FakeIndex) -> None:
     """While one poll is under way, which does not come to an end, any number of pings leads to one more."""
-    configure(tmp_path, upstream.url, push="pings-a-minute = 1000")
+    configure(tmp_path, upstream.url, push=f'pings-a-minute = 1000\nsecret = "{SECRET}"')
+
+    async def ping(number: int) -> int:
+        body = b'{"projects": ["alpha"]}'
+        return (await daemon.ping(body, sign(SECRET, body, time.time() + number / 1000)))[0]
+
     async with daemon_process(tmp_path) as daemon:
         await daemon.says(lambda it: it["phase"] == "waiting")
         upstream.reset_log()
         upstream.fault("/pypi", Hang())
         reached = upstream.seen("/pypi")
-        assert (await daemon.ping())[0] == 202
+        daemon.poke()
         async with asyncio.timeout(PATIENCE):
             await reached
-        answers = await asyncio.gather(*(daemon.ping(b'{"projects": ["alpha"]}') for _ in range(40)))
-        assert {status for status, _ in answers} == {202}
+        assert set(await asyncio.gather(*(ping(number) for number in range(40)))) == {202}
         for _ in range(20):
             daemon.poke()
-        status = await daemon.says(lambda it: it["pushing"]["pings"]["accepted"] == 41)
+        status = await daemon.says(lambda it: it["pushing"]["pings"]["accepted"] == 40)
         assert upstream.count("/pypi") == 1
         polls = status["polls"]
         upstream.clear_faults()
@@ -70,6 +74,32 @@ async def test_a_storm_of_pings_is_one_poll_and_one_more(tmp_path: Path, upstrea
         assert upstream.count("/simple/alpha/") == 1
         await daemon.stop()
         assert upstream.count("/pypi") <= 4  # two polls, and the feed where a poll reads it
+
+
+async def test_none_is_lost(tmp_path: Path, upstream: FakeIndex) -> None:
+    """Also one that comes when a pass is about to end, which polls no more."""
+    configure(tmp_path, upstream.url)
+    async with daemon_process(tmp_path) as daemon:
+        for number in range(40):
+            name = f"project-{number}"
+            publish(upstream.index, name)
+            daemon.poke()
+            await until((tmp_path / "pypi/web/simple" / name / "index.html").exists, tell=lambda: daemon.log)
+        await daemon.stop()
+
+
+async def test_names_need_a_secret(tmp_path: Path, upstream: FakeIndex) -> None:
+    configure(tmp_path, upstream.url)
+    async with daemon_process(tmp_path) as daemon:
+        await daemon.says(lambda it: it["phase"] == "waiting")
+        upstream.reset_log()
+        polls = (await daemon.status())["polls"]
+        status, text = await daemon.ping(b'{"projects": ["alpha", "not-known"]}')
+        assert status == 202
+        assert "signed pings only" in text
+        await daemon.says(lambda it: it["polls"] > polls and it["phase"] == "waiting")
+        await daemon.stop()
+    assert upstream.count("/simple/*") == 0
 
 
 async def test_who_may_ping(tmp_path: Path, upstream: FakeIndex) -> None:

@@ -92,6 +92,17 @@ def last_pass(live: Live, now: float) -> str | None:
     )
 
 
+def push(live: Live, now: float) -> str | None:
+    """Whom it cannot tell of changes; None when there is nobody."""
+    found = [("hook", live.pushing.hook), *sorted(live.pushing.downstream.items())]
+    failing = [
+        f"{name} fails for {fmt.duration(now - (told.since or now))}: {told.trouble}"
+        for name, told in found
+        if told.trouble
+    ]
+    return "; ".join(failing) or None
+
+
 def disk(status: Status) -> str | None:
     """What is free where the mirror lies."""
     if status.disk_free is None or not status.disk_total:

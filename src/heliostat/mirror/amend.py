@@ -21,11 +21,9 @@ from heliostat.model import DistFile, Document, DocumentFile, ProjectName, Proje
 from heliostat.pages.document import parse_document
 from heliostat.pages.links import file_link, local_document_url, package_of
 from heliostat.policy.denials import Versions, release_of
+from heliostat.policy.removal import MARK
 from heliostat.state.rows import KeptFile
 from heliostat.store.tree import Tree
-
-#: What pages say of what upstream removed; it is also how such a page is known again.
-MARK = "removed upstream; kept by this mirror"
 
 _RELEASES = msgspec.json.Decoder(dict[str, list[msgspec.Raw] | None])
 _ANY = msgspec.json.Decoder(dict[str, msgspec.Raw])

@@ -68,6 +68,7 @@ class Live:
         poll: bool,
         next_poll: Callable[[], Coroutine[Any, Any, None]],
         polling: Callable[[], None],
+        put_off: Callable[[], None],
         errands: Callable[[], list[Errand]],
         polled: Callable[[Seen | None, UpstreamError | None], None],
         committed: Callable[[], None],
@@ -81,6 +82,8 @@ class Live:
         self.next_poll = next_poll
         #: A poll begins, other than the one at the beginning of the pass: whoever asked for one by now gets it.
         self.polling = polling
+        #: That poll came to nothing, since the pass ended meanwhile: the next pass is to make up for it.
+        self.put_off = put_off
         #: What is wanted since it was asked last.
         self.errands = errands
         #: A poll was answered; or one failed, in the middle of a pass that goes on.

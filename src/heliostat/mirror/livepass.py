@@ -105,6 +105,8 @@ class LivePass(Pass):
         seen: Seen | None = None
         try:
             seen = await unless_stopped(reader.read(full=False, now=now), over)
+            if seen is None:
+                self._live.put_off()
         except UpstreamError as error:
             log.warning("upstream does not tell what changed: %s", error)
             self._live.polled(None, error)

@@ -8,13 +8,14 @@ import msgspec
 
 from heliostat import names
 from heliostat.errors import Invalid
-from heliostat.mirror.amend import MARK, kept_file, original_of, own_document
+from heliostat.mirror.amend import kept_file, original_of, own_document
 from heliostat.mirror.inventory import take_inventory
 from heliostat.mirror.metadata import Answers
 from heliostat.mirror.removals import kept_pages
 from heliostat.model import Document, ProjectPage
 from heliostat.pages.links import local_page_url
 from heliostat.pages.parse_json import parse_project
+from heliostat.policy.removal import MARK
 from heliostat.state.rows import KeptFile, Row
 from heliostat.store.tree import Tree
 

@@ -16,7 +16,6 @@ import msgspec
 
 from heliostat import names
 from heliostat.errors import Invalid, Obstructed, Refused
-from heliostat.mirror.amend import MARK
 from heliostat.mirror.entries import mark_changing, note_repaired
 from heliostat.mirror.inventory import Inventory, take_inventory
 from heliostat.mirror.owners import possible_owners, tells_owner
@@ -30,6 +29,7 @@ from heliostat.pages.links import file_link, local_page_url, package_of
 from heliostat.pages.render import project_html, project_json
 from heliostat.pages.root_list import RootListParser
 from heliostat.policy.denials import release_of
+from heliostat.policy.removal import MARK
 from heliostat.state.ledger import Ledger
 from heliostat.state.rows import PathRow
 from heliostat.store.tree import JSON_PAGE, Publication, Shown, Tree

@@ -13,6 +13,9 @@ from heliostat.model import ProjectName
 #: ``retain``: what upstream removed stays.
 Policy = Literal["propagate", "withhold", "retain"]
 
+#: What pages say of what upstream removed and is retained; it is also how such a page, or file, is known again.
+MARK = "removed upstream; kept by this mirror"
+
 
 class RemovalPolicy(msgspec.Struct, frozen=True):
     """The policy of each project."""

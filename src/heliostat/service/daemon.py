@@ -8,14 +8,11 @@ for the end.  After trouble the pauses double up to a ceiling; they are ordinary
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, ExitStack
 from typing import Any, TypeVar
-
-import msgspec
 
 from heliostat.config import Config
 from heliostat.errors import ConfigError, HeliostatError, Refused, StateError, UpstreamChanged, UpstreamError
@@ -26,39 +23,19 @@ from heliostat.mirror.run import Mirror
 from heliostat.model import ProjectName
 from heliostat.names import normalise
 from heliostat.service.health import Health, Result
+from heliostat.service.orders import Chore, Order, Wish, settle
 from heliostat.service.reload import ReloadResult, compare, refuse, say
 from heliostat.service.results import log_result, result_of
 from heliostat.service.timing import Timing
+
+__all__ = ["Daemon", "Showing", "Wish"]
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Showing = Callable[[Counters], AbstractAsyncContextManager[None]]
-
-
-class Wish(msgspec.Struct, frozen=True, kw_only=True):
-    """What the first pass is asked beyond the ordinary."""
-
-    full: bool = False
-    allow_removals: int = 0
-
-
-@dataclasses.dataclass(eq=False)
-class Order:
-    """A whole pass that somebody waits for; ``began`` is given the counters of a pass that is to carry it out."""
-
-    wish: Wish
-    began: Callable[[Counters], None]
-    result: asyncio.Future[Summary]
-
-
-@dataclasses.dataclass(eq=False)
-class Chore:
-    """Something that is done while no pass runs; ``result`` is what came of it."""
-
-    work: Callable[[], Awaitable[Any]]
-    counters: Counters
-    result: asyncio.Future[Any]
+#: Projects named by pokes that wait for the next poll, or a few more.
+_MOST_NAMED = 10_000
 
 
 class Daemon:
@@ -116,7 +93,7 @@ class Daemon:
             waiting = next((one for one in self._errands if not one.named), None)
             if waiting is None:
                 self._errands.append(Errand(found, named=False))
-            else:
+            elif len(waiting.names) < _MOST_NAMED:  # what is left out, polls find as well
                 waiting.add(found)
         self._poked.set()
 
@@ -225,7 +202,7 @@ class Daemon:
             self.health.phase = "stopping"
             interrupted = Summary(upstream="", started=time.time(), interrupted=True)
             self._finish(self._errands, interrupted)
-            _settle(self._orders, interrupted)
+            settle(self._orders, interrupted)
             for chore in self._chores:
                 if not chore.result.done():
                     chore.result.set_exception(HeliostatError("the daemon ended before this was done"))
@@ -286,9 +263,9 @@ class Daemon:
             if kind == "store":
                 summary.store_error = str(error)
             self._end(kind, str(error), live, summary, error)
-            _settle(orders, error)
+            settle(orders, error)
         except Exception as error:
-            _settle(orders, error)
+            settle(orders, error)
             self._defect(error, live)
         else:
             if not (summary.unreachable or summary.interrupted):
@@ -301,7 +278,7 @@ class Daemon:
             if summary.interrupted and not self.stop.is_set():
                 self._orders = [*orders, *self._orders]
             else:
-                _settle(orders, summary)
+                settle(orders, summary)
             await self._tell(summary)
         self._ordered = False
 
@@ -312,6 +289,7 @@ class Daemon:
             next_poll=self._next_poll,
             # Not before: a pass that ends just then polls no more, and what asked for it counts for the next one.
             polling=self._poked.clear,
+            put_off=self._poked.set,
             errands=self._take_errands,
             polled=self._polled,
             committed=self._committed,
@@ -490,17 +468,6 @@ def _normal(names: Iterable[str]) -> dict[ProjectName, str]:
         except Refused as error:
             log.debug("poked with %s", error)
     return found
-
-
-def _settle(orders: list[Order], outcome: Summary | Exception) -> None:
-    """Tell those who wait, if they still do."""
-    for order in orders:
-        if order.result.done():
-            continue
-        if isinstance(outcome, Exception):
-            order.result.set_exception(outcome)
-        else:
-            order.result.set_result(outcome)
 
 
 async def _guarded(work: Awaitable[None], what: str) -> None:

@@ -8,14 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import logging
-import os
 import time
-from collections.abc import AsyncIterator, Sequence
-from typing import NamedTuple, Self
-
-import msgspec
+from collections.abc import AsyncIterator
+from typing import NamedTuple
 
 from heliostat.config import Config, PushConfig
 from heliostat.errors import HeliostatError
@@ -23,16 +19,16 @@ from heliostat.mirror.places import state_directory
 from heliostat.mirror.report import Summary
 from heliostat.service.daemon import Daemon
 from heliostat.service.hookrun import run_program
-from heliostat.state.changelog import Change
+from heliostat.service.telling import Alone, Telling
 from heliostat.state.ledger import Ledger
 from heliostat.store.threads import in_thread
 
 log = logging.getLogger(__name__)
 
-#: One run is told of so many changes at most, and of so many bytes of paths or a little more; the next, of the rest.
-_MOST_CHANGES, _MOST_BYTES = 10_000, 8 << 20
 #: Rows that are read from the ledger at a time: others want to read and write it as well.
 _ROWS = 100
+#: Seconds after which it is looked for changes in any case.
+_AT_LEAST = 600.0
 POSITION = "hook_position"
 
 
@@ -86,7 +82,10 @@ class _Runner:
     async def run(self) -> None:
         pause = 0.0
         while True:
-            await self.news.wait()
+            # Some changes are recorded without a pass that published: they are not for ever overlooked.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_AT_LEAST if self._config.hook else None):
+                    await self.news.wait()
             self.news.clear()
             trouble = await self._guarded()
             if trouble is None:
@@ -147,6 +146,7 @@ class _Runner:
                     config.hook,
                     cwd=f"{directory}/web",
                     variables={
+                        "HELIOSTAT_CONFIG": self._daemon.config.source,
                         "HELIOSTAT_DIRECTORY": directory,
                         "HELIOSTAT_CHANGES": f"{self._folder}/changes.jsonl",
                         "HELIOSTAT_PATHS": f"{self._folder}/paths",
@@ -184,66 +184,6 @@ class _Runner:
                 await in_thread(telling.add, rows)
                 number = rows[-1].number
         return Batch(start, number, telling.serial, complete=first <= start + 1)
-
-
-class Alone:
-    """The lock that the hook inherits: held for as long as it, or what it started, runs."""
-
-    def __init__(self) -> None:
-        self.descriptor = -1
-
-    def hold(self, folder: str) -> bool:
-        """Whether it is ours, from now until :meth:`close`.  Raises OSError."""
-        if self.descriptor >= 0:
-            return True
-        os.makedirs(folder, mode=0o700, exist_ok=True)
-        descriptor = os.open(f"{folder}/lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(descriptor)
-            if isinstance(error, BlockingIOError):
-                return False
-            raise
-        self.descriptor = descriptor
-        return True
-
-    def close(self) -> None:
-        if self.descriptor >= 0:
-            os.close(self.descriptor)
-            self.descriptor = -1
-
-
-class Telling:
-    """The files that a run is handed: the changes, an object a line; and their paths, each once and ended by NUL."""
-
-    def __init__(self, folder: str) -> None:
-        self._changes, self._paths = open(f"{folder}/changes.jsonl", "wb"), open(f"{folder}/paths", "wb")  # noqa: SIM115
-        self._encoder = msgspec.json.Encoder()
-        self._told: set[str] = set()
-        self._count = self._bytes = 0
-        self.serial = 0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._changes.close()
-        self._paths.close()
-
-    @property
-    def full(self) -> bool:
-        return self._count >= _MOST_CHANGES or self._bytes >= _MOST_BYTES
-
-    def add(self, rows: Sequence[Change]) -> None:
-        for row in rows:
-            self._changes.write(self._encoder.encode(row) + b"\n")
-            for path in (*row.added, *row.changed, *row.removed):
-                if path not in self._told:
-                    self._told.add(path)
-                    self._bytes += self._paths.write(os.fsencode(path) + b"\0")
-            self.serial = max(self.serial, row.serial or 0)
-        self._count += len(rows)
 
 
 def _position(ledger: Ledger) -> tuple[int | None, int, int]:

@@ -40,15 +40,22 @@ async def run_program(
     that group is ended in any case.  What it says is logged line by line.
     """
     environment = {name: os.environ[name] for name in _INHERITED if name in os.environ} | dict(variables)
+    # A pipe of our own: asyncio's would stay open for as long as anything that the program started holds it.
+    ours, theirs = os.pipe()
     try:
         process = await asyncio.create_subprocess_exec(
-            *command, cwd=cwd, env=environment, stdin=stdin, stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT, start_new_session=True, pass_fds=(inherit,), limit=_READ,
+            *command, cwd=cwd, env=environment, stdin=stdin, stdout=theirs, stderr=theirs,
+            start_new_session=True, pass_fds=(inherit,),
         )  # fmt: skip
     except OSError as error:
+        os.close(ours)
         return f"cannot be started: {error.strerror or error}; correct [push] hook, or the file's permissions"
-    assert process.stdout is not None
-    listening = asyncio.create_task(_log_output(process.stdout), name="hook output")
+    except BaseException:
+        os.close(ours)
+        raise
+    finally:
+        os.close(theirs)
+    listening = asyncio.create_task(_listen(ours), name="hook output")
     late = False
     try:
         try:
@@ -90,6 +97,19 @@ async def _end(process: asyncio.subprocess.Process) -> None:
 def _signal(group: int, number: signal.Signals) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(group, number)
+
+
+async def _listen(descriptor: int) -> None:
+    """Log what comes out of a pipe, until its other end is closed everywhere, or this is cancelled."""
+    stream = asyncio.StreamReader(limit=_READ)
+    with os.fdopen(descriptor, "rb", buffering=0) as pipe:
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(stream), pipe
+        )
+        try:
+            await _log_output(stream)
+        finally:
+            transport.close()
 
 
 async def _log_output(stream: asyncio.StreamReader) -> None:

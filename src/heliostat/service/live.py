@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from heliostat.mirror.report import Counters
+from heliostat.service.pushing import Pushing
 
 
 class LastPass(msgspec.Struct, kw_only=True):
@@ -35,6 +36,8 @@ class Live(msgspec.Struct, kw_only=True):
     #: How the last pass ended, and its figures.
     result: str | None = None
     last: LastPass | None = None
+    #: How pings to other mirrors and the hook go.
+    pushing: Pushing = msgspec.field(default_factory=Pushing)
 
 
 def live_from(answer: Any) -> Live | None:

@@ -27,6 +27,7 @@ from heliostat.mirror.figures import DiskFigures, LedgerFigures
 from heliostat.mirror.report import Summary
 from heliostat.service.figures import Figures, Process
 from heliostat.service.health import Result, Trouble
+from heliostat.service.pushing import Answer, Pushing, Told
 from heliostat.upstream.sources import Sources
 from heliostat.upstream.traffic import Fault, Histogram, Kind, Traffic
 
@@ -86,6 +87,7 @@ def families(figures: Figures) -> Iterator[Metric]:
     if figures.process is not None:
         process = figures.process
         yield from _daemon(process)
+        yield from _push(process.health.pushing, figures.now)
         yield from _requests(process.traffic)
         yield from _work(process.traffic)
         yield from _pace(process.traffic, process.sources)
@@ -152,6 +154,29 @@ def _daemon(process: Process) -> Iterator[Metric]:
     yield _counter("files_added", "Files, sidecars and provenance objects added.", "", [("", done.files_added)])
     yield _counter("files_removed", "Files removed.", "", [("", done.files_removed)])
     yield _counter("fetched_bytes", "Bytes of verified files.", "", [("", done.bytes_fetched)])
+
+
+def _push(pushing: Pushing, now: float) -> Iterator[Metric]:
+    answers = ((result, pushing.pings.get(result, 0)) for result in get_args(Answer))
+    yield _counter("pings", "Pings to this mirror, by what they were answered.", "result", answers)
+    sent = CounterMetricFamily("heliostat_downstream_pings", "Pings to other mirrors.", labels=("mirror", "result"))
+    for mirror, told in pushing.downstream.items():
+        sent.add_metric((mirror, "done"), told.done)
+        sent.add_metric((mirror, "failed"), told.failed)
+    yield sent
+    failing = ((mirror, _age(told, now)) for mirror, told in pushing.downstream.items())
+    yield from _gauges(
+        "downstream_failing_seconds", "For how long pings to another mirror have failed.", "mirror", failing
+    )
+    hook = pushing.hook
+    runs = (("done", hook.done), ("failed", hook.failed))
+    yield _counter("hook_runs", "Runs of the hook.", "result", runs)
+    yield from _gauge("hook_failing_seconds", "For how long the hook has failed.", _age(hook, now))
+    yield from _gauge("hook_running", "1 while the hook runs.", float(pushing.running))
+
+
+def _age(told: Told, now: float) -> float:
+    return 0.0 if told.since is None else max(0.0, now - told.since)
 
 
 def _requests(traffic: Traffic) -> Iterator[Metric]:

@@ -14,6 +14,7 @@ from heliostat.errors import Refused
 from heliostat.names import normalise
 from heliostat.service.allowance import Allowance
 from heliostat.service.daemon import Daemon
+from heliostat.service.pushing import Answer
 from heliostat.service.signature import SIGNATURE, TIMESTAMP, Verifier
 
 #: Of a ping's body (bytes), and of the projects that it names.
@@ -59,10 +60,13 @@ def ping_routes(daemon: Daemon) -> Iterable[web.AbstractRouteDef]:
         if wait:
             text = f"more than {config.pings_a_minute} pings a minute; the next poll comes anyway"
             return answer(429, "limited", text, {"Retry-After": str(math.ceil(wait))})
+        if names and config.secret is None:  # anybody could have us ask upstream for thousands of projects
+            daemon.poke()
+            return answer(202, "accepted", "a poll begins at once; names count in signed pings only")
         daemon.poke(names)
         return answer(202, "accepted", "a poll begins at once")
 
-    def answer(status: int, result: str, text: str, headers: dict[str, str] | None = None) -> web.Response:
+    def answer(status: int, result: Answer, text: str, headers: dict[str, str] | None = None) -> web.Response:
         pushing.pings[result] = pushing.pings.get(result, 0) + 1
         return web.Response(status=status, text=text + "\n", headers={"Cache-Control": "no-store"} | (headers or {}))
 

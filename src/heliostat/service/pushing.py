@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
+
+#: What a ping was answered with: 202, 400, 401, 413, 429.
+Answer = Literal["accepted", "malformed", "unauthorised", "too_large", "limited"]
 
 
 class Told(msgspec.Struct, kw_only=True):
@@ -35,7 +40,7 @@ class Told(msgspec.Struct, kw_only=True):
 class Pushing(msgspec.Struct, kw_only=True):
     """Pings received by what they were answered with, pings sent by where to, and the hook."""
 
-    pings: dict[str, int] = {}
+    pings: dict[Answer, int] = {}
     downstream: dict[str, Told] = {}
     hook: Told = msgspec.field(default_factory=Told)
     #: The hook runs now.

@@ -15,7 +15,7 @@ TIMESTAMP, SIGNATURE = "Heliostat-Timestamp", "Heliostat-Signature"
 _PREFIX = "sha256="
 _SECONDS = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,9})?", re.ASCII)
 #: Signatures that are remembered so that none counts twice; far more than are taken within any window.
-_MOST = 10_000
+_MOST = 100_000
 
 
 def sign(secret: str, body: bytes, now: float) -> dict[str, str]:
@@ -68,6 +68,8 @@ class Verifier:
         return None
 
     def _forget(self, now: float) -> None:
-        self._seen = {signature: until for signature, until in self._seen.items() if until >= now}
-        while len(self._seen) >= _MOST:
-            del self._seen[next(iter(self._seen))]
+        while self._seen:
+            oldest = next(iter(self._seen))
+            if self._seen[oldest] >= now and len(self._seen) < _MOST:
+                return
+            del self._seen[oldest]
