@@ -104,7 +104,10 @@ async def test_without_documents_the_names_of_files_tell(tmp_path: Path) -> None
         await one.sync()
         await one.delete("ant==1.0")
         for _ in range(2):
-            assert {file["filename"] for file in one.page("ant")["files"]} == {"ant-2.0-py3-none-any.whl", "ant-2.0.tar.gz"}
+            assert {file["filename"] for file in one.page("ant")["files"]} == {
+                "ant-2.0-py3-none-any.whl",
+                "ant-2.0.tar.gz",
+            }
             assert store(one, "ant-1.0") == {}
             await one.sync(full=True)
 

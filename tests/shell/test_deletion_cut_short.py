@@ -13,12 +13,12 @@ import pytest
 from heliostat.mirror.run import Mirror
 from heliostat.mirror.status import read_status
 from heliostat.store.disk import Operations
-from support.power import explained, opened
 from support.disks import BreakingDisk, Broken, RecordingDisk, Step, cuts
 from support.equality import differences
 from support.equality_removed import Removed
 from support.invariants import broken_promises, unaccounted
 from support.mirrors import Followed, following
+from support.power import explained, opened
 from support.volume import Volume
 from support.zoo import animals
 

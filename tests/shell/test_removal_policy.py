@@ -15,6 +15,7 @@ from heliostat.mirror.status import read_status
 from support.equality import differences
 from support.equality_removed import MARK, Removed
 from support.mirrors import following, rebuild, rewritten
+from support.verified import verify
 from support.zoo import animals, store, tombstones
 
 # -- withhold ----------------------------------------------------------------------------------------------------
@@ -255,3 +256,15 @@ async def test_a_rebuild_knows_what_stays(tmp_path: Path) -> None:
         await one.sync(full=True)
         assert differences(one.index, tmp_path, removed=Removed(retained={"ant": was})) == []
         assert json.loads((one.web / "json/ant").read_bytes())["info"]["version"] == "2.0"
+
+
+async def test_verify_finds_nothing_wrong_with_it(tmp_path: Path) -> None:
+    async with following(animals(), tmp_path, policy="retain") as one:
+        await one.sync()
+        one.index.remove_project("ant")
+        one.index.remove_release("bee", "2.0")
+        await one.sync()
+        await one.delete("cat", "dog==1.0", "eel==2.0")
+        for against in (False, True):
+            seen, _ = await verify(one.config, against_upstream=against)
+            assert seen.findings == []

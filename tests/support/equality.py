@@ -130,7 +130,11 @@ class _Checker:
 
     def _never_met(self, name: str) -> bool:
         """A root list does not name a project in quarantine: a mirror that began later may not know it."""
-        return not self._removed.gone(name) and self._index[name].quarantined and not os.path.lexists(self._path(f"simple/{name}"))
+        return (
+            not self._removed.gone(name)
+            and self._index[name].quarantined
+            and not os.path.lexists(self._path(f"simple/{name}"))
+        )
 
     def _json_page(self, page: ProjectPage) -> None:
         path = f"simple/{page.name}/{_JSON}"

@@ -53,12 +53,13 @@ class Removed:
     def page(self, index: Index, name: str) -> ProjectPage:
         """As it must be shown, but for links."""
         if self.gone(name):
-            page = render.page(self.retained[name], index.bases)
-            return msgspec.structs.replace(page, status="archived", status_reason=MARK)
-        page = index.expected_page(name)
-        assert page is not None
+            gone = render.page(self.retained[name], index.bases)
+            return msgspec.structs.replace(gone, status="archived", status_reason=MARK)
+        shown = index.expected_page(name)
+        assert shown is not None
         if not self.alters(name):
-            return page
+            return shown
+        page = shown
         denied, more = self.versions(name, self.denied), self._more(index, name)
         files = [one for one, where in zip(page.files, index.expected_files(name), strict=True)
                  if where.version not in denied]  # fmt: skip

@@ -100,7 +100,13 @@ async def test_since_when_and_what(tmp_path: Path, upstream: FakeIndex) -> None:
 
 async def test_what_is_wrong_is_said(tmp_path: Path, upstream: FakeIndex) -> None:
     await mirrored(tmp_path, upstream)
-    for arguments in (["delete"], ["delete", "a b"], ["delete", "alpha==1/2"], ["restore"], ["delete", "--list", "alpha"]):
+    for arguments in (
+        ["delete"],
+        ["delete", "a b"],
+        ["delete", "alpha==1/2"],
+        ["restore"],
+        ["delete", "--list", "alpha"],
+    ):
         done = await arun(*arguments, cwd=tmp_path)
         assert done.returncode == 2, arguments
         assert "Traceback" not in done.stderr

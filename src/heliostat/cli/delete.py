@@ -28,7 +28,8 @@ _NO_REASON = "no reason given"
 def command(*, reason: str, purge: bool, yes: bool, listed: bool, entries: tuple[str, ...]) -> int:
     """Remove projects or releases now, whatever upstream offers, and keep them out.
 
-    Pages go first, bytes last.  Neither the guard nor the network is asked; a running daemon does it between two passes.
+    Pages go first, bytes last.  Neither the guard nor the network is asked.  A running daemon does it, between two
+    passes.
     """
     options, config = current(), settings()
     if listed:
@@ -84,9 +85,7 @@ def report(result: Deletion, options: Options, *, stopped_by: int | None) -> int
     from heliostat.cli.output import show
 
     code = deletion_exit_code(result, stopped_by=stopped_by)
-    return show(
-        options, code, deletion_lines(result), {**msgspec.to_builtins(result), "complete": result.complete}
-    )
+    return show(options, code, deletion_lines(result), {**msgspec.to_builtins(result), "complete": result.complete})
 
 
 def _confirmed(config: Config, projects: list[str]) -> bool:

@@ -161,8 +161,10 @@ def _marked(tree: Tree, name: ProjectName, file: DistFile, withheld: Collection[
     path = package_of(file.url)
     if path and file.core_metadata and not _is_there(tree, names.sidecar_path(path), withheld):
         changes["core_metadata"] = None
-    if file.provenance and tree.disk.stat(provenance_path(name, file.provenance, file.filename)) is None:
-        changes["provenance"] = None
+    if file.provenance:
+        beside = provenance_path(name, file.provenance, file.filename)
+        if not _is_there(tree, beside, withheld):
+            changes["provenance"] = None
     return msgspec.structs.replace(file, **changes)
 
 

@@ -299,6 +299,7 @@ class Deleter:
         """Root index and change feed."""
         self._report.files += self._tally.files_removed
         self._report.projects += self._tally.updated
-        packed = self._config.mirror.gzip_root
-        await self._keeper(write_root, self._tree, self._ledger, packed=packed)
+        if await self._keeper(self._ledger.get, "root_written") is not None:  # else there was no pass yet
+            packed = self._config.mirror.gzip_root
+            await self._keeper(write_root, self._tree, self._ledger, packed=packed)
         await self._keeper(write_changes, self._tree, self._ledger)

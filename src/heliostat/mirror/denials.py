@@ -92,7 +92,7 @@ def refuse_denied(rules: Rules, name: ProjectName, raw: str) -> None:
 
 
 def read_denied(config: Config) -> list[Denied]:
-    """What is denied, read without the lock: as the configuration says now, and as the ledger says.  Raises StateError."""
+    """What is denied, as the configuration says now, and as the ledger says; takes no lock.  Raises StateError."""
     now = time.time()
     rows = [Denied(one.project, one.version, "configuration", now, DENIED) for one in configured_denials(config)]
     path = f"{state_directory(config)}/{DATABASE}"

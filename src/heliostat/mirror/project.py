@@ -45,14 +45,14 @@ from heliostat.mirror.rules import Rules
 from heliostat.mirror.standing import Place, Standing
 from heliostat.mirror.survey import OpenPaths, Places, Survey, survey
 from heliostat.mirror.tally import Tally
-from heliostat.mirror.wanted import Held, Wanted, provenance_path, wanted_files
+from heliostat.mirror.wanted import Held, Wanted, held_files, provenance_path, wanted_files
 from heliostat.model import DistFile, ProjectPage
 from heliostat.pages.links import file_link
 from heliostat.pages.render import project_html, project_json
 from heliostat.state.ledger import Ledger
 from heliostat.state.rows import Failed, PathRow, Published, Row, Tombstone
 from heliostat.store.threads import Keeper, in_thread
-from heliostat.store.tree import Publication, Tree
+from heliostat.store.tree import Placement, Publication, Tree
 from heliostat.upstream.traffic import Traffic
 
 log = logging.getLogger(__name__)
@@ -220,11 +220,12 @@ class ProjectSync:
                 self._tree, self._rules, row.name, answers, standing.inventory,
             )  # fmt: skip
         answers = await self._set_aside(row, answers, standing.inventory)
-        wanted = wanted_files(
-            answers.page, answers.document, standing.held, allow_unhashed=self._config.upstream.allow_unhashed
-        )
+        held: Mapping[str, Held] = standing.held
+        if answers.own or answers.retained:  # their places are known, although no page of ours may say so now
+            held = {**held_files(answers.page), **held}
+        wanted = wanted_files(answers.page, answers.document, held, allow_unhashed=self._config.upstream.allow_unhashed)
         if not self._config.mirror.files:
-            wanted = [want for want in wanted if _is_held(want, standing.held)]
+            wanted = [want for want in wanted if _is_held(want, held)]
         return _Begun(answers, standing, wanted, turns((want.file.filename for want in wanted), standing.ours))
 
     async def _found(self, row: Row, begun: _Begun, wanted: list[Wanted], *, untouched: bool) -> Survey | None:
@@ -389,6 +390,7 @@ class ProjectSync:
             there = [file for file in files if answers.own or file.filename in answers.retained]
             paths = {provenance_path(row.name, file.provenance, file.filename) for file in there if file.provenance}
             files = tuple(file for file in files if file not in there)
+            publication.placements += await in_thread(self._out_of_reach, paths)
         if self._provenance is None:  # what an earlier configuration fetched stays, since the page still links it
             return paths | {
                 provenance_path(row.name, file.provenance, file.filename) for file in files if file.provenance
@@ -396,6 +398,15 @@ class ProjectSync:
         placements, fetched = await self._provenance.fetch(row.name, files, refresh=row.why == "sweep")
         publication.placements += placements
         return paths | fetched
+
+    def _out_of_reach(self, paths: set[str]) -> list[Placement]:
+        """What of these is not in place, but was put out of reach."""
+        found = []
+        for path in sorted(paths):
+            away = names.withheld_path(path)
+            if self._tree.disk.stat(path) is None and self._tree.disk.stat(away) is not None:
+                found.append(Placement(away, path))
+        return found
 
     # -- failures -----------------------------------------------------------------------------------------------
 

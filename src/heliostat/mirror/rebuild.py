@@ -87,8 +87,8 @@ def rebuild_tree(
         with ledger.transaction():
             ledger.insert_rebuilt(rows)
             ledger.paths.add(claims)
-            for name in restored:  # perhaps against upstream's will, which only the ledger knew
-                ledger.denials.retain(name, "", time.time())
+            for project in restored:  # perhaps against upstream's will, which only the ledger knew
+                ledger.denials.retain(project, "", time.time())
             note_repaired(tree, ledger, [publication.name for publication in publications])
         count += len(rows)
     with ledger.transaction():

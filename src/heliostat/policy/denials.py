@@ -64,7 +64,9 @@ class Versions:
         return bool(self._texts)
 
     def __contains__(self, version: object) -> bool:
-        return isinstance(version, str) and (version in self._texts or _canonical(version) in self._normal)
+        if not self._texts or not isinstance(version, str):
+            return False
+        return version in self._texts or _canonical(version) in self._normal
 
     def has_file(self, filename: str, version: str | None) -> bool:
         """Whether a file is of one of these: as the index says, or as its name does.

@@ -12,7 +12,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, ExitStack
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from heliostat.config import Config
 from heliostat.errors import ConfigError, HeliostatError, Refused, StateError, UpstreamChanged, UpstreamError

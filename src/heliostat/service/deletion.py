@@ -1,4 +1,4 @@
-"""Deleting and restoring in a mirror that a daemon holds: between two passes, so that nothing is in flight meanwhile."""
+"""Deleting and restoring in a mirror that a daemon holds: between two passes, so that nothing is in flight."""
 
 from __future__ import annotations
 
