@@ -138,5 +138,5 @@ async def test_no_promise_is_broken_wherever_the_power_goes(tmp_path: Path, poli
                 pass
             await one.delete("cat", "dog==1.0", "ant", "bee==1.0", purge=True)
             await one.sync()
-            removed = Removed(denied=["ant", "bee==1.0", "cat", "dog==1.0"])
+            removed = Removed(denied=["ant", "bee==1.0"])  # the index has nothing of the others
             assert differences(one.index, directory, removed=removed) == [], cut.number

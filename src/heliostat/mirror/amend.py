@@ -94,6 +94,7 @@ def amend(
         retained=frozenset(one.file.filename for one in lost),
         original=gzip.compress(source, 6, mtime=0) if changed and not answers.unchanged else None,
         amended=changed,
+        original_kept=tree.disk.stat(names.original_path(name)) is not None,
     )
 
 

@@ -53,6 +53,8 @@ class Answers(msgspec.Struct, frozen=True):
     original: bytes | None = None
     #: Whether it is another one than upstream's.
     amended: bool = False
+    #: Upstream's own one is kept on disk.
+    original_kept: bool = False
     #: Not upstream's word, but what our own tree said before.
     own: bool = False
     #: Upstream removed the project, and it is shown all the same.

@@ -354,7 +354,8 @@ class ProjectSync:
             checked_at=time.time(),
             extra=any(not one.want.listed for one in ready),
             stuck=answers.stuck,
-            due_at=self._look_again(row) if answers.stuck else None,
+            # What our own tree says does not bring it up to date.
+            due_at=self._look_again(row) if answers.stuck else row.due_at if answers.own else None,
         )
 
     def _look_again(self, row: Row) -> float:

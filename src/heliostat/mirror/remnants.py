@@ -92,7 +92,8 @@ class Remnants:
         path = names.original_path(self._row.name)
         written = publication.document is not None or publication.staged_document is not None
         if self._answers.amended:
-            if self._answers.original is not None and (written or publication.drop_document or not known):
+            kept = known and self._answers.original_kept
+            if self._answers.original is not None and (written or publication.drop_document or not kept):
                 publication.original = self._answers.original
                 item.claims.append(PathRow(path, self._row.name, "original"))
         elif known and not self._answers.unchanged:

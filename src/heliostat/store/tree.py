@@ -162,21 +162,18 @@ class Tree:
     def stage_documents(self, publications: Iterable[Publication], made: list[str]) -> list[Placement]:
         """Write documents under ``partial/``, beside those that lie there already."""
         publications = list(publications)
-        return (
-            [publication.staged_document for publication in publications if publication.staged_document]
-            + [
-                self.stage(
-                    publication.document, names.document_path(publication.name), fresh=publication.fresh, made=made
-                )
-                for publication in publications
-                if publication.document is not None
-            ]
-            + [
-                self.stage(publication.original, names.original_path(publication.name), made=made)
-                for publication in publications
-                if publication.original is not None
-            ]
-        )
+        originals = [
+            self.stage(publication.original, names.original_path(publication.name), made=made)
+            for publication in publications
+            if publication.original is not None
+        ]
+        aside = [publication.staged_document for publication in publications if publication.staged_document]
+        documents = [
+            self.stage(publication.document, names.document_path(publication.name), fresh=publication.fresh, made=made)
+            for publication in publications
+            if publication.document is not None
+        ]
+        return originals + aside + documents
 
     def place_documents(self, staged: Iterable[Placement], publications: Iterable[Publication]) -> None:
         """Rename documents into place and set the links to them."""
@@ -266,11 +263,11 @@ class Tree:
 
     def withhold(self, path: str) -> bool:
         """Move one file out of reach, into ``withheld/``, unless it was moved before; False when it was gone."""
-        if self.disk.stat(path) is None:
-            return self.disk.stat(names.withheld_path(path)) is not None
-        self.disk.replace(path, names.withheld_path(path))
-        self.prune(path)
-        return True
+        away = names.withheld_path(path)
+        if self.disk.stat(path) is not None:
+            self.disk.replace(path, away)
+        self.prune(path)  # also after a kill that came just before this
+        return self.disk.stat(away) is not None
 
     def prune(self, path: str) -> None:
         """Remove the directories above ``path`` that are empty, below the fixed ones; some may be gone already."""
