@@ -192,6 +192,8 @@ async def test_a_pass_that_hangs_makes_way(tmp_path: Path, upstream: FakeIndex) 
 async def test_while_upstream_is_away(tmp_path: Path, upstream: FakeIndex) -> None:
     """It asked for half an hour of peace: nobody waits for that."""
     await mirrored(tmp_path, upstream)
+    settings = tmp_path / "heliostat.toml"
+    settings.write_text(settings.read_text().replace("retry-delay", "retries = 1\nretry-delay"))
     async with daemon_process(tmp_path) as daemon:
         await daemon.says(lambda it: it["phase"] == "waiting" and it["passes"])
         upstream.fault("*", Status(503, retry_after=1800))
