@@ -12,7 +12,7 @@ import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import Field, dataclass, field, fields
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from heliostat import config_values as read
 from heliostat.config_values import KIB, MIB, Lines, Problem, Reader, shown, suggest, without_credentials
@@ -25,9 +25,11 @@ __all__ = [
     "Config",
     "LoggingConfig",
     "MirrorConfig",
+    "MirrorSite",
     "PushConfig",
     "RemovalConfig",
     "ServiceConfig",
+    "StatsConfig",
     "UpstreamConfig",
     "keys",
     "load_config",
@@ -155,6 +157,8 @@ class ServiceConfig:
     ready_within: float = field(default=900.0, metadata=_by(_SECONDS))
     #: ``/healthz`` says yes while the loop got on not longer ago.
     alive_within: float = field(default=300.0, metadata=_by(_SECONDS))
+    #: Pause between two looks at the sites in ``[mirrors]``.
+    check_mirrors: float = field(default=300.0, metadata=_by(read.number(1, 30 * _DAY, "seconds")))
     #: Where a single pass leaves its figures for node_exporter.
     textfile: str | None = field(default=None, metadata=_by(read.path))
 
@@ -205,7 +209,25 @@ class RemovalConfig:
     withhold_days: float = field(default=30.0, metadata=_by(read.number(0, 36500, "days")))
 
 
-Section = RemovalConfig | MirrorConfig | UpstreamConfig | ServiceConfig | PushConfig | LoggingConfig
+@dataclass(frozen=True, kw_only=True)
+class StatsConfig:
+    """``[stats]``: what `heliostat stats` counts."""
+
+    #: Access logs of the web server: files or patterns, with their rotated and compressed ones.
+    logs: tuple[str, ...] = field(default=(), metadata=_by(read.list_of(read.path)))
+    #: So many days are kept for summaries and lists; the files in local-stats/ stay.
+    keep_days: int = field(default=366, metadata=_by(read.count(3, 36_500)))
+
+
+Section = RemovalConfig | MirrorConfig | UpstreamConfig | ServiceConfig | PushConfig | LoggingConfig | StatsConfig
+
+
+class MirrorSite(NamedTuple):
+    """An entry of ``[mirrors]``: a copy of this mirror, or another one of the same index."""
+
+    name: str
+    #: Base URL, no slash at the end, no credentials: it is published.
+    url: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,9 +240,14 @@ class Config:
     service: ServiceConfig = ServiceConfig()
     push: PushConfig = PushConfig()
     logging: LoggingConfig = LoggingConfig()
+    stats: StatsConfig = StatsConfig()
+    #: ``[mirrors]``, in the order of the file.
+    mirrors: tuple[MirrorSite, ...] = ()
     source: str
 
 
+#: A section whose keys are names that the operator gives.
+SITES = "mirrors"
 SECTIONS: dict[str, type[Section]] = {
     "mirror": MirrorConfig,
     "upstream": UpstreamConfig,
@@ -228,6 +255,7 @@ SECTIONS: dict[str, type[Section]] = {
     "service": ServiceConfig,
     "push": PushConfig,
     "logging": LoggingConfig,
+    "stats": StatsConfig,
 }
 
 
@@ -245,11 +273,13 @@ def load_config(text: str, *, source: str, environ: Mapping[str, str] | None = N
     """
     problems: list[tuple[int, str]] = []
     tables, lines = _parse(text, source), Lines(text)
-    for name in tables.keys() - SECTIONS.keys():
+    for name in tables.keys() - SECTIONS.keys() - {SITES}:
         place = f"[{shown(name)}]" if isinstance(tables[name], dict) else shown(name)
-        problems.append((lines.of(name), f"{place}: unknown{_advice(name, SECTIONS)}"))
+        problems.append((lines.of(name), f"{place}: unknown{_advice(name, (*SECTIONS, SITES))}"))
     values = {name: _section(name, tables.get(name, {}), environ or {}, lines, problems) for name in SECTIONS}
     _relations(values, lines, problems)
+    allow_http = bool(values["upstream"].get("allow_http"))
+    sites = _sites(tables.get(SITES, {}), environ or {}, lines, problems, allow_http=allow_http)
     if problems:
         raise ConfigError([f"{source}:{line}: {problem}" for line, problem in sorted(problems)])
     for key in ("directory", "state"):
@@ -257,8 +287,11 @@ def load_config(text: str, *, source: str, environ: Mapping[str, str] | None = N
             values["mirror"][key] = os.path.normpath(os.path.join(os.path.dirname(source), values["mirror"][key]))
     if "textfile" in values["service"]:
         values["service"]["textfile"] = os.path.join(os.path.dirname(source), values["service"]["textfile"])
+    if "logs" in values["stats"]:
+        folder = re.sub(r"([*?[])", r"[\1]", os.path.dirname(source))  # no pattern, whatever it is called
+        values["stats"]["logs"] = tuple(os.path.join(folder, log) for log in values["stats"]["logs"])
     built: dict[str, Any] = {name: section(**values[name]) for name, section in SECTIONS.items()}
-    return Config(source=source, **built)
+    return Config(source=source, mirrors=sites, **built)
 
 
 def _parse(text: str, source: str) -> dict[str, Any]:
@@ -290,6 +323,28 @@ def _section(
         except Problem as problem:
             problems += [(lines.of(name, key, item), f"[{name}] {key}: {what}") for what, item in problem.found]
     return values
+
+
+def _sites(
+    table: Any, environ: Mapping[str, str], lines: Lines, problems: list[tuple[int, str]], *, allow_http: bool
+) -> tuple[MirrorSite, ...]:
+    """``[mirrors]``: a URL for each name; adds to ``problems``."""
+    if not isinstance(table, dict):
+        problems.append((lines.of(SITES), f'{SITES}: is no section; write [{SITES}], below it NAME = "URL"'))
+        return ()
+    found: list[MirrorSite] = []
+    for name, value in table.items():
+        try:
+            url = read.site_url(value, environ, allow_http=allow_http)
+            if not re.fullmatch(r"[A-Za-z0-9](?:[A-Za-z0-9._ -]{0,98}[A-Za-z0-9])?", name):
+                raise Problem("is no name for a mirror; use letters, digits, hyphens, up to 100 of them")
+            if any(one.url == url for one in found):
+                raise Problem("names a URL that another one has; remove one of them")
+        except Problem as problem:
+            problems += [(lines.of(SITES, name), f"[{SITES}] {shown(name)}: {what}") for what, _ in problem.found]
+        else:
+            found.append(MirrorSite(name, url))
+    return tuple(found)
 
 
 def _advice(word: str, known: Iterable[str]) -> str:

@@ -273,6 +273,37 @@ def command(value: Any, environ: Mapping[str, str]) -> tuple[str, ...]:
     return words
 
 
+#: Nothing in it needs quotes, wherever it is printed.
+_PLAIN_URL = re.compile(r"https?://[A-Za-z0-9._~:\[\]-]+(?:/[A-Za-z0-9._~%+/-]*)?", re.ASCII)
+
+
+def is_plain_url(url: str) -> bool:
+    """Whether a URL may stand in a published list: http or https, no credentials, nothing that a shell would read."""
+    return bool(_PLAIN_URL.fullmatch(url))
+
+
+def is_this_machine(url: str) -> bool:
+    """Whether a URL leads to a loopback address."""
+    import ipaddress
+
+    name = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return name == "localhost"
+
+
+def site_url(value: Any, environ: Mapping[str, str], *, allow_http: bool) -> str:
+    """The base of a mirror that is published in a list; what is on this machine may do without encryption."""
+    full = index_url(value, environ)
+    place = printable(without_credentials(full))
+    if not is_plain_url(full):
+        raise Problem(f"{place} cannot be published; write it without credentials and special characters")
+    if full.startswith("http:") and not (allow_http or is_this_machine(full)):
+        raise Problem(f"{place} is not encrypted; use https, or set [upstream] allow-http = true")
+    return full
+
+
 def host(value: Any, environ: Mapping[str, str]) -> str:
     """``host`` or ``host:port`` in lower case."""
     full = text(value, environ).lower()

@@ -7,6 +7,7 @@ Everything in this module either returns a relative POSIX path below the mirror'
 from __future__ import annotations
 
 import re
+from datetime import date
 from typing import cast
 from urllib.parse import quote, unquote, urlsplit
 
@@ -162,6 +163,11 @@ def withheld_path(package: str) -> str:
     return "withheld/" + package.removeprefix("web/")
 
 
+def statistics_day(day: date) -> str:
+    """``web/local-stats/days/YYYY-MM-DD.bz2`` (PEP 381)."""
+    return f"web/local-stats/days/{day.year:04}-{day.month:02}-{day.day:02}.bz2"
+
+
 def content_digits(url: str) -> str | None:
     """The 64 hex digits of a content-addressed URL (``.../packages/aa/bb/REST/FILENAME``), or None for another form."""
     try:
@@ -169,6 +175,28 @@ def content_digits(url: str) -> str | None:
     except ValueError:
         return None
     return found[1] + found[2] + found[3] if found else None
+
+
+def old_package_path(url: str) -> str | None:
+    """Where another mirror keeps the file that its page links as ``url``: what follows the first ``/packages/``.
+
+    That is the content-addressed form where the URL has it, and otherwise an older one, ``web/packages/...`` of up to
+    eight segments.  None for a URL without such a part; raises Refused.
+    """
+    if (digits := content_digits(url)) is not None:
+        return package_path(digits, url_filename(url))
+    try:
+        _, found, rest = urlsplit(url).path.partition("/packages/")
+        segments = unquote(rest, errors="strict").split("/")
+    except ValueError:
+        raise Refused("URL", url, "not a URL of a file") from None
+    if not found:
+        return None
+    if len(segments) > 8:
+        raise Refused("URL", url, "too many folders below /packages/")
+    for segment in segments[:-1]:
+        safe_segment(segment, "path")
+    return "/".join(("web/packages", *segments[:-1], safe_filename(segments[-1])))
 
 
 def url_filename(url: str) -> str:

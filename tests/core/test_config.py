@@ -396,3 +396,34 @@ def test_the_text_file_lies_beside_the_configuration() -> None:
     text = service('textfile = "x.prom"')
     assert load_config(text, source="/etc/h/h.toml").service.textfile == "/etc/h/x.prom"
     assert load_config(service('textfile = "/x.prom"'), source="/etc/h/h.toml").service.textfile == "/x.prom"
+
+
+def test_logs_count_from_the_files_folder_which_is_no_pattern() -> None:
+    text = '[mirror]\ndirectory = "x"\n[stats]\nlogs = ["access.log*", "/var/log/*/pypi.log", "~/one.log"]\n'
+    config = load_config(text, source="/etc/a[1]/heliostat.toml", environ={"HOME": "/home/me"})
+    assert config.stats.logs == ("/etc/a[[]1]/access.log*", "/var/log/*/pypi.log", "/home/me/one.log")
+
+
+def test_mirrors_are_names_and_urls() -> None:
+    text = '[mirror]\ndirectory = "x"\n[mirrors]\nfra = "https://fra.example/simple-copy/"\nhere = "http://127.0.0.1:8080"\n'
+    loaded = load_config(text, source="h.toml")
+    assert loaded.mirrors == (("fra", "https://fra.example/simple-copy"), ("here", "http://127.0.0.1:8080"))
+    assert load_config('[mirror]\ndirectory = "x"\n', source="h.toml").mirrors == ()
+
+
+@pytest.mark.parametrize(
+    ("lines", "problem"),
+    [
+        ('fra = "https://u:p@fra.example"', "[mirrors] fra: 'https://fra.example' cannot be published"),
+        ('fra = "http://fra.example"', "[mirrors] fra: 'http://fra.example' is not encrypted; use https, or set"),
+        ("fra = 7", "[mirrors] fra: is a number; write text in quotes"),
+        ('"a/b" = "https://fra.example"', "[mirrors] 'a/b': is no name for a mirror"),
+        ('a = "https://x.example"\nb = "https://x.example/"', "[mirrors] b: names a URL that another one has"),
+    ],
+)
+def test_mirrors_that_are_refused(lines: str, problem: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(f'[mirrors]\n{lines}\n[mirror]\ndirectory = "x"\n', source="h.toml")
+    (found,) = caught.value.problems
+    assert problem in found
+    assert found.startswith("h.toml:")

@@ -240,3 +240,40 @@ def test_a_long_name_among_many_is_left_to_the_one_by_one_form() -> None:
     assert names.normalise_all(["a", "b" * 256]) is None
     assert names.normalise_all(["a", "b" + "-" * 254 + "c"]) is None
     assert names.normalise("b" + "-" * 254 + "c") == "b-c"
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("file:///packages/source/f/foo/foo-1.0.tar.gz", "web/packages/source/f/foo/foo-1.0.tar.gz"),
+        (
+            "https://old.example/base/packages/2.7/p/packages/packages-1.zip",
+            "web/packages/2.7/p/packages/packages-1.zip",
+        ),
+        ("file:///packages/py3/s/sp%20ace/a%20b.whl#md5=00", "web/packages/py3/s/sp ace/a b.whl"),
+        (
+            f"https://files.example/packages/packages/ab/cd/{'e' * 60}/x.whl",
+            f"web/packages/ab/cd/{'e' * 60}/x.whl",
+        ),
+        ("https://files.example/elsewhere/x.whl", None),
+    ],
+)
+def test_where_another_mirror_keeps_a_file(url: str, path: str | None) -> None:
+    assert names.old_package_path(url) == path
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "file:///packages/../../etc/passwd",
+        "file:///packages/a/..%2f..%2fx/y.whl",
+        "file:///packages/a//y.whl",
+        "file:///packages/a/.y.whl",
+        "file:///packages/%ff/y.whl",
+        "file:///packages/1/2/3/4/5/6/7/8/y.whl",
+        "file:///packages/a/y%00.whl",
+    ],
+)
+def test_links_that_lead_elsewhere_are_refused(url: str) -> None:
+    with pytest.raises(Refused):
+        names.old_package_path(url)

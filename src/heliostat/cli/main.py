@@ -37,6 +37,9 @@ _COMMANDS = {
     "delete": "heliostat.cli.delete",
     "restore": "heliostat.cli.restore",
     "removals": "heliostat.cli.removals",
+    "stats": "heliostat.cli.stats",
+    "lag": "heliostat.cli.lag",
+    "adopt": "heliostat.cli.adopt",
     "serve": "heliostat.cli.serve",
     "demo": "heliostat.cli.demo",
 }

@@ -107,6 +107,12 @@ def read_config(path: str, environ: Mapping[str, str]) -> Config:
     return load_config(text, source=path, environ=environ)
 
 
+def settings_if_any() -> Config | None:
+    """The same for commands that can do without one; raises ConfigError for one that cannot be used."""
+    path = find_config(current().config, os.environ)
+    return None if path is None else read_config(path, os.environ)
+
+
 def settings() -> Config:
     """The configuration of the command that is running; raises ConfigError when there is none."""
     path = find_config(current().config, os.environ)

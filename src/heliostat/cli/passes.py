@@ -35,12 +35,13 @@ def with_mirror(
     requests: Callable[[], Requests] | None = None,
     opening: Callable[[Counters], AbstractAsyncContextManager[None]] | None = None,
     salvage: bool = False,
+    adopting: bool = False,
 ) -> tuple[_Result, int | None]:
     """Runs ``work`` on the opened mirror; its result, and the number of the signal that asked it to end, if one did.
 
     ``requests``, of a daemon, are the signals that ask it for something; ``opening`` is entered while the mirror is
     opened, with the counters of the rebuild that this may take; ``salvage`` opens it even when its ledger cannot be
-    used.
+    used, ``adopting`` while the tree is another tool's still.
     """
     set_up_logging(options, daemon=requests is not None, wanted=config.logging.format)
 
@@ -49,7 +50,14 @@ def with_mirror(
         async with AsyncExitStack() as stack:
             async with opening(counters) if opening else nullcontext():
                 mirror = await stack.enter_async_context(
-                    Mirror.open(config, version=__version__, salvage=salvage, stop=stop.event, counters=counters)
+                    Mirror.open(
+                        config,
+                        version=__version__,
+                        salvage=salvage,
+                        adopting=adopting,
+                        stop=stop.event,
+                        counters=counters,
+                    )
                 )
             return await work(mirror, stop), stop.number
 

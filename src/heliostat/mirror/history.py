@@ -104,7 +104,7 @@ class History:
     def about_all(self) -> list[str]:
         """Paths below ``web/`` that are of no project and change nearly always."""
         roots = [f"simple/index.{form}{more}" for form in ("html", "v1_html", "v1_json") for more in ("", ".gz")]
-        return [*self.present([*roots, "last-modified"])]
+        return [*self.present([*roots, "last-modified", "mirrors.json"])]
 
     def segments(self, number: int) -> list[str]:
         """Paths below ``web/`` of what the feed itself added since row ``number``."""

@@ -391,6 +391,11 @@ class Pass:
         """Checkpoint, status and last-modified; nothing is written when nothing moved, but for the heartbeat."""
         checkpoint = await self._keeper(self._ledger.checkpoint)
         await self._keeper(write_status, self._tree, checkpoint)
+        if self._config.mirrors:
+            from heliostat.mirror.sites.listing import write_listing
+
+            sites, url = self._config.mirrors, self._config.upstream.url[0]
+            await self._keeper(write_listing, self._tree.disk, sites, url)
         if not self._polled:
             return
         last = float(facts.get("last_poll") or 0)

@@ -8,6 +8,8 @@ from heliostat.policy.scope import Scope
 
 DATABASE = "heliostat.db"
 LOCK = ".lock"
+#: What an adoption found, beside the ledger.
+ADOPTION = "adoption.jsonl"
 #: Where files that were found damaged wait until the right ones are in place.
 DAMAGED = "withheld/damaged"
 

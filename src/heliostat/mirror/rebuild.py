@@ -95,7 +95,7 @@ def rebuild_tree(
         ledger.paths.forget_claims(without_project=True)
     _adopt_withheld(tree, ledger)
     _adopt_originals(tree, ledger)
-    _adopt_spellings(tree, ledger)
+    adopt_spellings(tree, ledger)
     ledger.end_rebuild(checkpoint)
     if assumed:
         log.warning(
@@ -104,7 +104,7 @@ def rebuild_tree(
     return count
 
 
-def _adopt_spellings(tree: Tree, ledger: Ledger) -> None:
+def adopt_spellings(tree: Tree, ledger: Ledger) -> None:
     """How names are displayed is in documents, and for projects without one in the root list that is there."""
     body = tree.disk.read(f"web/simple/{JSON_PAGE}")
     if body is None:
@@ -230,10 +230,10 @@ def _rebuild_project(
         "bytes": sum(file.size or 0 for file in page.files),
         "checked_at": now,
     }
-    return row, _publication(name, page, inventory), _claims(tree, name, page, inventory.document)
+    return row, _publication(name, page, inventory), claims_of(tree, name, page, inventory.document)
 
 
-def _claims(tree: Tree, name: ProjectName, page: ProjectPage, document: Document | None) -> list[PathRow]:
+def claims_of(tree: Tree, name: ProjectName, page: ProjectPage, document: Document | None) -> list[PathRow]:
     """Rows for files whose names do not tell their project, and for those that only the document lists.
 
     What the document says of these proves nothing; its files are where bytes lie that have the digests it gives.

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -18,7 +18,7 @@ from heliostat.mirror import denials
 from heliostat.mirror.changes import Seen
 from heliostat.mirror.lock import hold_lock
 from heliostat.mirror.onepass import Asked, Pass
-from heliostat.mirror.places import DATABASE, LOCK, state_directory
+from heliostat.mirror.places import ADOPTION, DATABASE, LOCK, scope_of, state_directory
 from heliostat.mirror.report import Counters, Deletion, Summary
 from heliostat.mirror.rescope import held_by_scope
 from heliostat.mirror.rows import owed_of, tell_of
@@ -36,7 +36,11 @@ from heliostat.upstream.client import Sources, Upstream
 from heliostat.upstream.traffic import Traffic
 
 if TYPE_CHECKING:
+    from heliostat.mirror.adopt.files import Check
+    from heliostat.mirror.adopt.layouts import Tool
+    from heliostat.mirror.adopt.report import Record, Result
     from heliostat.mirror.deletion import Deleter
+    from heliostat.mirror.sites.site import Standing
     from heliostat.mirror.verify.findings import Finding
     from heliostat.mirror.verify.repair import Repaired
 
@@ -93,6 +97,13 @@ class Mirror:
         """When the first project that is owed is to be tried, seconds since the epoch; None when nothing is owed."""
         return await self._keeper(self._ledger.first_due)
 
+    async def list_sites(self, found: Mapping[str, Standing], now: float) -> None:
+        """Write ``mirrors.json`` with what the sites said at ``now``, by URL.  Raises StoreError."""
+        from heliostat.mirror.sites.listing import write_listing
+
+        config = self._config
+        await self._keeper(write_listing, self._tree.disk, config.mirrors, config.upstream.url[0], found, now)
+
     async def report(self, errand: Errand) -> Summary:
         """What became of the projects of an errand; a summary of these alone."""
         summary = Summary(upstream=without_credentials(self._config.upstream.url[0]), started=errand.began)
@@ -120,6 +131,7 @@ class Mirror:
         version: str = __version__,
         disk: Operations | None = None,
         salvage: bool = False,
+        adopting: bool = False,
         stop: asyncio.Event | None = None,
         counters: Counters | None = None,
     ) -> AsyncIterator[Mirror]:
@@ -127,7 +139,7 @@ class Mirror:
 
         Rebuilds the ledger from the tree when the database is gone over a tree that is not empty; ``counters`` show how
         far that is, and ``stop`` ends it, and the next start begins it anew.  With ``salvage`` a database that cannot
-        be used is moved aside first.
+        be used is moved aside first.  With ``adopting`` a tree without a ledger is left as it is, for :meth:`adopt`.
         Raises MirrorLocked, StoreError, StateError.
         """
         directory, state = config.mirror.directory, state_directory(config)
@@ -143,8 +155,12 @@ class Mirror:
                 mirror = cls(config, disk, ledger, keeper, version)
                 try:
                     with explained(path):
-                        if not salvage:
+                        if not salvage and not adopting:
                             await keeper(_refuse_missing_tree, tree, ledger)
+                            await keeper(_refuse_half_adopted, ledger)
+                        if adopting:
+                            yield mirror
+                            return
                         await keeper(tree.prepare)
                         await keeper(tree.clean_partial, downloads=False)
                         await keeper(_agree_on_denied, tree, ledger)
@@ -241,6 +257,52 @@ class Mirror:
         summary.interrupted = stop.is_set()
         await self._close_books(summary, counters, Tally(), checkpoint=True)
         return summary
+
+    async def adopt(
+        self, tool: Tool | None, check: Check, *, counters: Counters, stop: asyncio.Event
+    ) -> tuple[Result, Record]:
+        """Take over another tool's tree, without the network; goes on where an earlier try was interrupted.
+
+        Only of a mirror that was opened for ``adopting``.  Raises ConfigError, StoreError, StateError.
+        """
+        from heliostat.mirror.adopt.layouts import recognise
+        from heliostat.mirror.adopt.run import Adoption, begun, earlier
+        from heliostat.mirror.root import write_root
+
+        config, path = self._config, f"{state_directory(self._config)}/{ADOPTION}"
+        counters.phase = "adopting"
+        if (before := await self._keeper(earlier, self._ledger, path)) is not None:
+            return before
+        started = time.time()
+        resumed = await self._keeper(begun, self._ledger)
+        layout = resumed if resumed is not None else await self._keeper(recognise, config.mirror.directory, tool)
+        adoption = Adoption(
+            self._tree, self._ledger, layout, check, path,
+            elsewhere=not config.mirror.files, in_scope=scope_of(config).__contains__, counters=counters,
+            stopped=stop.is_set,
+        )  # fmt: skip
+        result, record = await self._keeper(adoption.run)
+        if not result.interrupted:
+            await self._keeper(write_root, self._tree, self._ledger, force=True, packed=config.mirror.gzip_root)
+        result.seconds = time.time() - started
+        counters.phase = "done"
+        return result, record
+
+    async def take_in(self, *, counters: Counters, stop: asyncio.Event) -> tuple[Result, Record]:
+        """Give wheels and sdists that lie about in the directory the places at which the next pass looks for them.
+
+        Raises ConfigError when there are none, StoreError.
+        """
+        from heliostat.mirror.adopt.loose import LooseFiles
+
+        started, in_scope = time.time(), scope_of(self._config).__contains__
+        disk = self._tree.disk
+        counters.phase = "adopting"
+        files = LooseFiles(disk.root, disk, in_scope=in_scope, counters=counters, stopped=stop.is_set)
+        result, record = await self._keeper(files.run)
+        result.seconds = time.time() - started
+        counters.phase = "done"
+        return result, record
 
     async def repair(
         self,
@@ -395,6 +457,11 @@ def _agree_on_denied(tree: Tree, ledger: Ledger) -> None:
     if ledger.get("rebuilding"):
         denials.recall_denied(tree, ledger)
     denials.note_denied(tree, ledger)
+
+
+def _refuse_half_adopted(ledger: Ledger) -> None:
+    if ledger.get("adopting") is not None:
+        raise StateError(f"{ledger.path}: an adoption was begun and is not finished; 'heliostat adopt' goes on with it")
 
 
 def _reap_leftovers(tree: Tree, ledger: Ledger) -> None:

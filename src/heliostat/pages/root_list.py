@@ -90,6 +90,11 @@ class RootListParser:
             pass
         return listed
 
+    @property
+    def serial(self) -> int | None:
+        """The list's own serial as far as it was read; like everything provisional until the end."""
+        return self._serial
+
     def close(self) -> int | None:
         """The list's own ``meta._last-serial``: the point up to which it is complete, where the index says one."""
         if self._step != self._end:

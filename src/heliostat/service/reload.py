@@ -48,6 +48,8 @@ def compare(old: Config, new: Config) -> tuple[Config, ReloadResult]:
                 taken = dataclasses.replace(taken, **{section: kept})
             else:
                 changed.append(f"[{section}] {key}")
+    if old.mirrors != new.mirrors:
+        changed.append("[mirrors]")
     return taken, ReloadResult(changed=tuple(changed), restart=tuple(restart))
 
 

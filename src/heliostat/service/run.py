@@ -15,6 +15,7 @@ from heliostat.service.daemon import Daemon, Showing, Wish
 from heliostat.service.downstream import downstream
 from heliostat.service.hook import hook
 from heliostat.service.listening import listening
+from heliostat.service.mirrors import checking_mirrors
 from heliostat.service.notify import Notifier
 from heliostat.service.notifying import notifying
 from heliostat.service.requests import Requests
@@ -44,6 +45,7 @@ async def run_daemon(
     async with contextlib.AsyncExitStack() as components:
         await components.enter_async_context(listening(daemon, lambda: _ping_routes(daemon)))
         await components.enter_async_context(notifying(daemon, notifier))
+        await components.enter_async_context(checking_mirrors(daemon))
         await components.enter_async_context(_answering(daemon, requests))
         await components.enter_async_context(downstream(daemon))
         await components.enter_async_context(hook(daemon))

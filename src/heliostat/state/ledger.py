@@ -255,7 +255,7 @@ class Ledger(Queries):
     def end_rebuild(self, checkpoint: int | None) -> None:
         """``checkpoint`` is what the tree's own ``status`` says: the feed is read from there."""
         with self.transaction():
-            self.put(rebuilding=None, kept=None, cursor=checkpoint)
+            self.put(rebuilding=None, kept=None, adopting=None, cursor=checkpoint)
             self.mark_root(html=True, json=True)
 
     # -- outcomes -----------------------------------------------------------------------------------------------

@@ -65,6 +65,8 @@ class Channel(asyncio.Protocol):
         self._left: int | None = None
         self._length: int | None = None
         self._until_close = False
+        #: The answer to a HEAD: whatever its head says, there is no body.
+        self._bodiless = False
         self._keep = False
         self._pieces: list[bytes] = []
         self.held = 0
@@ -83,12 +85,12 @@ class Channel(asyncio.Protocol):
         """Whether a request may be sent on it."""
         return not (self._lost or self._busy or self._transport.is_closing())
 
-    async def exchange(self, request: bytes, *, total: float | None) -> Response:
-        """Send a request and return its answer as soon as its head is there.
+    async def exchange(self, request: bytes, *, total: float | None, bodiless: bool = False) -> Response:
+        """Send a request and return its answer as soon as its head is there; ``bodiless``: the request is a HEAD.
 
         The whole exchange, the body included, may take ``total`` seconds, and no wait for a byte longer than ``stall``.
         """
-        self._busy = True
+        self._busy, self._bodiless = True, bodiless
         self._parser = httptools.HttpResponseParser(self)
         self._moved = now = self._loop.time()
         self._deadline = now + total if total is not None else float("inf")
@@ -296,8 +298,13 @@ class Channel(asyncio.Protocol):
         if status not in (204, 304):
             self._left = self._length
             self._until_close = self._left is None and (chunked or "identity").strip().lower() == "identity"
+        if self._bodiless:  # RFC 9112, 6.3; the parser would wait for what the length promises
+            self._left, self._until_close, self.complete = 0, False, True
 
     def on_body(self, data: bytes) -> None:
+        if self._bodiless:  # a server that sends one all the same: its connection is of no use any more
+            self._keep = False
+            return
         self._pieces.append(data)
         self.held += len(data)
         if self._left is not None:

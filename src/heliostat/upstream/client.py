@@ -15,7 +15,7 @@ from heliostat.upstream import retry
 from heliostat.upstream.changes import Changes, HeadAnswer, Place, Rows
 from heliostat.upstream.failover import Failover, Route, Way
 from heliostat.upstream.feed import Feed
-from heliostat.upstream.files import FileStream, fetch_whole
+from heliostat.upstream.files import FileStream, fetch_whole, size_of
 from heliostat.upstream.metadata import DocumentAnswer, Metadata, PageAnswer, RootAnswer
 from heliostat.upstream.pace import Clock, Pace, PaceFigures, SystemClock
 from heliostat.upstream.session import OwnTally, Session, Tally
@@ -29,6 +29,8 @@ T = TypeVar("T")
 
 #: Answers of the feed in a row: more rows than the public index has ever written.
 _MOST_ANSWERS = 2000
+#: Of a root list that is asked for its serial only, so many bytes are read.
+_BEGINNING = 1 << 20
 
 
 class Upstream:
@@ -184,6 +186,12 @@ class Upstream:
                 raise
             await root.close(None)
 
+    async def list_serial(self) -> int | None:
+        """The serial of the root list, of which only the beginning is read; None when that does not say it."""
+        async with self.root_list() as root:
+            assert root is not None
+            return await root.beginning(_BEGINNING)
+
     # Projects.
 
     async def page(self, name: ProjectName, *, etag: str | None = None, most: int | None = None) -> PageAnswer | None:
@@ -242,6 +250,10 @@ class Upstream:
                 lambda way: way.metadata.object(self.check_url(f"{way.base}{rest}"), accept, limit, kind)
             )
         return await self._retried(lambda way: way.metadata.object(checked, accept, limit, kind), here=True)
+
+    async def size(self, url: Checked) -> int | None:
+        """The size of a file as HEAD tells it; None when the server does not say."""
+        return await self._retried(lambda _: size_of(self._session, self._pace.files, url), here=True)
 
     async def whole(self, url: Checked, size: int) -> bytes:
         """One try to fetch a small file of exactly ``size`` bytes; raises as a FileStream does."""

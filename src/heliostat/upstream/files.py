@@ -74,6 +74,16 @@ async def fetch_whole(session: Session, gate: Permits, url: str, size: int) -> b
     return body
 
 
+async def size_of(session: Session, gate: Permits, url: str) -> int | None:
+    """The size that HEAD tells of a file, in one try; None when the server does not say, or knows no HEAD."""
+    async with gate.permit() as permit:
+        response = await session.send(
+            permit, url, _HEADERS, kind=Kind.FILE, accept=(200, 405, 501), total=session.metadata_timeout, head=True
+        )
+        response.close()
+    return response.content_length if response.status == 200 else None
+
+
 async def _rest(session: Session, response: Response, url: str, size: int, first: bytes) -> bytes:
     """All of a body that did not come at once, as far as it may be of use."""
     rate, parts, got = _Rate(redacted(url), session.stall_timeout), [first], len(first)

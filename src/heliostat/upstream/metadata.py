@@ -290,6 +290,18 @@ class RootAnswer:
                 yield listed
         self.serial = parser.close()
 
+    async def beginning(self, most: int) -> int | None:
+        """The serial as the header, or the first ``most`` bytes, say it, instead of iterating; the rest is not read."""
+        if self._get.serial is not None:
+            return self._get.serial
+        parser, read = RootListParser(self._get.shown), 0
+        async for piece in self._get.pieces(self._limit):
+            parser.feed(piece)
+            read += len(piece)
+            if parser.serial is not None or read >= most:
+                return parser.serial
+        return parser.close()
+
 
 class RootGet:
     """A root list that was opened; :attr:`answer` is None when it is still the one that we have."""

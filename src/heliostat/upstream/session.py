@@ -174,18 +174,19 @@ class Session:
         accept: Collection[int],
         total: float | None,
         call: bytes | None = None,
+        head: bool = False,
     ) -> Response:
         """The answer to a request for ``url`` (checked before), after at most five redirects, each checked.
 
-        ``headers`` are from :func:`header_lines`; with a ``call`` it is a POST.  Its status is one of ``accept``; the
-        caller closes it.  Each exchange may take
+        ``headers`` are from :func:`header_lines`; with a ``call`` it is a POST, with ``head`` a HEAD.
+        Its status is one of ``accept``; the caller closes it.  Each exchange may take
         ``total`` seconds, its body included.  It is counted as one of its ``kind``.
         """
         traffic, clock = self.traffic, self.clock
         for _ in range(MOST_REDIRECTS + 1):
             begun = clock.now()
             try:
-                response = await self._one(url, headers, total, call)
+                response = await self._one(url, headers, total, call, head=head)
             except UpstreamError as error:
                 traffic.failed(kind, error)
                 raise
@@ -216,19 +217,19 @@ class Session:
         finally:
             self.traffic.received[kind] += permit.received
 
-    async def _one(self, url: str, headers: str, total: float | None, call: bytes | None) -> Response:
+    async def _one(self, url: str, headers: str, total: float | None, call: bytes | None, *, head: bool) -> Response:
         """One exchange; once more when it turns out that the server closed an idle connection meanwhile."""
         assert self._http is not None, "used outside of async with"
         self._tally.requests += 1
         try:
             endpoint, target = self._endpoint(url)
-            request = _request(endpoint, target, headers, call)
+            request = _request(endpoint, target, headers, call, head=head)
             while True:
                 channel = self._idle(endpoint)
                 if channel is None:
-                    return await (await self._open(endpoint)).exchange(request, total=total)
+                    return await (await self._open(endpoint)).exchange(request, total=total, bodiless=head)
                 try:
-                    return await channel.exchange(request, total=total)
+                    return await channel.exchange(request, total=total, bodiless=head)
                 except faults.FAULTS:
                     if not channel.was_stale:
                         raise
@@ -337,9 +338,10 @@ def header_lines(headers: Mapping[str, str]) -> str:
     return "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
 
 
-def _request(endpoint: _Endpoint, target: str, headers: str, call: bytes | None) -> bytes:
+def _request(endpoint: _Endpoint, target: str, headers: str, call: bytes | None, *, head: bool) -> bytes:
     """A request, byte for byte (RFC 9112, 3)."""
     if call is None:
-        return f"GET {endpoint.prefix}{target} HTTP/1.1\r\n{endpoint.headers}{headers}\r\n".encode()
+        method = "HEAD" if head else "GET"
+        return f"{method} {endpoint.prefix}{target} HTTP/1.1\r\n{endpoint.headers}{headers}\r\n".encode()
     lines = f"{endpoint.headers}{headers}Content-Length: {len(call)}\r\n"
     return f"POST {endpoint.prefix}{target} HTTP/1.1\r\n{lines}\r\n".encode() + call

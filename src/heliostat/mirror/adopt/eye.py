@@ -1,0 +1,109 @@
+"""Looking at a tree that another program made: nothing here ever writes."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Collection
+
+from heliostat.errors import StoreError
+from heliostat.store.incoming import new_hash
+
+#: The largest page or document that is read, in bytes.
+_MOST = 512 << 20
+_PIECE = 1 << 20
+#: A FIFO must not block, nor a terminal become ours.
+_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+
+
+class Stopping(Exception):
+    """The run was asked to end."""
+
+
+class Eye:
+    """Reads below ``root`` by the paths that things will have; those in ``top`` still lie there, not in ``web/``."""
+
+    def __init__(self, root: str, top: Collection[str] = ()) -> None:
+        self.root, self._top = root, frozenset(top)
+
+    def full(self, path: str) -> bytes:
+        if self._top and path.startswith("web/") and path.split("/", 2)[1] in self._top:
+            path = path[len("web/") :]
+        return os.fsencode(self.root) + b"/" + path.encode("utf-8", "surrogateescape")
+
+    def lstat(self, path: str) -> os.stat_result | None:
+        """What lies at ``path`` itself.  Raises StoreError."""
+        try:
+            return os.lstat(self.full(path))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise StoreError("look at", path, error.strerror or str(error)) from error
+
+    def is_folder(self, path: str) -> bool:
+        """Whether a directory is there, perhaps through a link."""
+        return os.path.isdir(self.full(path))
+
+    def is_file(self, path: str) -> bool:
+        """Whether a plain file is there, itself."""
+        found = self.lstat(path)
+        return found is not None and stat.S_ISREG(found.st_mode)
+
+    def link(self, path: str) -> str | None:
+        """What a symbolic link holds; None when there is none."""
+        try:
+            return os.readlink(self.full(path)).decode("utf-8", "surrogateescape")
+        except OSError:
+            return None
+
+    def names(self, path: str) -> list[str]:
+        """The entries of a directory, unsorted; empty when it is not there.  Raises StoreError."""
+        try:
+            return [name.decode("utf-8", "surrogateescape") for name in os.listdir(self.full(path))]
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as error:
+            raise StoreError("list", path, error.strerror or str(error)) from error
+
+    def read(self, path: str) -> bytes | None:
+        """A whole page or document, also through a link; None when it is not there, or no file of a sensible size."""
+        handle = self._open(path)
+        if handle is None:
+            return None
+        try:
+            found = os.fstat(handle)
+            if not stat.S_ISREG(found.st_mode) or found.st_size > _MOST:
+                return None
+            with open(handle, "rb", closefd=False) as file:
+                return file.read()
+        except OSError as error:
+            raise StoreError("read", path, error.strerror or str(error)) from error
+        finally:
+            os.close(handle)
+
+    def digests(self, path: str, algorithms: tuple[str, ...], stopped: Callable[[], bool]) -> dict[str, str]:
+        """Hex digests of a plain file; empty when it is not there.  Raises StoreError, Stopping."""
+        handle = self._open(path, os.O_NOFOLLOW)
+        if handle is None:
+            return {}
+        states = {name: new_hash(name) for name in algorithms}
+        buffer = memoryview(bytearray(_PIECE))
+        try:
+            while count := os.readv(handle, [buffer]):
+                if stopped():
+                    raise Stopping
+                for state in states.values():
+                    state.update(buffer[:count])
+        except OSError as error:
+            raise StoreError("read", path, error.strerror or str(error)) from error
+        finally:
+            os.close(handle)
+        return {name: state.hexdigest() for name, state in states.items()}
+
+    def _open(self, path: str, more: int = 0) -> int | None:
+        try:
+            return os.open(self.full(path), _FLAGS | more)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise StoreError("read", path, error.strerror or str(error)) from error

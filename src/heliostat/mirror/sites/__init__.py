@@ -1,0 +1,1 @@
+"""Other copies of the same index, looked at over HTTP: how current they are, and whether they are whole."""
