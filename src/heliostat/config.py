@@ -26,7 +26,9 @@ __all__ = [
     "MirrorConfig",
     "MirrorSite",
     "PushConfig",
+    "ScrubConfig",
     "ServiceConfig",
+    "StatsConfig",
     "UpstreamConfig",
     "keys",
     "load_config",
@@ -181,6 +183,17 @@ class PushConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ScrubConfig:
+    """``[scrub]``: whether and how fast the daemon checks again and again what it serves."""
+
+    enabled: bool = field(default=False, metadata=_by(read.yes_no))
+    #: The most that is read.
+    bytes_per_second: int = field(default=20 * 10**6, metadata=_by(read.size(KIB)))
+    #: Everything is to be checked once within so many days.
+    every_days: float = field(default=30.0, metadata=_by(read.number(0.001, 3650, "days")))
+
+
+@dataclass(frozen=True, kw_only=True)
 class LoggingConfig:
     """``[logging]``: in which form log lines leave the process."""
 
@@ -189,7 +202,17 @@ class LoggingConfig:
     )
 
 
-Section = MirrorConfig | UpstreamConfig | ServiceConfig | PushConfig | LoggingConfig
+@dataclass(frozen=True, kw_only=True)
+class StatsConfig:
+    """``[stats]``: what `heliostat stats` counts."""
+
+    #: Access logs of the web server: files or patterns, with their rotated and compressed ones.
+    logs: tuple[str, ...] = field(default=(), metadata=_by(read.list_of(read.path)))
+    #: So many days are kept for summaries and lists; the files in local-stats/ stay.
+    keep_days: int = field(default=366, metadata=_by(read.count(3, 36_500)))
+
+
+Section = MirrorConfig | UpstreamConfig | ServiceConfig | PushConfig | ScrubConfig | LoggingConfig | StatsConfig
 
 
 class MirrorSite(NamedTuple):
@@ -208,7 +231,9 @@ class Config:
     upstream: UpstreamConfig
     service: ServiceConfig = ServiceConfig()
     push: PushConfig = PushConfig()
+    scrub: ScrubConfig = ScrubConfig()
     logging: LoggingConfig = LoggingConfig()
+    stats: StatsConfig = StatsConfig()
     #: ``[mirrors]``, in the order of the file.
     mirrors: tuple[MirrorSite, ...] = ()
     source: str
@@ -221,7 +246,9 @@ SECTIONS: dict[str, type[Section]] = {
     "upstream": UpstreamConfig,
     "service": ServiceConfig,
     "push": PushConfig,
+    "scrub": ScrubConfig,
     "logging": LoggingConfig,
+    "stats": StatsConfig,
 }
 
 
@@ -253,6 +280,9 @@ def load_config(text: str, *, source: str, environ: Mapping[str, str] | None = N
             values["mirror"][key] = os.path.normpath(os.path.join(os.path.dirname(source), values["mirror"][key]))
     if "textfile" in values["service"]:
         values["service"]["textfile"] = os.path.join(os.path.dirname(source), values["service"]["textfile"])
+    if "logs" in values["stats"]:
+        folder = re.sub(r"([*?[])", r"[\1]", os.path.dirname(source))  # no pattern, whatever it is called
+        values["stats"]["logs"] = tuple(os.path.join(folder, log) for log in values["stats"]["logs"])
     built: dict[str, Any] = {name: section(**values[name]) for name, section in SECTIONS.items()}
     return Config(source=source, mirrors=sites, **built)
 

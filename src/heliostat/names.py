@@ -7,6 +7,7 @@ Everything in this module either returns a relative POSIX path below the mirror'
 from __future__ import annotations
 
 import re
+from datetime import date
 from typing import cast
 from urllib.parse import quote, unquote, urlsplit
 
@@ -155,6 +156,11 @@ def withheld_path(package: str) -> str:
     for segment in segments:
         safe_segment(segment, "path")
     return "withheld/" + package.removeprefix("web/")
+
+
+def statistics_day(day: date) -> str:
+    """``web/local-stats/days/YYYY-MM-DD.bz2`` (PEP 381)."""
+    return f"web/local-stats/days/{day.year:04}-{day.month:02}-{day.day:02}.bz2"
 
 
 def content_digits(url: str) -> str | None:

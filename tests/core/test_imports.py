@@ -23,6 +23,7 @@ LEVELS = {
     "upstream": 6,
     "store": 6,
     "state": 6,
+    "stats": 7,
     "mirror": 7,
     "service": 8,
     "cli": 9,

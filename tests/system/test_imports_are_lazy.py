@@ -48,7 +48,7 @@ def loaded(*arguments: str, cwd: Path) -> set[str]:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--version"], ["--help"], ["mirror", "--help"], ["status", "--help"], ["demo", "--help"]],
+    [["--version"], ["--help"], ["mirror", "--help"], ["status", "--help"], ["stats", "--help"], ["demo", "--help"]],
     ids=" ".join,
 )
 def test_version_and_help_load_nothing_heavy(arguments: list[str], tmp_path: Path) -> None:

@@ -34,8 +34,9 @@ _COMMANDS = {
     "config": "heliostat.cli.config_cmd",
     "rebuild": "heliostat.cli.rebuild",
     "verify": "heliostat.cli.verify",
-    "adopt": "heliostat.cli.adopt",
+    "stats": "heliostat.cli.stats",
     "lag": "heliostat.cli.lag",
+    "adopt": "heliostat.cli.adopt",
     "serve": "heliostat.cli.serve",
     "demo": "heliostat.cli.demo",
 }

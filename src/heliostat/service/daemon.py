@@ -8,9 +8,10 @@ for the end.  After trouble the pauses double up to a ceiling; they are ordinary
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, ExitStack
 
 from heliostat.config import Config
@@ -71,6 +72,10 @@ class Daemon:
         self._orders: list[Order] = []
         #: The pass that runs carries out orders.
         self._ordered = False
+        #: Held by whoever repairs: one at a time.
+        self.repairing = asyncio.Lock()
+        #: Held while a pass runs.
+        self._pass_runs = asyncio.Lock()
         self._figures = (0, 0, 0, 0, 0)
         #: The last poll, in the middle of the pass that runs, failed.
         self._deaf = False
@@ -118,6 +123,14 @@ class Daemon:
             self._halt.set()
         self._poked.set()
         return await order.result
+
+    @contextlib.asynccontextmanager
+    async def between_passes(self) -> AsyncIterator[None]:
+        """No pass runs while this is open; one that does ends first, as for a reload.  It is to be short."""
+        if self._pass_runs.locked():
+            self._end_pass()
+        async with self._pass_runs:
+            yield
 
     async def reload(self) -> ReloadResult:
         """Read the configuration anew.  A bad one is refused with all its problems, and the old one stays.
@@ -170,7 +183,8 @@ class Daemon:
         try:
             poll = True
             while not self.stop.is_set():
-                await self._pass(poll=poll)
+                async with self._pass_runs:
+                    await self._pass(poll=poll)
                 poll = await self._pause()
         finally:
             stopping.cancel()
