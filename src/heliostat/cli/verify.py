@@ -11,6 +11,7 @@ import click
 
 from heliostat.cli.exit_codes import ExitCode, signal_code
 from heliostat.cli.options import Options, common, current, settings
+from heliostat.cli.verify_sites import Way
 
 if TYPE_CHECKING:
     _ParamType = click.ParamType[Any]
@@ -52,6 +53,13 @@ class _Sample(_ParamType):
         return ("share", number / 100) if found[2] else ("most", number)
 
 
+class _Digests(_Sample):
+    name = "N|P%|all"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, float]:
+        return ("share", 1.0) if str(value).strip() == "all" else super().convert(value, param, ctx)
+
+
 class _Since(_ParamType):
     name = "SERIAL|DATE"
 
@@ -89,6 +97,9 @@ class _Since(_ParamType):
     "--allow-removals", type=click.IntRange(min=0), default=0, metavar="N",
     help="Remove up to N files although they are an implausible share.",
 )  # fmt: skip
+@click.option("--site", "sites", metavar="URL", multiple=True, help="Verify this site over HTTP; may be repeated.")
+@click.option("--digests", type=_Digests(), help="With --site: read so many files, or such a share, and compare.")
+@click.option("--allow-http", is_flag=True, help="With --site: ask other machines without encryption, too.")
 @click.argument("names", nargs=-1, metavar="")
 @common
 def command(
@@ -108,9 +119,14 @@ def command(
     repair: bool,
     delete_unreferenced: bool,
     allow_removals: int,
+    sites: tuple[str, ...],
+    digests: tuple[str, float] | None,
+    allow_http: bool,
     names: tuple[str, ...],
 ) -> int:
     """Check that everything is there, and right: files, pages, links, ledger.
+
+    With --site a copy elsewhere, over HTTP, held against this one, or against upstream (--against).
 
     Takes no lock and changes nothing, unless --repair or --delete-unreferenced says so.  Ends with 3 when something is
     wrong.  Interrupted, it goes on where it was the next time.
@@ -118,6 +134,22 @@ def command(
     options = current()
     if names and not projects:
         raise click.UsageError(f"unexpected argument {names[0]!r}; to verify some projects only: --projects NAME...")
+    if sites:
+        wrong = {
+            "--repair": repair, "--delete-unreferenced": delete_unreferenced, "--allow-removals": bool(allow_removals),
+            "--sample": sample is not None, "--bytes-per-second": bytes_per_second is not None, "--idle": idle,
+        }  # fmt: skip
+        if any(wrong.values()):
+            other = next(option for option, given in wrong.items() if given)
+            raise click.UsageError(f"{other} is for a tree on this machine; leave it out with --site")
+        if against and web_root is not None:
+            raise click.UsageError("--against needs the mirror's configuration; leave --web-root out")
+        return _verify_sites(
+            options, web_root, sites, Way(state, restart, junit, workers, allow_http), quick=quick,
+            projects=_names((*projects, *names)), since=since, digests=digests, against=against is not None,
+        )  # fmt: skip
+    if digests is not None or allow_http:
+        raise click.UsageError(f"{'--digests' if digests else '--allow-http'} goes with --site")
     config = None if web_root is not None else settings()
     if web_root is not None and (repair or delete_unreferenced or against):
         wish = "--repair" if repair else "--delete-unreferenced" if delete_unreferenced else "--against"
@@ -132,6 +164,33 @@ def command(
         delete=delete_unreferenced, allow=allow_removals, bytes_per_second=bytes_per_second, idle=idle, workers=workers,
     )  # fmt: skip
     return work.run()
+
+
+def _verify_sites(
+    options: Options,
+    web_root: str | None,
+    sites: tuple[str, ...],
+    way: Way,
+    *,
+    quick: bool,
+    projects: tuple[str, ...],
+    since: tuple[str, float] | None,
+    digests: tuple[str, float] | None,
+    against: bool,
+) -> int:
+    from heliostat.cli.verify_sites import Sites
+    from heliostat.mirror.verify.site import SiteAsked
+
+    asked = SiteAsked(
+        quick=quick,
+        projects=projects,
+        since_serial=int(since[1]) if since and since[0] == "serial" else None,
+        since_time=since[1] if since and since[0] == "time" else None,
+        share=digests[1] if digests and digests[0] == "share" else 0.0,
+        most=int(digests[1]) if digests and digests[0] == "most" else 0,
+        against_upstream=against,
+    )
+    return Sites(options, None if web_root is not None else settings(), web_root, sites, asked, way).run()
 
 
 def _names(given: tuple[str, ...]) -> tuple[str, ...]:
