@@ -28,7 +28,6 @@ _MOST, _FAR = 1000, 256 << 20
 #: Seconds between two looks at the root pages, when the first one found something.
 _PAUSE = 3.0
 _FOLDERS = (b"simple/", b"json/", b"pypi/", b"packages/", b"integrity/")
-_ROOT_JSON, _ROOT_HTML = "web/simple/index.v1_json", "web/simple/index.html"
 
 
 class Next(NamedTuple):
@@ -124,20 +123,18 @@ class Looker:
         found = [finding("unreadable", b"web/" + folder, "", problem) for folder, problem in problems if problem]
         if books is None or not books.get("root_written"):
             return found
-        found += names.read_roots().findings
-        shown = names.roots()
+        roots = names.read_roots()
+        found += roots.findings
+        shown, judge = names.roots(), Judge(self._ground, roots.time)
         for row in books.rows():
+            serial, html = shown(row.name)
+            if not row.published or ((serial or None) == row.page_serial and html >= 0) or roots.time is None:
+                continue
             if len(found) >= _MOST:  # written anew it is right for all
                 break
-            serial, html = shown(row.name)
-            if not row.published or row.hidden or row.root_due or row.owed:
-                continue
-            if -1 in (serial, html):
-                page = _ROOT_JSON if serial == -1 else _ROOT_HTML
-                found.append(finding("root", page, row.name, "does not name the project"))
-            elif serial > 0 and row.page_serial is not None and serial != row.page_serial:
-                problem = f"serial {serial} of the project, where the ledger has {row.page_serial}"
-                found.append(finding("root", _ROOT_JSON, row.name, problem))
+            one = names.one(row.name)  # the page itself says what is right, the ledger only where to look
+            one.root_json, one.root_html = serial, html
+            found += (what for what in judge.judge(one).findings if what.kind == "root")
         return found
 
 
