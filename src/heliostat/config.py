@@ -28,6 +28,7 @@ __all__ = [
     "MirrorSite",
     "PushConfig",
     "RemovalConfig",
+    "ScrubConfig",
     "ServiceConfig",
     "StatsConfig",
     "UpstreamConfig",
@@ -186,6 +187,17 @@ class PushConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ScrubConfig:
+    """``[scrub]``: whether and how fast the daemon checks again and again what it serves."""
+
+    enabled: bool = field(default=False, metadata=_by(read.yes_no))
+    #: The most that is read.
+    bytes_per_second: int = field(default=20 * 10**6, metadata=_by(read.size(KIB)))
+    #: Everything is to be checked once within so many days.
+    every_days: float = field(default=30.0, metadata=_by(read.number(0.001, 3650, "days")))
+
+
+@dataclass(frozen=True, kw_only=True)
 class LoggingConfig:
     """``[logging]``: in which form log lines leave the process."""
 
@@ -219,7 +231,16 @@ class StatsConfig:
     keep_days: int = field(default=366, metadata=_by(read.count(3, 36_500)))
 
 
-Section = RemovalConfig | MirrorConfig | UpstreamConfig | ServiceConfig | PushConfig | LoggingConfig | StatsConfig
+Section = (
+    MirrorConfig
+    | UpstreamConfig
+    | RemovalConfig
+    | ServiceConfig
+    | PushConfig
+    | ScrubConfig
+    | LoggingConfig
+    | StatsConfig
+)
 
 
 class MirrorSite(NamedTuple):
@@ -239,6 +260,7 @@ class Config:
     removal: RemovalConfig = RemovalConfig()
     service: ServiceConfig = ServiceConfig()
     push: PushConfig = PushConfig()
+    scrub: ScrubConfig = ScrubConfig()
     logging: LoggingConfig = LoggingConfig()
     stats: StatsConfig = StatsConfig()
     #: ``[mirrors]``, in the order of the file.
@@ -254,6 +276,7 @@ SECTIONS: dict[str, type[Section]] = {
     "removal": RemovalConfig,
     "service": ServiceConfig,
     "push": PushConfig,
+    "scrub": ScrubConfig,
     "logging": LoggingConfig,
     "stats": StatsConfig,
 }

@@ -398,6 +398,22 @@ def test_the_text_file_lies_beside_the_configuration() -> None:
     assert load_config(service('textfile = "/x.prom"'), source="/etc/h/h.toml").service.textfile == "/x.prom"
 
 
+# --- scrub -------------------------------------------------------------------------------------------------------
+
+
+def test_nothing_is_scrubbed_unless_it_is_said() -> None:
+    assert load(MINIMAL).scrub.enabled is False
+    scrub = load(MINIMAL + '[scrub]\nenabled = true\nbytes-per-second = "5MiB"\nevery-days = 7\n').scrub
+    assert (scrub.enabled, scrub.bytes_per_second, scrub.every_days) == (True, 5 << 20, 7.0)
+
+
+def test_a_scrub_without_a_budget_is_refused() -> None:
+    found = problems(MINIMAL + '[scrub]\nenabled = "yes"\nbytes-per-second = 0\nevery-days = 0\n')
+    assert [problem.split(": ")[1] for problem in found] == [
+        "[scrub] enabled", "[scrub] bytes-per-second", "[scrub] every-days"
+    ]  # fmt: skip
+
+
 def test_logs_count_from_the_files_folder_which_is_no_pattern() -> None:
     text = '[mirror]\ndirectory = "x"\n[stats]\nlogs = ["access.log*", "/var/log/*/pypi.log", "~/one.log"]\n'
     config = load_config(text, source="/etc/a[1]/heliostat.toml", environ={"HOME": "/home/me"})

@@ -10,6 +10,7 @@ from heliostat.cli import status_words as words
 from heliostat.cli.messages import status_lines
 from heliostat.cli.status_page import page, problem
 from heliostat.mirror.report import Counters, Owed, Status
+from heliostat.service.health import Scrub
 from heliostat.service.live import LastPass, Live, live_from
 
 NOW = 1_000_000.0
@@ -116,6 +117,25 @@ def test_every_width_has_a_page(width: int) -> None:
     console.print(page(status(owed=[Owed("p", "failing", "why", 1, 2, None)], states={"failing": 1}), live(), NOW))
     assert isinstance(console.file, io.StringIO)
     assert max(len(line) for line in console.file.getvalue().splitlines()) <= width
+
+
+@pytest.mark.parametrize(
+    ("scrub", "text"),
+    [
+        (None, None),
+        (Scrub(), None),
+        (Scrub(round_began=NOW - 5, share=0.126), "not everything yet, 13% in this round"),
+        (Scrub(round_began=1.0, oldest=NOW - 3600, share=1.0), "everything within 1 h 00 min, 100% in this round"),
+        (
+            Scrub(round_began=1.0, found={"digest": 2, "missing": 1}, repaired=2, unrepaired=1, trouble="no disk"),
+            "not everything yet, 0% in this round; 3 findings, 2 repaired; 1 not repaired; no disk",
+        ),
+    ],
+)
+def test_what_is_checked_all_the_time(scrub: Scrub | None, text: str | None) -> None:
+    daemon = live(scrub=scrub)
+    assert words.scrubbed(daemon, NOW) == text
+    assert ("checked " in shown(status(), daemon)) == (text is not None)
 
 
 def test_what_runs() -> None:

@@ -14,7 +14,7 @@ from heliostat.mirror.figures import STATES, DiskFigures, LedgerFigures
 from heliostat.mirror.report import Summary
 from heliostat.mirror.tally import Tally
 from heliostat.service.figures import Figures, Process
-from heliostat.service.health import Health
+from heliostat.service.health import Health, Scrub
 from heliostat.service.metrics import families
 from heliostat.service.pushing import Pushing, Told
 from heliostat.upstream.client import Upstream
@@ -43,9 +43,11 @@ def ledger_figures(**changes: object) -> LedgerFigures:
 
 
 def health(**changes: object) -> Health:
+    scrub = Scrub(oldest=NOW - 9000, round_began=NOW - 800, share=0.5, every=86400.0, found={"digest": 1})
     pushing = Pushing(downstream={"http://region/ping": Told(done=2, failed=1, trouble="refused", since=NOW - 5)})
     known: dict[str, object] = {
         "started": NOW - 1000, "answered": NOW - 20, "next_poll": NOW + 40, "polls": 3, "pushing": pushing,
+        "scrub": scrub,
     }  # fmt: skip
     return Health(**(known | changes))  # type: ignore[arg-type]
 

@@ -174,6 +174,7 @@ def status_lines(status: Status, live: Live | None, now: float) -> list[str]:
         ("last poll", fmt.moment(status.last_poll)),
         ("last pass", words.last_pass(live, now) if live else None),
         ("push", words.push(live, now) if live else None),
+        ("checked", words.scrubbed(live, now) if live else None),
         ("holds", words.holds(status)),
         ("states", states or "no projects"),
         ("denied", words.denied(status)),

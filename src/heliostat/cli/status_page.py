@@ -59,6 +59,9 @@ def _facts(status: Status, live: Live | None, now: float) -> Table:
         grid.add_row("", ProgressBar(live.counters.projects_total, live.counters.projects_done, width=40))
     if live:
         add("last pass", words.last_pass(live, now))
+    if live and live.scrub:
+        wrong = live.scrub.unrepaired or live.scrub.trouble
+        add("checked", words.scrubbed(live, now), "yellow" if wrong else "")
         add("push", words.push(live, now), "yellow")
     add("last poll", words.ago(status.last_poll, now))
     add("holds", words.holds(status))

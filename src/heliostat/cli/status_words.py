@@ -92,6 +92,20 @@ def last_pass(live: Live, now: float) -> str | None:
     )
 
 
+def scrubbed(live: Live, now: float) -> str | None:
+    """What the continuous check has seen; None while there is none."""
+    one = live.scrub
+    if one is None or one.round_began is None:
+        return None
+    oldest = "not everything yet" if one.oldest is None else f"everything within {fmt.duration(now - one.oldest)}"
+    text = f"{oldest}, {one.share:.0%} in this round"
+    if found := sum(one.found.values()):
+        text += f"; {fmt.counted(found, 'finding')}, {fmt.number(one.repaired)} repaired"
+    if one.unrepaired:
+        text += f"; {fmt.number(one.unrepaired)} not repaired"
+    return f"{text}; {one.trouble}" if one.trouble else text
+
+
 def push(live: Live, now: float) -> str | None:
     """Whom it cannot tell of changes; None when there is nobody."""
     found = [("hook", live.pushing.hook), *sorted(live.pushing.downstream.items())]

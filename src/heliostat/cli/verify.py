@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import click
 from heliostat.cli.exit_codes import ExitCode, signal_code
 from heliostat.cli.options import Options, common, current, settings
 from heliostat.cli.since import Since
+from heliostat.cli.verify_sites import Way
 
 if TYPE_CHECKING:
     _ParamType = click.ParamType[Any]
@@ -52,6 +54,13 @@ class _Sample(_ParamType):
         return ("share", number / 100) if found[2] else ("most", number)
 
 
+class _Digests(_Sample):
+    name = "N|P%|all"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, float]:
+        return ("share", 1.0) if str(value).strip() == "all" else super().convert(value, param, ctx)
+
+
 @click.command()
 @click.option("--web-root", metavar="DIR", help="A web root alone, wherever it came from: no configuration, no ledger.")
 @click.option("--quick", is_flag=True, help="Presence and sizes only; no file is read.")
@@ -73,6 +82,9 @@ class _Sample(_ParamType):
     "--allow-removals", type=click.IntRange(min=0), default=0, metavar="N",
     help="Remove up to N files although they are an implausible share.",
 )  # fmt: skip
+@click.option("--site", "sites", metavar="URL", multiple=True, help="Verify this site over HTTP; may be repeated.")
+@click.option("--digests", type=_Digests(), help="With --site: read so many files, or such a share, and compare.")
+@click.option("--allow-http", is_flag=True, help="With --site: ask other machines without encryption, too.")
 @click.argument("names", nargs=-1, metavar="")
 @common
 def command(
@@ -92,9 +104,14 @@ def command(
     repair: bool,
     delete_unreferenced: bool,
     allow_removals: int,
+    sites: tuple[str, ...],
+    digests: tuple[str, float] | None,
+    allow_http: bool,
     names: tuple[str, ...],
 ) -> int:
     """Check that everything is there, and right: files, pages, links, ledger.
+
+    With --site a copy elsewhere, over HTTP, held against this one, or against upstream (--against).
 
     Takes no lock and changes nothing, unless --repair or --delete-unreferenced says so.  Ends with 3 when something is
     wrong.  Interrupted, it goes on where it was the next time.
@@ -102,6 +119,22 @@ def command(
     options = current()
     if names and not projects:
         raise click.UsageError(f"unexpected argument {names[0]!r}; to verify some projects only: --projects NAME...")
+    if sites:
+        wrong = {
+            "--repair": repair, "--delete-unreferenced": delete_unreferenced, "--allow-removals": bool(allow_removals),
+            "--sample": sample is not None, "--bytes-per-second": bytes_per_second is not None, "--idle": idle,
+        }  # fmt: skip
+        if any(wrong.values()):
+            other = next(option for option, given in wrong.items() if given)
+            raise click.UsageError(f"{other} is for a tree on this machine; leave it out with --site")
+        if against and web_root is not None:
+            raise click.UsageError("--against needs the mirror's configuration; leave --web-root out")
+        return _verify_sites(
+            options, web_root, sites, Way(state, restart, junit, workers, allow_http), quick=quick,
+            projects=_names((*projects, *names)), since=since, digests=digests, against=against is not None,
+        )  # fmt: skip
+    if digests is not None or allow_http:
+        raise click.UsageError(f"{'--digests' if digests else '--allow-http'} goes with --site")
     config = None if web_root is not None else settings()
     if web_root is not None and (repair or delete_unreferenced or against):
         wish = "--repair" if repair else "--delete-unreferenced" if delete_unreferenced else "--against"
@@ -116,6 +149,33 @@ def command(
         delete=delete_unreferenced, allow=allow_removals, bytes_per_second=bytes_per_second, idle=idle, workers=workers,
     )  # fmt: skip
     return work.run()
+
+
+def _verify_sites(
+    options: Options,
+    web_root: str | None,
+    sites: tuple[str, ...],
+    way: Way,
+    *,
+    quick: bool,
+    projects: tuple[str, ...],
+    since: tuple[str, float] | None,
+    digests: tuple[str, float] | None,
+    against: bool,
+) -> int:
+    from heliostat.cli.verify_sites import Sites
+    from heliostat.mirror.verify.site import SiteAsked
+
+    asked = SiteAsked(
+        quick=quick,
+        projects=projects,
+        since_serial=int(since[1]) if since and since[0] == "serial" else None,
+        since_time=since[1] if since and since[0] == "time" else None,
+        share=digests[1] if digests and digests[0] == "share" else 0.0,
+        most=int(digests[1]) if digests and digests[0] == "most" else 0,
+        against_upstream=against,
+    )
+    return Sites(options, None if web_root is not None else settings(), web_root, sites, asked, way).run()
 
 
 def _names(given: tuple[str, ...]) -> tuple[str, ...]:
@@ -183,7 +243,7 @@ class _Work:
         if self._junit is not None:
             writable(self._junit)
         if self._config is not None and (self._repair or self._delete):
-            _refuse_while_locked(self._config)
+            _refuse_unless_possible(self._config)
         budget = Budget(self._rate)
         if self._config is not None:
             ground = mirror_ground(self._config, budget)
@@ -221,7 +281,7 @@ class _Work:
             verification, result = await self._look(ground, opened, counters, helpers, stop)
             repaired = None
             if result.findings and not result.interrupted and (self._repair or self._delete):
-                repaired = await self._act(verification, counters, stop)
+                repaired = await self._act(verification, result, counters, stop)
         code = _code(result, repaired, stop)
         if self._junit is not None and not result.interrupted:
             write_junit(self._junit, verification, repaired)
@@ -235,8 +295,6 @@ class _Work:
     async def _look(
         self, ground: Ground, opened: Desk, counters: Any, helpers: Helpers, stop: Stop
     ) -> tuple[Verification, Result]:
-        import contextlib
-
         from heliostat import __version__
         from heliostat.mirror.verify.run import Verification
 
@@ -254,14 +312,28 @@ class _Work:
             )  # fmt: skip
             return verification, await verification.run()
 
-    async def _act(self, verification: Verification, counters: Any, stop: Stop) -> Repaired:
+    async def _act(self, verification: Verification, result: Result, counters: Any, stop: Stop) -> Repaired:
+        """Repair, or have it done by the daemon that holds the mirror."""
+        from heliostat.errors import MirrorLocked
         from heliostat.mirror.run import Mirror
 
         assert self._config is not None
-        async with Mirror.open(self._config, stop=stop.event) as mirror:
+        async with contextlib.AsyncExitStack() as stack:
+            try:
+                mirror = await stack.enter_async_context(Mirror.open(self._config, stop=stop.event))
+            except MirrorLocked:
+                from heliostat.cli.verify_handover import hand_over
+
+                repaired = await hand_over(
+                    self._config, verification.findings, result,
+                    fix=self._repair, delete=self._delete, allow=self._allow, counters=counters, stop=stop,
+                )  # fmt: skip
+                if repaired is None:
+                    raise
+                return repaired
             return await mirror.repair(
                 verification.findings, counters=counters, stop=stop.event, fix=self._repair, delete=self._delete,
-                allow_removals=self._allow, unreadable=verification.result.unreadable,
+                allow_removals=self._allow, unreadable=result.unreadable,
             )  # fmt: skip
 
 
@@ -274,15 +346,20 @@ def _position(asked: Asked, ground: Ground) -> Any:
     return Position(asked=asked.key(ground.web), started=time.time(), seed=new_seed())
 
 
-def _refuse_while_locked(config: Config) -> None:
-    """Raises MirrorLocked before hours are spent, rather than after."""
+def _refuse_unless_possible(config: Config) -> None:
+    """Raises MirrorLocked, when who holds the mirror is no daemon that can repair, before hours are spent."""
     from heliostat.errors import MirrorLocked
     from heliostat.mirror.lock import holder_of
     from heliostat.mirror.places import LOCK, state_directory
 
     path = f"{state_directory(config)}/{LOCK}"
     holder = holder_of(path)
-    if holder is not None:
+    if holder is None:
+        return
+    from heliostat.cli import running
+    from heliostat.cli.verify_handover import is_ready
+
+    if not running.run(lambda _: is_ready(config)):
         raise MirrorLocked(path, f"{holder}, and repairs need the lock; without --repair a verify needs none")
 
 

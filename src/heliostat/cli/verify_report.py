@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
 import json
 import os
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 import msgspec
 
@@ -13,11 +15,21 @@ from heliostat.cli import format as fmt
 from heliostat.cli.options import Options
 from heliostat.cli.output import say
 from heliostat.errors import ConfigError
-from heliostat.mirror.verify.findings import KINDS, Finding, Marks
+from heliostat.mirror.verify.findings import KINDS, SITE_KINDS, Finding, Kind, Marks
 
 if TYPE_CHECKING:
     from heliostat.mirror.verify.repair import Repaired
     from heliostat.mirror.verify.run import Result, Verification
+    from heliostat.mirror.verify.site import SiteVerification
+
+
+class Verified(Protocol):
+    """What a report is about: a verify of a tree, or of a site."""
+
+    @property
+    def result(self) -> Result: ...
+    def findings(self) -> Iterator[Finding]: ...
+
 
 #: Findings that are listed in words; --json and --junit have all.
 _LISTED = 1000
@@ -32,7 +44,7 @@ def report(options: Options, code: int, verification: Verification, repaired: Re
         _words(verification, repaired)
 
 
-def _words(verification: Verification, repaired: Repaired | None) -> None:
+def _words(verification: Verified, repaired: Repaired | None) -> None:
     result = verification.result
     fixed = repaired.fixed if repaired is not None else Marks()
     if not result.interrupted:
@@ -59,7 +71,8 @@ def _summary(result: Result, repaired: Repaired | None) -> list[str]:
         kinds = ", ".join(f"{fmt.number(result.kinds[kind])} {kind}" for kind in KINDS if kind in result.kinds)
         lines.append(f"{fmt.counted(result.findings, 'finding')} ({kinds}) in {looked}")
     else:
-        lines.append(f"all is right: {looked}")
+        everything = not (result.unreachable or result.unreadable)
+        lines.append(f"{'all is right' if everything else 'nothing wrong was found'}: {looked}")
     if repaired is not None:
         lines.append(
             f"repaired {fmt.number(len(repaired.fixed))}, left {fmt.number(repaired.left)}; "
@@ -73,18 +86,25 @@ def _summary(result: Result, repaired: Repaired | None) -> list[str]:
             )
         lines += [reason for reason in (repaired.unreachable, repaired.store_error) if reason]
     if result.unreachable:
-        lines.append(f"upstream could not be asked about every project: {fmt.plain(result.unreachable)}")
+        lines.append(f"not every project could be asked about: {fmt.plain(result.unreachable)}")
     return lines
 
 
 def _json(code: int, verification: Verification, repaired: Repaired | None) -> None:
     """One object, its findings one to a line."""
+    for piece in _pieces(verification, repaired, {}):
+        say(piece, end="")
+    say(f', "exit_code": {int(code)}}}')
+
+
+def _pieces(verification: Verified, repaired: Repaired | None, more: dict[str, Any]) -> Iterator[str]:
+    """That object, but for its end."""
     result = verification.result
     fixed = repaired.fixed if repaired is not None else Marks()
-    head: dict[str, Any] = msgspec.to_builtins(result)
+    head: dict[str, Any] = more | msgspec.to_builtins(result)
     if repaired is not None:
         head["repair"] = repaired.figures()
-    say(json.dumps(head)[:-1] + ', "findings": [', end="")
+    yield json.dumps(head)[:-1] + ', "findings": ['
     if not result.interrupted:
         for number, one in enumerate(verification.findings()):
             item = {
@@ -95,8 +115,8 @@ def _json(code: int, verification: Verification, repaired: Repaired | None) -> N
                 item["path_hex"] = one.raw
             if repaired is not None:
                 item["repaired"] = number in fixed  # type: ignore[assignment]
-            say(("," if number else "") + "\n" + json.dumps(item), end="")
-    say(f'], "exit_code": {int(code)}}}')
+            yield ("," if number else "") + "\n" + json.dumps(item)
+    yield "]"
 
 
 def writable(path: str) -> None:
@@ -108,25 +128,86 @@ def writable(path: str) -> None:
 
 def write_junit(path: str, verification: Verification, repaired: Repaired | None) -> None:
     """A suite for the verify, a test for each kind of finding that there is none of, and one for each finding."""
-    result = verification.result
-    fixed = repaired.fixed if repaired is not None else Marks()
-    right = [kind for kind in KINDS if kind not in result.kinds]
-    failures = result.findings - len(fixed)
+    with _junit(path) as file:
+        _suite(file, "heliostat verify", verification, repaired, KINDS)
+
+
+@contextlib.contextmanager
+def _junit(path: str) -> Iterator[TextIO]:
+    """A report, for suites to be written into; it replaces an older one when it is whole.  Raises ConfigError."""
     temporary = f"{path}.new"
     try:
         with open(temporary, "w", encoding="utf-8") as file:
             file.write('<?xml version="1.0" encoding="UTF-8"?>\n<testsuites>\n')
-            file.write(
-                f'<testsuite name="heliostat verify" tests="{len(right) + result.findings}" failures="{failures}" '
-                f'errors="0" skipped="0" time="{result.seconds:.3f}">\n'
-            )
-            file.writelines(f'<testcase classname="{kind}" name={_attribute(KINDS[kind])}/>\n' for kind in right)
-            cases = enumerate(verification.findings())
-            file.writelines(_testcase(one, failed=number not in fixed) for number, one in cases)
-            file.write("</testsuite>\n</testsuites>\n")
+            yield file
+            file.write("</testsuites>\n")
         os.replace(temporary, path)
     except OSError as error:
         raise ConfigError([f"--junit {path}: cannot be written: {error.strerror}"]) from error
+
+
+def _suite(
+    file: TextIO, name: str, verification: Verified, repaired: Repaired | None, kinds: Mapping[Kind, str]
+) -> None:
+    result = verification.result
+    fixed = repaired.fixed if repaired is not None else Marks()
+    right = [kind for kind in kinds if kind not in result.kinds]
+    failures = result.findings - len(fixed)
+    errors = int(result.unreachable is not None)
+    file.write(
+        f'<testsuite name={_attribute(name)} tests="{len(right) + result.findings + errors}" failures="{failures}" '
+        f'errors="{errors}" skipped="0" time="{result.seconds:.3f}">\n'
+    )
+    if result.unreachable is not None:
+        file.write(
+            f'<testcase classname="unreachable" name="every project was answered for">'
+            f'<error type="unreachable" message={_attribute(result.unreachable)}/></testcase>\n'
+        )
+    file.writelines(f'<testcase classname="{kind}" name={_attribute(kinds[kind])}/>\n' for kind in right)
+    cases = enumerate(verification.findings())
+    file.writelines(_testcase(one, failed=number not in fixed) for number, one in cases)
+    file.write("</testsuite>\n")
+
+
+class SiteReports:
+    """The reports of several sites, each printed when its site is done; they make one JSON object, and one file."""
+
+    def __init__(self, options: Options, junit: TextIO | None) -> None:
+        self._options, self._junit = options, junit
+        self._count = 0
+
+    def add(self, code: int, verification: SiteVerification) -> None:
+        """The report of the next site, whose own exit code would be ``code``."""
+        result = verification.result
+        if self._options.json:
+            pieces = _pieces(verification, None, {"site": verification.site})
+            say(",\n" if self._count else '{"sites": [', end="")
+            for piece in pieces:
+                say(piece, end="")
+            say("}", end="")
+        elif code or not self._options.quiet:
+            say(f"site {fmt.plain(verification.site)}")
+            _words(verification, None)
+            if result.unreadable:
+                many = fmt.counted(result.unreadable, "project was", "projects were")
+                say(f"{many} not compared: what is right cannot be read here; heliostat verify tells why")
+        if self._junit is not None and not result.interrupted:
+            _suite(self._junit, f"heliostat verify {verification.site}", verification, None, SITE_KINDS)
+        self._count += 1
+
+    def end(self, code: int) -> None:
+        """All sites are done; ``code`` is the command's exit code."""
+        self._options.code = code
+        if self._options.json:
+            start = "" if self._count else '{"sites": ['
+            say(f'{start}], "exit_code": {int(code)}}}')
+
+
+@contextlib.contextmanager
+def site_reports(options: Options, junit: str | None) -> Iterator[SiteReports]:
+    """For the sites of one command.  Raises ConfigError."""
+    with contextlib.ExitStack() as stack:
+        yield SiteReports(options, stack.enter_context(_junit(junit)) if junit is not None else None)
 
 
 def _testcase(one: Finding, *, failed: bool) -> str:

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from heliostat.mirror.deletion import Deleter
     from heliostat.mirror.sites.site import Standing
     from heliostat.mirror.verify.findings import Finding
-    from heliostat.mirror.verify.repair import Repaired
+    from heliostat.mirror.verify.repair import Repaired, Sync
 
 if TYPE_CHECKING:
     from heliostat.mirror.live import Errand, Live
@@ -314,12 +314,16 @@ class Mirror:
         delete: bool = False,
         allow_removals: int = 0,
         unreadable: int = 0,
+        unreferenced: int = 0,
+        sync: Sync | None = None,
     ) -> Repaired:
         """Put right what a verify found; ``findings`` gives that each time anew, in the order of projects.
 
         ``fix`` fetches and rewrites, ``delete`` removes what no page names, as long as that is a plausible share or at
-        most ``allow_removals`` files, and no project's page is ``unreadable``.  What upstream and store refuse is told
-        in the result; raises StateError, UpstreamChanged.
+        most ``allow_removals`` files, and no project's page is ``unreadable``; ``unreferenced`` is how many files
+        these are together with those of other calls, if that is more.  ``sync`` synchronises projects; without it that
+        is a pass of its own, which nothing else may run beside.
+        What upstream and store refuse is told in the result; raises StateError, UpstreamChanged.
         """
         import tempfile
 
@@ -327,18 +331,19 @@ class Mirror:
         from heliostat.mirror.verify.reading import Budget
         from heliostat.mirror.verify.repair import Repair
 
-        async def sync(names: list[str]) -> Summary:
+        async def pass_of(names: list[str]) -> Summary:
             return await self.run(names=names, counters=counters, stop=stop)
 
         ground = await self._keeper(mirror_ground, self._config, Budget())
         with tempfile.TemporaryDirectory(prefix="heliostat-repair-") as scratch:
             repair = Repair(
-                self._tree, self._ledger, self._keeper, ground, sync, scratch,
+                self._tree, self._ledger, self._keeper, ground, sync or pass_of, scratch,
                 packed=self._config.mirror.gzip_root, stop=stop,
             )  # fmt: skip
             return await repair.run(
-                findings, fix=fix, delete=delete, allow=allow_removals, unreadable=unreadable, counters=counters
-            )
+                findings, fix=fix, delete=delete, allow=allow_removals, unreadable=unreadable, counters=counters,
+                unreferenced=unreferenced,
+            )  # fmt: skip
 
     async def refuse_denied(self, names: Sequence[str]) -> None:
         """Raises Refused for a project that is on the deny-list, or no name at all."""

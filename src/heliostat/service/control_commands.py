@@ -105,6 +105,14 @@ async def status(call: Call) -> dict[str, Any]:
     return await Gathering(call.daemon).status()
 
 
+async def repair(call: Call) -> object:
+    """What a verify found is put right; see :mod:`heliostat.service.repairing`."""
+    from heliostat.service.repairing import repair
+
+    return await repair(call)
+
+
 HANDLERS: dict[str, Handler] = {
     "mirror": mirror, "reload": reload, "poke": poke, "status": status, "delete": delete, "restore": restore,
+    "repair": repair,
 }  # fmt: skip

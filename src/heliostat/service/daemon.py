@@ -8,9 +8,10 @@ for the end.  After trouble the pauses double up to a ceiling; they are ordinary
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, ExitStack
 from typing import TypeVar
 
@@ -76,6 +77,10 @@ class Daemon:
         self._chore = asyncio.Event()
         #: The pass that runs carries out orders.
         self._ordered = False
+        #: Held by whoever repairs: one at a time.
+        self.repairing = asyncio.Lock()
+        #: Held while a pass runs.
+        self._pass_runs = asyncio.Lock()
         self._figures = (0, 0, 0, 0, 0)
         #: The last poll, in the middle of the pass that runs, failed.
         self._deaf = False
@@ -124,6 +129,14 @@ class Daemon:
             self._halt.set()
         self._poked.set()
         return await order.result
+
+    @contextlib.asynccontextmanager
+    async def between_passes(self) -> AsyncIterator[None]:
+        """No pass runs while this is open; one that does ends first, as for a reload.  It is to be short."""
+        if self._pass_runs.locked():
+            self._end_pass()
+        async with self._pass_runs:
+            yield
 
     async def between(self, work: Callable[[], Awaitable[T]], counters: Counters) -> T:
         """Carry out ``work`` on the mirror while no pass runs; one that runs ends as for a stop, and begins anew then.
@@ -193,8 +206,9 @@ class Daemon:
         try:
             poll = True
             while not self.stop.is_set():
-                await self._do_chores()
-                await self._pass(poll=poll)
+                async with self._pass_runs:
+                    await self._do_chores()
+                    await self._pass(poll=poll)
                 poll = await self._pause()
         finally:
             stopping.cancel()
@@ -389,7 +403,8 @@ class Daemon:
         while await self._sleep(instant, self.stop, *chores, *events):
             if not idle or not self._chore.is_set() or self.stop.is_set():
                 return
-            await self._do_chores()
+            async with self._pass_runs:
+                await self._do_chores()
 
     async def _sleep(self, instant: float, *events: asyncio.Event) -> bool:
         """Whether one of ``events`` was set before that."""

@@ -20,6 +20,28 @@ Result = Literal["complete", "incomplete", "held", "unreachable", "store", "appr
 Trouble = Literal["unreachable", "store", "approval", "defect"]
 
 
+class Scrub(msgspec.Struct, kw_only=True):
+    """How far the continuous check of what is served has come.  Times are seconds since the epoch, sizes bytes."""
+
+    #: Everything that is served was checked at this time or later; None before the first round ended.
+    oldest: float | None = None
+    #: When the round that runs began, and the share of the mirror that it has checked.
+    round_began: float | None = None
+    share: float = 0.0
+    #: Within how many seconds everything is to be checked.
+    every: float = 0.0
+    #: Since the daemon began.
+    projects: int = 0
+    files: int = 0
+    bytes: int = 0
+    found: dict[str, int] = msgspec.field(default_factory=dict)
+    repaired: int = 0
+    #: Findings that could not be repaired so far.
+    unrepaired: int = 0
+    #: Why it cannot go on at the moment.
+    trouble: str | None = None
+
+
 class Health(msgspec.Struct, kw_only=True):
     """The state of a daemon.  Times are seconds since the epoch, but for those said to be monotonic."""
 
@@ -51,6 +73,8 @@ class Health(msgspec.Struct, kw_only=True):
     polls: int = 0
     #: How pings and the hook go.
     pushing: Pushing = msgspec.field(default_factory=Pushing)
+    #: None while nothing is scrubbed.
+    scrub: Scrub | None = None
     #: When the loop last got on, monotonic; see :meth:`heliostat.service.daemon.Daemon.progressed`.
     progress: float = msgspec.field(default_factory=time.monotonic)
     #: Until when nothing is expected to happen: a pause, or a wait that upstream asked for; monotonic.

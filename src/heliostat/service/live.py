@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from heliostat.mirror.report import Counters
+from heliostat.service.health import Scrub
 from heliostat.service.pushing import Pushing
 
 
@@ -36,6 +37,7 @@ class Live(msgspec.Struct, kw_only=True):
     #: How the last pass ended, and its figures.
     result: str | None = None
     last: LastPass | None = None
+    scrub: Scrub | None = None
     #: How pings to other mirrors and the hook go.
     pushing: Pushing = msgspec.field(default_factory=Pushing)
 

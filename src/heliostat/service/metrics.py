@@ -25,8 +25,9 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, choose_encoder, ge
 from heliostat import __version__
 from heliostat.mirror.figures import DiskFigures, LedgerFigures
 from heliostat.mirror.report import Summary
+from heliostat.mirror.verify.findings import KINDS
 from heliostat.service.figures import Figures, Process
-from heliostat.service.health import Result, Trouble
+from heliostat.service.health import Result, Scrub, Trouble
 from heliostat.service.pushing import Answer, Pushing, Told
 from heliostat.upstream.sources import Sources
 from heliostat.upstream.traffic import Fault, Histogram, Kind, Traffic
@@ -91,6 +92,8 @@ def families(figures: Figures) -> Iterator[Metric]:
         yield from _requests(process.traffic)
         yield from _work(process.traffic)
         yield from _pace(process.traffic, process.sources)
+        if process.health.scrub is not None:
+            yield from _scrub(process.health.scrub)
 
 
 def _position(figures: Figures) -> Iterator[Metric]:
@@ -263,6 +266,23 @@ def _pace(traffic: Traffic, sources: Sources) -> Iterator[Metric]:
         "source_in_use", "1 for the source of upstream that is asked.", "source",
         [(one.base, float(one is sources.in_use)) for one in sources.standings],
     )  # fmt: skip
+
+
+def _scrub(scrub: Scrub) -> Iterator[Metric]:
+    yield from _gauge(
+        "scrub_oldest_check_timestamp_seconds", "All that is served was checked at this time or later.", scrub.oldest
+    )
+    yield from _gauge("scrub_round_start_timestamp_seconds", "When the round that runs began.", scrub.round_began)
+    yield from _gauge("scrub_round_ratio", "Share of the mirror that is checked in this round.", scrub.share)
+    yield from _gauge("scrub_every_seconds", "Within this time everything is to be checked.", scrub.every)
+    yield _counter("scrub_projects", "Projects checked.", "", [("", scrub.projects)])
+    yield _counter("scrub_files", "Files checked.", "", [("", scrub.files)])
+    yield _counter("scrub_read_bytes", "Bytes read to check them.", "", [("", scrub.bytes)])
+    found = ((kind, scrub.found.get(kind, 0)) for kind in KINDS if kind != "behind")
+    yield _counter("scrub_findings", "What was found to be wrong, by what that is.", "kind", found)
+    yield _counter("scrub_repaired", "Findings that were repaired.", "", [("", scrub.repaired)])
+    yield from _gauge("scrub_unrepaired_findings", "Findings that could not be repaired so far.", scrub.unrepaired)
+    yield from _gauge("scrub_in_trouble", "1 while the scrub cannot go on.", float(scrub.trouble is not None))
 
 
 def _gauge(name: str, text: str, value: float | None) -> Iterator[Metric]:

@@ -19,6 +19,7 @@ from heliostat.service.mirrors import checking_mirrors
 from heliostat.service.notify import Notifier
 from heliostat.service.notifying import notifying
 from heliostat.service.requests import Requests
+from heliostat.service.scrubbing import scrubbing
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -50,6 +51,7 @@ async def run_daemon(
         await components.enter_async_context(downstream(daemon))
         await components.enter_async_context(hook(daemon))
         await components.enter_async_context(control_socket(daemon))
+        await components.enter_async_context(scrubbing(daemon))
         await daemon.run()
 
 

@@ -68,20 +68,23 @@ def client(
     *,
     like: UpstreamConfig | None = None,
     allow_http: bool = False,
-    option: str = "--allow-http",
+    file_hosts: tuple[str, ...] | None = None,
 ) -> Upstream:
     """A client for the index at ``url``, to be used as ``async with``.
 
-    ``like`` lends proxy, contact and limits of size.  Plain http must be allowed, unless it is this machine.
+    ``like`` lends proxy, contact and limits of size, and ``file_hosts`` unless they are given.
+    Plain http must be allowed, unless it is this machine.
     Raises ConfigError.
     """
     base = base_url(url)
     plain = base.startswith("http:")
     if plain and not (allow_http or is_this_machine(base)):
         shown = printable(without_credentials(base))
-        raise ConfigError([f"{shown} is not encrypted; use https, or allow it with {option}"])
+        raise ConfigError([f"{shown} is not encrypted; use https, or allow it with --allow-http"])
     known = like or UpstreamConfig(url=(base,))
-    hosts = DEFAULT_FILE_HOSTS if base == DEFAULT_UPSTREAM else known.file_hosts
+    hosts = file_hosts
+    if hosts is None:
+        hosts = DEFAULT_FILE_HOSTS if base == DEFAULT_UPSTREAM else known.file_hosts
     config = dataclasses.replace(known, url=(base,), allow_http=plain, file_hosts=hosts)
     return configured(config, patience)
 

@@ -63,6 +63,31 @@ _ADVICE: dict[Kind, str] = {
     "unreferenced": "--delete-unreferenced removes it",
 }
 
+#: The same of a site that is looked at over HTTP, and what is to be done there.
+SITE_KINDS: dict[Kind, str] = {
+    "missing": "files and sidecars that pages name are there",
+    "size": "files have the right size",
+    "digest": "files that were read have the right digest",
+    "unreadable": "everything that is asked for is answered",
+    "page": "projects have a JSON page, it can be read, and its links stay on the site",
+    "disagreement": "pages of one serial say the same",
+    "root": "the root index names the projects that are there",
+    "behind": "pages have the serial that they should have",
+    "unreferenced": "no project is served that should not be there",
+}
+
+SITE_ADVICE: dict[Kind, str] = {
+    "missing": "copy it to the site",
+    "size": "copy it to the site anew",
+    "digest": "copy it to the site anew, by digest and not by size and time",
+    "unreadable": "look at the site's web server",
+    "page": "copy it to the site anew",
+    "disagreement": "copy the project's pages to the site anew",
+    "root": "copy the root index to the site anew",
+    "behind": "let the site catch up, or look why it does not",
+    "unreferenced": "remove it there",
+}
+
 _PLAIN = re.compile(r"[^\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]*")
 
 
@@ -77,11 +102,13 @@ class Finding(msgspec.Struct, frozen=True, omit_defaults=True):
     problem: str
     #: The bytes of the path in hexadecimal where :attr:`path` is not just it.
     raw: str = ""
+    #: What to do, where it is not what the kind says.
+    remedy: str = ""
 
     @property
     def advice(self) -> str:
         """What to do."""
-        return _ADVICE[self.kind]
+        return self.remedy or _ADVICE[self.kind]
 
     @property
     def file(self) -> str:
@@ -89,13 +116,13 @@ class Finding(msgspec.Struct, frozen=True, omit_defaults=True):
         return os.fsdecode(bytes.fromhex(self.raw)) if self.raw else self.path
 
 
-def finding(kind: Kind, path: str | bytes, project: str, problem: str) -> Finding:
+def finding(kind: Kind, path: str | bytes, project: str, problem: str, remedy: str = "") -> Finding:
     """A finding at ``path`` (below the mirror's directory), whatever bytes it is made of."""
     text = path.decode("utf-8", "surrogateescape") if isinstance(path, bytes) else path
     if _PLAIN.fullmatch(text):
-        return Finding(kind, text, project, problem)
+        return Finding(kind, text, project, problem, remedy=remedy)
     raw = text.encode("utf-8", "surrogateescape")
-    return Finding(kind, ascii(text)[1:-1], project, problem, raw.hex())
+    return Finding(kind, ascii(text)[1:-1], project, problem, raw.hex(), remedy)
 
 
 _ENCODER, _DECODER = msgspec.json.Encoder(), msgspec.json.Decoder(Finding)

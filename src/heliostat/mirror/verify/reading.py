@@ -65,11 +65,18 @@ def _stamp(found: os.stat_result) -> Stamp:
 class Budget:
     """So many bytes a second for all threads together (None: as many as there are), and the wish to stop."""
 
-    def __init__(self, bytes_per_second: int | None = None) -> None:
-        self._rate = bytes_per_second
+    def __init__(
+        self,
+        bytes_per_second: int | None = None,
+        *,
+        stop: threading.Event | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """``clock`` tells seconds, of which ``stop.wait`` lets so many pass as it is told."""
+        self._rate, self._clock = bytes_per_second, clock
         self._lock = threading.Lock()
         self._free_at = 0.0
-        self.stop = threading.Event()
+        self.stop = stop or threading.Event()
         #: Bytes read so far, for whoever shows progress.
         self.bytes = 0
 
@@ -82,11 +89,19 @@ class Budget:
             return
         with self._lock:
             self.bytes += count
-            now = time.monotonic()
+            now = self._clock()
             start = max(now, self._free_at)
             self._free_at = start + count / self._rate
         if start > now and self.stop.wait(start - now):
             raise Stopping
+
+    def limit(self, bytes_per_second: int) -> None:
+        """Another rate from now on; who waits for what was read at the old one goes on waiting."""
+        with self._lock:
+            now, before = self._clock(), self._rate
+            if before is not None:
+                self._free_at = now + max(0.0, self._free_at - now) * before / bytes_per_second
+            self._rate = bytes_per_second
 
     def share(self, count: int) -> None:
         """So many processes, each with a copy of this, share what may be read."""

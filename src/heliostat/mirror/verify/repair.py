@@ -118,8 +118,9 @@ class Repair:
         allow: int,
         unreadable: int,
         counters: Counters,
+        unreferenced: int = 0,
     ) -> Repaired:
-        """``findings`` gives them anew each time, in order.
+        """``findings`` gives them anew each time, in order; see :meth:`heliostat.mirror.run.Mirror.repair`.
 
         Raises StateError; what the store or upstream refused is in the result.
         """
@@ -139,6 +140,7 @@ class Repair:
                 await self._keeper(write_changes, self._tree, self._ledger)
             if delete and not self._stop.is_set():
                 counters.phase = "removing"
+                self._unreferenced = max(self._unreferenced, unreferenced)
                 await self._keeper(self._delete, findings, allow=allow, unreadable=unreadable)
         except StoreError as error:
             result.store_error = str(error)

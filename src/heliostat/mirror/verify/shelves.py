@@ -55,7 +55,7 @@ class Sample:
     def draw(self, claims: Iterable[bytes]) -> None:
         """Draw a number of files; one look at all the claims, in memory for as many as are drawn."""
         if self._most is not None:
-            paths = (path for path, lines in _by_path(claims) if any(b"\tmaybe\t" not in line for line in lines))
+            paths = (path for path, lines in by_path(claims) if any(b"\tmaybe\t" not in line for line in lines))
             drawn = heapq.nsmallest(self._most + 1, map(self._number, paths))
             self._below = drawn[self._most] if len(drawn) > self._most else None
 
@@ -108,7 +108,7 @@ class Shelves:
         if self._whole:
             self._merge(stretch, seen)
         else:
-            for path, claims in _by_path(stretch.claims):
+            for path, claims in by_path(stretch.claims):
                 self.check(path, claims, seen)
         return seen
 
@@ -119,7 +119,7 @@ class Shelves:
         )  # fmt: skip
         there = (path for folder in FOLDERS for path in walk.below(folder))
         path = next(there, None)
-        for claimed, claims in _by_path(stretch.claims):
+        for claimed, claims in by_path(stretch.claims):
             while path is not None and path < claimed:
                 self._unreferenced(path, seen)
                 path = next(there, None)
@@ -202,7 +202,8 @@ class Shelves:
             seen.findings.append(finding(kind, b"web/" + path, project, problem))
 
 
-def _by_path(lines: Iterable[bytes]) -> Iterator[tuple[bytes, list[bytes]]]:
+def by_path(lines: Iterable[bytes]) -> Iterator[tuple[bytes, list[bytes]]]:
+    """Sorted claims, those of one path together."""
     current, held = b"", list[bytes]()
     for line in lines:
         path = line[: line.index(b"\t")]
