@@ -17,6 +17,7 @@ from typing import Any, Literal, NamedTuple
 from heliostat import config_values as read
 from heliostat.config_values import KIB, MIB, Lines, Problem, Reader, shown, suggest, without_credentials
 from heliostat.errors import ConfigError, printable
+from heliostat.names import normalise
 
 __all__ = [
     "DEFAULT_FILE_HOSTS",
@@ -26,6 +27,7 @@ __all__ = [
     "MirrorConfig",
     "MirrorSite",
     "PushConfig",
+    "RemovalConfig",
     "ScrubConfig",
     "ServiceConfig",
     "StatsConfig",
@@ -60,6 +62,8 @@ class MirrorConfig:
     #: Names as configured; each is valid and none stands twice (compare with names.normalise).
     projects: tuple[str, ...] = field(default=(), metadata=_by(read.projects))
     everything: bool = field(default=False, metadata=_by(read.yes_no))
+    #: ``NAME`` or ``NAME==VERSION``, as configured: kept out, whatever upstream offers.
+    deny: tuple[str, ...] = field(default=(), metadata=_by(read.entries))
     #: Share of the file system (0.05 = 5%) that a pass leaves free.
     min_free: float = field(default=0.05, metadata=_by(read.share))
     #: Pause between two polls of the daemon.
@@ -203,6 +207,21 @@ class LoggingConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RemovalConfig:
+    """``[removal]``: what becomes of what upstream removed, or the operator deleted."""
+
+    policy: Literal["propagate", "withhold", "retain"] = field(
+        default="propagate", metadata=_by(read.choice("propagate", "withhold", "retain"))
+    )
+    #: Projects of another policy than that; none is in two of the lists.
+    propagate: tuple[str, ...] = field(default=(), metadata=_by(read.projects))
+    withhold: tuple[str, ...] = field(default=(), metadata=_by(read.projects))
+    retain: tuple[str, ...] = field(default=(), metadata=_by(read.projects))
+    #: How long bytes are kept out of reach.
+    withhold_days: float = field(default=30.0, metadata=_by(read.number(0, 36500, "days")))
+
+
+@dataclass(frozen=True, kw_only=True)
 class StatsConfig:
     """``[stats]``: what `heliostat stats` counts."""
 
@@ -212,7 +231,16 @@ class StatsConfig:
     keep_days: int = field(default=366, metadata=_by(read.count(3, 36_500)))
 
 
-Section = MirrorConfig | UpstreamConfig | ServiceConfig | PushConfig | ScrubConfig | LoggingConfig | StatsConfig
+Section = (
+    MirrorConfig
+    | UpstreamConfig
+    | RemovalConfig
+    | ServiceConfig
+    | PushConfig
+    | ScrubConfig
+    | LoggingConfig
+    | StatsConfig
+)
 
 
 class MirrorSite(NamedTuple):
@@ -229,6 +257,7 @@ class Config:
 
     mirror: MirrorConfig
     upstream: UpstreamConfig
+    removal: RemovalConfig = RemovalConfig()
     service: ServiceConfig = ServiceConfig()
     push: PushConfig = PushConfig()
     scrub: ScrubConfig = ScrubConfig()
@@ -244,6 +273,7 @@ SITES = "mirrors"
 SECTIONS: dict[str, type[Section]] = {
     "mirror": MirrorConfig,
     "upstream": UpstreamConfig,
+    "removal": RemovalConfig,
     "service": ServiceConfig,
     "push": PushConfig,
     "scrub": ScrubConfig,
@@ -368,6 +398,11 @@ def _relations(values: dict[str, dict[str, Any]], lines: Lines, problems: list[t
         if read.is_public(address):
             text = f"{address} can be reached from other machines; use 127.0.0.1, or set listen-public = true"
             complain("service", "listen", text, address)
+    seen: dict[str, str] = {}
+    for policy in ("propagate", "withhold", "retain"):
+        for name in values["removal"].get(policy, ()):
+            if (other := seen.setdefault(normalise(name), policy)) != policy:
+                complain("removal", policy, f"{name} is also in {other}; remove it from one of them", name)
     _ordered("mirror", "retry-first", "retry-most", mirror, complain)
     _ordered("push", "retry-first", "retry-most", values["push"], complain)
     _ordered("upstream", "retry-delay", "retry-delay-most", upstream, complain)

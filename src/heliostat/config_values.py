@@ -183,6 +183,24 @@ def projects(value: Any, environ: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(names)
 
 
+def entries(value: Any, environ: Mapping[str, str]) -> tuple[str, ...]:
+    """``NAME`` or ``NAME==VERSION``, as written."""
+
+    def one(item: Any, environ: Mapping[str, str]) -> str:
+        full = text(item, environ)
+        name, separator, version = full.partition("==")
+        try:
+            normalise(name.strip())
+        except Refused as refused:
+            raise Problem(f'{refused}; write "name" or "name==1.0"') from None
+        if separator and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+!-]{0,199}", version.strip()):
+            raise Problem(f'{printable(full)} is no release; write it like "name==1.0"')
+        return full
+
+    found: tuple[str, ...] = list_of(one)(value, environ)
+    return found
+
+
 def url(value: Any, environ: Mapping[str, str]) -> str:
     """The base of an index or a proxy: http or https, no query, no fragment, no slash at the end.
 

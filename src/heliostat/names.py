@@ -114,6 +114,11 @@ def document_link_target(name: ProjectName) -> str:
     return f"../../json/{_folder(name)}"
 
 
+def original_path(name: ProjectName) -> str:
+    """``upstream/NAME.json.gz``: upstream's own document, where the published one differs."""
+    return f"upstream/{_folder(name)}.json.gz"
+
+
 def package_path(digits: str, filename: str) -> str:
     """``web/packages/aa/bb/REST/FILENAME`` for 64 hex digits of a digest; raises Refused."""
     if not _HEX64.fullmatch(digits):

@@ -345,6 +345,18 @@ def without_columns(ledger: Ledger, *columns: str) -> None:
     connection.execute(f"INSERT INTO projects ({', '.join(kept)}) SELECT * FROM temp.kept")
 
 
+def without_removals(ledger: Ledger) -> None:
+    """As it was before version 4."""
+    for statement in (
+        *(f"DROP TABLE {table}" for table in ("denied", "retained", "kept")),
+        "DROP INDEX paths_at",
+        "ALTER TABLE paths DROP COLUMN at",
+        "ALTER TABLE tombstones DROP COLUMN version",
+        "ALTER TABLE tombstones DROP COLUMN what",
+    ):
+        ledger.connection.execute(statement)
+
+
 def test_an_older_ledger_is_brought_up_to_date_when_it_is_opened(tmp_path: Path) -> None:
     path = str(tmp_path / "heliostat.db")
     made = Ledger(path)
@@ -356,6 +368,7 @@ def test_an_older_ledger_is_brought_up_to_date_when_it_is_opened(tmp_path: Path)
         made.connection.execute(f"DROP TRIGGER totals_of_{trigger}")
     for table in ("incoming", "changelog", "changing"):
         made.connection.execute(f"DROP TABLE {table}")
+    without_removals(made)
     without_columns(made, "withdrawn", "behind_tries", "behind_since", "stuck_since", "stuck_tries")
     for path_of_b in ("web/packages/1", "web/packages/2"):
         made.connection.execute("INSERT INTO paths (path, project, kind) VALUES (?, 'b', 'incoming')", (path_of_b,))
@@ -382,6 +395,7 @@ def test_a_ledger_of_the_version_before_gets_a_changelog(tmp_path: Path) -> None
     made = Ledger(path)
     made.intake.fold_events([event("a", 3)], 4, 1.0, everything)
     made.record([published("a", 3)])
+    without_removals(made)
     for table in ("changelog", "changing"):
         made.connection.execute(f"DROP TABLE {table}")
     made.connection.execute("PRAGMA user_version = 2")
@@ -391,6 +405,23 @@ def test_a_ledger_of_the_version_before_gets_a_changelog(tmp_path: Path) -> None
     with newer.transaction():
         newer.changelog.write([Entry("a", 3, "updated", changed=["json/a"])], 7.0)
     assert newer.changelog.after(0, 9) == [Change(1, 7.0, 3, "a", "updated", changed=["json/a"])]
+    newer.close()
+
+
+def test_a_ledger_of_version_3_learns_what_became_of_what_was_removed(tmp_path: Path) -> None:
+    path = str(tmp_path / "heliostat.db")
+    made = Ledger(path)
+    made.record([], [Tombstone(5.0, "a", None, 3, "removed upstream")])
+    made.connection.execute(
+        "INSERT INTO paths (path, project, kind, fate) VALUES ('web/x', 'a', 'withheld', 'withhold')"
+    )
+    without_removals(made)
+    made.connection.execute("PRAGMA user_version = 3")
+    made.close()
+    newer = Ledger(path)
+    assert newer.tombstones() == [Tombstone(5.0, "a", None, 3, "removed upstream")]
+    assert newer.paths.of_kind("withheld") == [PathRow("web/x", "a", "withheld", "withhold")]
+    assert (newer.denied(), newer.paths.kept_before(9e9, 10)) == ([], [])
     newer.close()
 
 

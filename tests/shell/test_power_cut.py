@@ -11,7 +11,6 @@ import itertools
 import os
 import random
 import shutil
-import sqlite3
 from collections.abc import AsyncIterator, Callable, Collection
 from pathlib import Path
 from typing import NamedTuple
@@ -28,6 +27,7 @@ from support.disks import BreakingDisk, Broken, Cut, RecordingDisk, Step, cuts
 from support.equality import differences
 from support.invariants import broken_promises, unaccounted
 from support.mirrors import complete_pass, config_for
+from support.power import explained, opened
 from support.volume import Volume
 
 #: Outcomes of each cut that are looked at, and outcomes in all that are completed by a real pass.
@@ -249,18 +249,3 @@ async def completed(cut: Cut, left: Volume, directory: Path, server: FakeIndex, 
     found = differences(server.index, directory)
     assert not found, [cut.number, *found]
     assert list((directory / "partial").iterdir()) == []
-
-
-@functools.lru_cache(maxsize=8)
-def opened(ledger: bytes) -> sqlite3.Connection:
-    connection = sqlite3.connect(":memory:")
-    connection.deserialize(ledger)
-    return connection
-
-
-def explained(steps: list[Step], cut: Cut, found: list[str]) -> str:
-    around = [
-        f"{'->' if number == cut.number else '  '} {number} {step.verb} {' '.join(step.arguments)}"
-        for number, step in enumerate(steps[max(0, cut.number - 25) : cut.number], max(0, cut.number - 25) + 1)
-    ]
-    return "\n".join([f"after step {cut.number}, {len(cut.pending)} pending", *map(str, found), *around])

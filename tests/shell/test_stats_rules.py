@@ -82,6 +82,12 @@ def test_what_is_no_download(tmp_path: Path, database: Path, line: bytes, reques
     assert summary(database).requests == 1
 
 
+def test_each_look_whether_a_file_changed_is_a_request(tmp_path: Path, database: Path) -> None:
+    count(database, log(tmp_path, *(combined(n, status=304, sent=0) for n in range(3))))
+    assert downloads(database) == {}
+    assert [row.requests for row in summary(database).projects] == [3]
+
+
 def test_parts_of_one_client_are_one_download_when_they_have_the_files_bytes(tmp_path: Path, database: Path) -> None:
     path = log(tmp_path, combined(0, client="192.0.2.9"), *(combined(n, status=206, sent=300) for n in range(1, 4)))
     count(database, path)
@@ -342,3 +348,13 @@ def test_agents_are_parsed_once_escaped_as_nginx_does(tmp_path: Path, database: 
     assert b"\\x22installer\\x22" in combined(agent=PIP)
     count(database, log(tmp_path, combined(agent=PIP)))
     assert summary(database).installers[0].name == ("pip", "24.0")
+
+
+def test_lines_that_come_late_open_their_day_again(tmp_path: Path, database: Path) -> None:
+    """They count; only who was there may be counted twice."""
+    count(database, log(tmp_path, combined(0), combined(4 * DAY)))
+    count(database, log(tmp_path, combined(1), combined(2, client="::2"), name="late.log"))
+    first = summary(database).days[0]
+    assert (first.date, first.downloads, first.clients) == ("2026-11-20", 3, 3)
+    with opened(str(database)) as connection:
+        assert connection.execute("SELECT count(*) FROM clients JOIN days USING (day)").fetchone() == (1,)

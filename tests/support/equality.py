@@ -25,6 +25,7 @@ from heliostat.fakeindex.routes import provenance_bytes
 from heliostat.model import DistFile, ProjectName, ProjectPage
 from heliostat.pages.parse_html import parse_project
 from support.change_feed import Feed
+from support.equality_removed import Removed
 from support.equality_root import ExpectedRoot
 
 Path = str | os.PathLike[str]
@@ -47,21 +48,26 @@ def differences(
     also: Collection[str] = (),
     documents: bool = True,
     provenance: bool = True,
+    removed: Removed | None = None,
 ) -> list[str]:
     """One line for everything in which ``directory`` (with ``web/``, ``partial/``...) differs from the index.
 
     The index may also come second.  ``owed``: projects that are behind: they are not compared, they may be missing
     from the root list, and files of theirs may lie anywhere.  ``only``: the mirror is of these projects alone.
     A project in quarantine may be unknown to the mirror altogether.  ``also``: patterns of paths below ``web/`` that may be there besides.  ``documents``, ``provenance``: whether the
-    mirror has any.
+    mirror has any.  ``removed``: what was deleted here, or removed upstream and not here.
     """
     if not isinstance(index, Index):
         index, directory = directory, index
     assert isinstance(index, Index)
     assert not isinstance(directory, Index)
-    checker = _Checker(index, os.fspath(directory), frozenset(owed), also, documents=documents, provenance=provenance)
+    removed = removed or Removed()
+    checker = _Checker(
+        index, os.fspath(directory), frozenset(owed), also,
+        documents=documents, provenance=provenance, removed=removed,
+    )  # fmt: skip
     names = [name for name in index.projects() if only is None or name in only]
-    return checker.check(names)
+    return checker.check(removed.names(names))
 
 
 class _Checker:
@@ -74,9 +80,10 @@ class _Checker:
         *,
         documents: bool,
         provenance: bool,
+        removed: Removed,
     ) -> None:
         self._index, self._directory, self._owed, self._also = index, directory, owed, also
-        self._documents, self._provenance = documents, provenance
+        self._documents, self._provenance, self._removed = documents, provenance, removed
         self._found: list[str] = []
         #: Paths below ``web/`` that belong there.
         self._known: set[str] = {"last-modified"}
@@ -93,20 +100,20 @@ class _Checker:
                 self._project(name)
         for path, times in self._times.items():
             self._time(path, times)
-        self._root([name for name in names if not self._index[name].quarantined])
+        self._root([name for name in names if self._removed.gone(name) or not self._index[name].quarantined])
         self._stamp()
         self._changes()
         self._nothing_else()
         self._partial()
         self._withheld()
+        self._upstream(names)
         return sorted(self._found)
 
     # -- one project -------------------------------------------------------------------------------------------
 
     def _project(self, name: str) -> None:
-        expected = self._index.expected_page(name)
-        assert expected is not None
-        files = self._index.expected_files(name)
+        expected = self._removed.page(self._index, name)
+        files = self._removed.files(self._index, name)
         listed = [self._listed(file, one) for file, one in zip(expected.files, files, strict=True)]
         page = msgspec.structs.replace(expected, files=tuple(listed))
         self._json_page(page)
@@ -123,7 +130,11 @@ class _Checker:
 
     def _never_met(self, name: str) -> bool:
         """A root list does not name a project in quarantine: a mirror that began later may not know it."""
-        return self._index[name].quarantined and not os.path.lexists(self._path(f"simple/{name}"))
+        return (
+            not self._removed.gone(name)
+            and self._index[name].quarantined
+            and not os.path.lexists(self._path(f"simple/{name}"))
+        )
 
     def _json_page(self, page: ProjectPage) -> None:
         path = f"simple/{page.name}/{_JSON}"
@@ -168,9 +179,17 @@ class _Checker:
 
     def _document(self, name: str) -> None:
         wanted = self._index.document_bytes(name) if self._documents else None
+        if self._removed.gone(name) and self._documents:
+            wanted = render.document(self._removed[name], self._index.bases)
         if wanted is None:
             return
-        self._same_bytes(f"json/{name}", wanted)
+        if self._removed.alters(name):
+            shown = self._read(f"json/{name}")
+            original = self._read_if_there(f"../upstream/{name}.json.gz")
+            for what in self._removed.document_problems(self._index, name, shown, original) if shown else ():
+                self._say(f"json/{name}", what)
+        else:
+            self._same_bytes(f"json/{name}", wanted)
         link = f"pypi/{name}/json"
         self._known.add(link)
         try:
@@ -215,7 +234,7 @@ class _Checker:
 
     def _root(self, names: list[str]) -> None:
         self._one_inode("simple")
-        root = ExpectedRoot(self._index, names, self._owed)
+        root = ExpectedRoot(self._index, names, self._owed, self._removed)
         for path, check in ((f"simple/{_JSON}", root.json_differences), (f"simple/{_HTML}", root.html_differences)):
             body = self._read(path)
             for what in check(body) if body is not None else ():
@@ -263,15 +282,24 @@ class _Checker:
                 self._found.append(f"{relative}: is left over")
 
     def _withheld(self) -> None:
-        allowed = self._withheld_files()
+        kept = self._removed.withheld()
+        for path in kept:
+            if not os.path.isfile(os.path.join(self._directory, "withheld", path)):
+                self._found.append(f"withheld/{path}: is not kept")
+        allowed = self._withheld_files() | kept
         for relative in self._walk("withheld"):
             path = relative.removeprefix("withheld/")
             if path in allowed:
                 with open(os.path.join(self._directory, relative), "rb") as file:
-                    if hashlib.file_digest(file, "sha256").hexdigest() != allowed[path]:
+                    if allowed[path] and hashlib.file_digest(file, "sha256").hexdigest() != allowed[path]:
                         self._found.append(f"{relative}: has other bytes")
             elif not self._is_excused(path):
                 self._found.append(f"{relative}: is of no quarantined project")
+
+    def _upstream(self, names: list[str]) -> None:
+        """The index's own documents, of those projects alone whose documents are others."""
+        allowed = {f"upstream/{name}.json.gz" for name in names if self._removed.alters(name)}
+        self._found += [f"{path}: is left over" for path in self._walk("upstream") if path not in allowed]
 
     def _withheld_files(self) -> dict[str, str]:
         """SHA-256 by path of all that a quarantine keeps out of reach."""

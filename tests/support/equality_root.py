@@ -7,7 +7,8 @@ import re
 from collections.abc import Collection, Iterator
 
 from heliostat.fakeindex import Index, render
-from heliostat.fakeindex.project import normal_form
+from heliostat.fakeindex.project import Project, normal_form
+from support.equality_removed import Removed
 
 _ANCHOR = re.compile(r'<a href="([^"]*)">([^<]*)</a>')
 
@@ -15,8 +16,11 @@ _ANCHOR = re.compile(r'<a href="([^"]*)">([^<]*)</a>')
 class ExpectedRoot:
     """The root list of the projects ``names``, of which those that are ``owed`` may be there or not, as they are."""
 
-    def __init__(self, index: Index, names: list[str], owed: Collection[str]) -> None:
-        self._index, self._names, self._owed = index, names, owed
+    def __init__(self, index: Index, names: list[str], owed: Collection[str], removed: Removed) -> None:
+        self._index, self._names, self._owed, self._removed = index, names, owed, removed
+
+    def _project(self, name: str) -> Project:
+        return self._removed[name] if self._removed.gone(name) else self._index[name]
 
     def json_differences(self, body: bytes) -> Iterator[str]:
         """What is wrong with ``index.v1_json``."""
@@ -27,7 +31,7 @@ class ExpectedRoot:
             yield "lists a project twice"
         if normal != sorted(normal):
             yield "is not in the order of the names"
-        wanted = {self._index[name].display: self._index[name].last_serial for name in self._names}
+        wanted = {self._project(name).display: self._project(name).last_serial for name in self._names}
         shown = dict(entries)
         for display in sorted(shown.keys() | wanted.keys()):
             if normal_form(display) in self._owed:
@@ -50,7 +54,7 @@ class ExpectedRoot:
         """What is wrong with ``index.html``."""
         anchors = _ANCHOR.findall(body.decode())
         shown = set(anchors)
-        wanted = {(f"{name}/", render.html_escape(self._index[name].display)) for name in self._names}
+        wanted = {(f"{name}/", render.html_escape(self._project(name).display)) for name in self._names}
         if len(anchors) != len(shown):
             yield "lists a project twice"
         for href, text in sorted(shown ^ wanted):

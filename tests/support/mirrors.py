@@ -12,23 +12,24 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
-from heliostat.config import Config, MirrorConfig, UpstreamConfig
+from heliostat.config import Config, MirrorConfig, RemovalConfig, UpstreamConfig
 from heliostat.fakeindex import FakeIndex, Index, Options
-from heliostat.mirror.report import Counters, Summary
+from heliostat.mirror.report import Counters, Deletion, Summary
 from heliostat.mirror.run import Mirror
 from heliostat.store.disk import Operations
 
 _MIRROR = {field.name for field in dataclasses.fields(MirrorConfig)}
 _UPSTREAM = {field.name for field in dataclasses.fields(UpstreamConfig)}
+_REMOVAL = {field.name for field in dataclasses.fields(RemovalConfig)}
 
 
 def config_for(directory: str | os.PathLike[str], upstream: FakeIndex | str, **overrides: Any) -> Config:
     """A mirror of ``upstream`` in ``directory``, which is made if need be.  Waits between tries are next to nothing.
 
-    ``overrides`` are fields of the ``[mirror]`` or the ``[upstream]`` section; without ``projects`` everything is
+    ``overrides`` are fields of the ``[mirror]``, ``[upstream]`` or ``[removal]`` section; without ``projects`` everything is
     mirrored.  Times that end something that hangs are long: what a test wants to end soon, it shortens itself.
     """
-    unknown = overrides.keys() - _MIRROR - _UPSTREAM
+    unknown = overrides.keys() - _MIRROR - _UPSTREAM - _REMOVAL
     if unknown:
         raise TypeError(f"no such settings: {sorted(unknown)}")
     os.makedirs(directory, exist_ok=True)
@@ -45,20 +46,23 @@ def config_for(directory: str | os.PathLike[str], upstream: FakeIndex | str, **o
     }  # fmt: skip
     mirror |= {key: value for key, value in overrides.items() if key in _MIRROR}
     source |= {key: value for key, value in overrides.items() if key in _UPSTREAM}
-    return Config(mirror=MirrorConfig(**mirror), upstream=UpstreamConfig(**source), source="test")
+    removal = RemovalConfig(**{key: value for key, value in overrides.items() if key in _REMOVAL})
+    return Config(mirror=MirrorConfig(**mirror), upstream=UpstreamConfig(**source), removal=removal, source="test")
 
 
 def changed(config: Config, **overrides: Any) -> Config:
     """The same configuration with other values for some fields of either section."""
-    unknown = overrides.keys() - _MIRROR - _UPSTREAM
+    unknown = overrides.keys() - _MIRROR - _UPSTREAM - _REMOVAL
     if unknown:
         raise TypeError(f"no such settings: {sorted(unknown)}")
     mirror = {key: value for key, value in overrides.items() if key in _MIRROR}
     source = {key: value for key, value in overrides.items() if key in _UPSTREAM}
+    removal = {key: value for key, value in overrides.items() if key in _REMOVAL}
     return dataclasses.replace(
         config,
         mirror=dataclasses.replace(config.mirror, **mirror),
         upstream=dataclasses.replace(config.upstream, **source),
+        removal=dataclasses.replace(config.removal, **removal),
     )
 
 
@@ -155,6 +159,18 @@ class Followed:
     async def attempt(self, *names: str, **options: Any) -> Summary:
         """One pass, whatever comes of it."""
         return await run_pass(self.config, *names, **options)
+
+    async def delete(
+        self, *entries: str, reason: str = "unwanted", purge: bool = False, disk: Operations | None = None
+    ) -> Deletion:
+        """``heliostat delete``."""
+        async with Mirror.open(self.config, disk=disk) as mirror:
+            return await mirror.delete(entries, reason=reason, purge=purge, counters=Counters(), stop=asyncio.Event())
+
+    async def restore(self, *entries: str, disk: Operations | None = None) -> Deletion:
+        """``heliostat restore``."""
+        async with Mirror.open(self.config, disk=disk) as mirror:
+            return await mirror.restore(entries, counters=Counters(), stop=asyncio.Event())
 
     def listing(self) -> dict[str, Found]:
         """All of the mirror but the lock, which every process signs."""

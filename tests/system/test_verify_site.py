@@ -62,6 +62,18 @@ async def test_a_report_for_each_site(tmp_path: Path) -> None:
             assert (await arun("verify", "--site", good.url, "--against", "upstream", cwd=tmp_path)).returncode == 0
             some = await arun("verify", "--site", bad.url, "--projects", "alpha", "odd", cwd=tmp_path)
             assert some.returncode == 0
+        broken = one.web / "simple/odd/index.v1_json"
+        before.pop("web/simple/odd/index.v1_json")
+        whole = broken.read_bytes()
+        shutil.copytree(one.web, tmp_path / "good", symlinks=True)
+        with static_server(tmp_path / "good") as good:
+            broken.write_bytes(b"{")
+            done = await arun("verify", "--site", good.url, cwd=tmp_path)
+            broken.write_bytes(whole)
+            assert done.returncode == 3
+            assert "nothing wrong was found: 6 projects" in done.stdout
+            assert "1 project was not compared: what is right cannot be read here" in done.stdout
+        before["web/simple/odd/index.v1_json"] = listing(one.directory)["web/simple/odd/index.v1_json"]
         changed = {path for path in rewritten(before, listing(one.directory)) if not path.startswith("verify-site-")}
         assert changed == set(), "nothing of ours is touched"
 

@@ -21,7 +21,7 @@ from heliostat.errors import (
 )
 
 if TYPE_CHECKING:
-    from heliostat.mirror.report import Plan, Summary
+    from heliostat.mirror.report import Deletion, Plan, Summary
 
 
 class ExitCode(enum.IntEnum):
@@ -96,6 +96,17 @@ def exit_code(summary: Summary, *, stopped_by: int | None = None) -> ExitCode:
     if summary.unreachable is not None:
         return ExitCode.UPSTREAM
     return ExitCode.COMPLETE if summary.complete else ExitCode.INCOMPLETE
+
+
+def deletion_exit_code(result: Deletion, *, stopped_by: int | None = None) -> ExitCode:
+    """The exit code of a delete or a restore, in the same order of precedence."""
+    if result.store_error is not None:
+        return ExitCode.STORE
+    if result.interrupted:
+        return signal_code(stopped_by)
+    if result.unreachable is not None:
+        return ExitCode.UPSTREAM
+    return ExitCode.COMPLETE if result.complete else ExitCode.INCOMPLETE
 
 
 def plan_exit_code(plan: Plan, *, stopped_by: int | None = None) -> ExitCode:

@@ -10,7 +10,7 @@ from heliostat.cli import format as fmt
 from heliostat.cli import status_words as words
 
 if TYPE_CHECKING:
-    from heliostat.mirror.report import Owed, Plan, Status, Summary
+    from heliostat.mirror.report import Deletion, Owed, Plan, Status, Summary
     from heliostat.service.live import Live
 
 #: Lines of one list that are printed; --json has all there are.
@@ -47,6 +47,33 @@ def summary_lines(summary: Summary) -> list[str]:
     lines += _listed("not known to upstream", summary.unknown)
     lines += _listed(_STUCK, summary.stuck, summary.stuck_count)
     return lines + owed_lines(summary.owed, summary.owed_by_state)
+
+
+_BECAME = {
+    "deleted": "deleted, and kept out",
+    "denied": "not in this mirror; kept out",
+    "restored": "restored",
+    "allowed": "not kept out any more",
+    "nothing kept": "nothing of it is kept, and it is not on the deny-list",
+}
+
+
+def deletion_lines(result: Deletion) -> list[str]:
+    """What became of what was to be deleted or restored."""
+    lines = [f"{fmt.plain(entry)}: {_BECAME.get(what, what)}" for entry, what in sorted(result.entries.items())]
+    lines.append(
+        f"{fmt.counted(result.projects, 'project')} changed, "
+        f"{fmt.counted(result.files, 'file')} removed or put out of reach"
+    )
+    if result.store_error is not None:
+        lines.append(f"store: {fmt.plain(result.store_error)}")
+    if result.unreachable is not None:
+        lines.append(f"upstream: {fmt.plain(result.unreachable)}")
+    lines += [
+        f"{fmt.plain(name)}: left to the next pass: {fmt.plain(reason)}" for name, reason in result.failed.items()
+    ]
+    lines += _listed("not known to upstream", result.unknown)
+    return lines + owed_lines(result.owed, {})
 
 
 def _approval(held: int, by_scope: int) -> str:
@@ -150,6 +177,9 @@ def status_lines(status: Status, live: Live | None, now: float) -> list[str]:
         ("checked", words.scrubbed(live, now) if live else None),
         ("holds", words.holds(status)),
         ("states", states or "no projects"),
+        ("denied", words.denied(status)),
+        ("retained", words.retained(status)),
+        ("withheld", words.withheld(status)),
         ("oldest owed", words.oldest_owed(status, now)),
         ("disk", words.disk(status)),
         ("running", words.process(status, live, now)),

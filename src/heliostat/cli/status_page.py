@@ -65,6 +65,9 @@ def _facts(status: Status, live: Live | None, now: float) -> Table:
         add("push", words.push(live, now), "yellow")
     add("last poll", words.ago(status.last_poll, now))
     add("holds", words.holds(status))
+    add("denied", words.denied(status))
+    add("retained", words.retained(status))
+    add("withheld", words.withheld(status))
     add("disk", words.disk(status), _disk_style(status))
     if status.disk_total and status.disk_free is not None:
         used = status.disk_total - status.disk_free

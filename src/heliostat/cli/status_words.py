@@ -135,6 +135,33 @@ def holds(status: Status) -> str:
     return f"{projects} listing {files}, {held}: [mirror] files = false"
 
 
+def denied(status: Status) -> str | None:
+    """What is kept out, the first few by name."""
+    entries = sorted([*status.denied, *status.deleted])
+    if not entries:
+        return None
+    shown = ", ".join(entries[:5]) + (", ..." if len(entries) > 5 else "")
+    where = f"{fmt.number(len(status.denied))} by the configuration, {fmt.number(len(status.deleted))} by delete"
+    return f"{shown} ({where})"
+
+
+def retained(status: Status) -> str | None:
+    """What is served although upstream removed it."""
+    projects = status.states.get("retained", 0)
+    if not projects and not status.retained_files:
+        return None
+    files = fmt.counted(status.retained_files, "file")
+    return f"{fmt.counted(projects, 'project')}, and {files} of others, that upstream removed"
+
+
+def withheld(status: Status) -> str | None:
+    """What is kept out of reach for a while."""
+    if not status.kept_files:
+        return None
+    until = f"; the first go after {fmt.moment(status.kept_until)}" if status.kept_until is not None else ""
+    return f"{fmt.counted(status.kept_files, 'file')} of what was removed{until}"
+
+
 def owed_states(status: Status) -> str:
     """``3 failing, 7 pending``."""
     return ", ".join(f"{fmt.number(status.states[state])} {state}" for state in OWED if status.states.get(state))

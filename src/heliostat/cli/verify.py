@@ -11,6 +11,7 @@ import click
 
 from heliostat.cli.exit_codes import ExitCode, signal_code
 from heliostat.cli.options import Options, common, current, settings
+from heliostat.cli.since import Since
 from heliostat.cli.verify_sites import Way
 
 if TYPE_CHECKING:
@@ -60,29 +61,13 @@ class _Digests(_Sample):
         return ("share", 1.0) if str(value).strip() == "all" else super().convert(value, param, ctx)
 
 
-class _Since(_ParamType):
-    name = "SERIAL|DATE"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, float]:
-        import datetime as dt
-
-        text = str(value).strip()
-        if re.fullmatch(r"\d{1,18}", text):
-            return ("serial", int(text))
-        try:
-            moment = dt.datetime.fromisoformat(text)
-        except ValueError:
-            self.fail(f"{text!r} is neither a serial nor a date like 2026-01-31 or 2026-01-31T12:00:00Z", param, ctx)
-        return ("time", (moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)).timestamp())
-
-
 @click.command()
 @click.option("--web-root", metavar="DIR", help="A web root alone, wherever it came from: no configuration, no ledger.")
 @click.option("--quick", is_flag=True, help="Presence and sizes only; no file is read.")
 @click.option("--against", type=click.Choice(["upstream"]), help="Let upstream's pages decide what is right.")
 @click.option("--projects", metavar="NAME...", multiple=True, help="Only these projects.")
 @click.option(
-    "--since", type=_Since(), help="Only projects changed after this serial, or written since this date (UTC)."
+    "--since", type=Since(), help="Only projects changed after this serial, or written since this date (UTC)."
 )
 @click.option("--sample", type=_Sample(), help="Hash only so many files, drawn anew each time, or such a share.")
 @click.option("--bytes-per-second", type=_Size(), help="Read no faster than this.")

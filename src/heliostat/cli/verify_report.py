@@ -71,7 +71,8 @@ def _summary(result: Result, repaired: Repaired | None) -> list[str]:
         kinds = ", ".join(f"{fmt.number(result.kinds[kind])} {kind}" for kind in KINDS if kind in result.kinds)
         lines.append(f"{fmt.counted(result.findings, 'finding')} ({kinds}) in {looked}")
     else:
-        lines.append(f"all is right: {looked}")
+        everything = not (result.unreachable or result.unreadable)
+        lines.append(f"{'all is right' if everything else 'nothing wrong was found'}: {looked}")
     if repaired is not None:
         lines.append(
             f"repaired {fmt.number(len(repaired.fixed))}, left {fmt.number(repaired.left)}; "
@@ -187,6 +188,9 @@ class SiteReports:
         elif code or not self._options.quiet:
             say(f"site {fmt.plain(verification.site)}")
             _words(verification, None)
+            if result.unreadable:
+                many = fmt.counted(result.unreadable, "project was", "projects were")
+                say(f"{many} not compared: what is right cannot be read here; heliostat verify tells why")
         if self._junit is not None and not result.interrupted:
             _suite(self._junit, f"heliostat verify {verification.site}", verification, None, SITE_KINDS)
         self._count += 1

@@ -73,9 +73,11 @@ class Reaper:
                     continue  # claimed by an HTML page alone, it stays doomed until that page is replaced
                 self._tree.set_time(row.path, *(one.times.get(row.path) for one in by))
                 kept.append(row)
-            elif row.fate == "withhold":
+            elif row.fate in ("withhold", "keep"):
                 if self._tree.withhold(row.path):
-                    withheld.append(PathRow(row.path, row.project, "withheld", row.fate, row.serial, row.version))
+                    since = None if row.fate == "withhold" else row.at or time.time()
+                    kept_row = PathRow(row.path, row.project, "withheld", row.fate, row.serial, row.version, since)
+                    withheld.append(kept_row)
                 gone.append(row)
             else:
                 self._tree.discard(row.path)

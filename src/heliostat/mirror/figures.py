@@ -15,7 +15,7 @@ from heliostat.state.database import explain, open_readonly
 from heliostat.state.queries import Queries
 
 #: All states of a project.
-STATES = ("current", "pending", "failing", "blocked", "held", "excluded", "quarantined", "gone")
+STATES = ("current", "pending", "failing", "blocked", "held", "excluded", "quarantined", "gone", "retained")
 
 
 class LedgerFigures(msgspec.Struct, frozen=True, kw_only=True):

@@ -176,7 +176,9 @@ class LivePass(Pass):
         claims = work.sync.claims
         free = [one for one in confirmed if claims.try_to_take(one.row.name, keys[one.row.name])]
         try:
-            self._tally.files_removed += await self._keeper(carry_out, self._tree, self._ledger, free)
+            self._tally.files_removed += await self._keeper(
+                carry_out, self._tree, self._ledger, free, keeps=self._rules.keeps
+            )
         finally:
             for one in free:
                 claims.release(one.row.name)
@@ -248,7 +250,7 @@ class LivePass(Pass):
             wanted: dict[ProjectName, str] = {}
             ignored = []
             for name, raw in errand.names.items():
-                if not errand.named and name not in self._scope:
+                if name not in self._scope and (not errand.named or name in self._scope.denied):
                     ignored.append(name)
                 elif self._todo is not None and self._todo.is_open(name):
                     self._todo.later(name, partial(self._want, {name: raw}))

@@ -47,6 +47,18 @@ class Answers(msgspec.Struct, frozen=True):
     keep_document: bool = False
     #: Bytes of both, as upstream sent them.
     size: int = 0
+    #: Names of files on the page that upstream does not list any more.
+    retained: frozenset[str] = frozenset()
+    #: Upstream's own document, where ``document`` is another; None where that is not known, or did not change.
+    original: bytes | None = None
+    #: Whether it is another one than upstream's.
+    amended: bool = False
+    #: Upstream's own one is kept on disk.
+    original_kept: bool = False
+    #: Not upstream's word, but what our own tree said before.
+    own: bool = False
+    #: Upstream removed the project, and it is shown all the same.
+    gone: bool = False
 
 
 class Documents:

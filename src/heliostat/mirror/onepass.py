@@ -19,12 +19,15 @@ from heliostat.errors import StoreError
 from heliostat.mirror.budget import PageBudget
 from heliostat.mirror.changes import ChangeReader, Seen
 from heliostat.mirror.crew import Slots, run_crew, unless_stopped
+from heliostat.mirror.denials import leaving_denied, refuse_denied, take_denials
+from heliostat.mirror.keeping import expire
 from heliostat.mirror.places import scope_of
 from heliostat.mirror.reachability import Reachability
 from heliostat.mirror.removals import Removal, Removals, begun, carry_out, hold, split_by_guard
 from heliostat.mirror.report import Counters
 from heliostat.mirror.rescope import leaving, take_files, take_limits, take_scope
 from heliostat.mirror.root import write_last_modified, write_root, write_status
+from heliostat.mirror.rules import Rules, rules_of
 from heliostat.mirror.tally import Tally
 from heliostat.model import ProjectName
 from heliostat.names import normalise
@@ -35,7 +38,7 @@ from heliostat.store.tree import Tree
 from heliostat.upstream.client import Upstream
 
 if TYPE_CHECKING:
-    from heliostat.mirror.metadata import Documents
+    from heliostat.mirror.metadata import Documents, MetadataReader
     from heliostat.mirror.project import ProjectSync
     from heliostat.mirror.publish import Publisher
 
@@ -85,7 +88,9 @@ class Pass:
     ) -> None:
         self._config, self._tree, self._ledger, self._keeper = config, tree, ledger, keeper
         self._upstream, self._asked, self._counters, self._tally, self._stop = upstream, asked, counters, tally, stop
-        self._scope = scope_of(config)
+        #: Without what the ledger denies, until the pass begins.
+        self._rules = Rules(scope_of(config))
+        self._scope = self._rules.scope
         #: Whether this process has read the change feed from a little before its cursor on already.
         self.overlapped = overlapped
         #: What is left under ``partial/`` to be resumed.
@@ -105,17 +110,22 @@ class Pass:
         facts = await self._keeper(self._ledger.facts)
         excluded: list[Removal] = []
         seen = self.seen
+        await self._take_rules()
         if self._only:
+            for name, raw in self._only.items():
+                refuse_denied(self._rules, name, raw)
             reader = self._reader()
             reader.confirm_upstream(facts, full=False)
             if facts.get("upstream") is None:
                 await self._keeper(self._ledger.put, upstream=self._upstream.identity)
             await self._keeper(self._want_named, now)
         else:
+            await self._keeper(take_denials, self._ledger, self._config, self._rules, now)
             await self._keeper(take_scope, self._ledger, self._scope, now, self._tree)
             await self._keeper(take_files, self._ledger, self._config.mirror.files, now)
             await self._keeper(take_limits, self._ledger, self._config, now)
             excluded = await self._keeper(leaving, self._ledger, self._scope)
+            excluded += await self._keeper(leaving_denied, self._ledger, self._rules)
             self.seen = seen = await self._poll(now)
             await self._keeper(self._reconsider, now)
             await self._sweep(facts, now)
@@ -136,6 +146,8 @@ class Pass:
         if not self._stop.is_set():
             await self._remove(await self._confirmed(removals))
         await self._keeper(self._drop_unknown, removals.unknown)
+        if not self._only:
+            await self._keeper(expire, self._tree, self._ledger, now - self._config.removal.withhold_days * DAY)
         if not self._stop.is_set():
             if self._root_is_due(facts, now):
                 self._counters.phase = "writing the root index"
@@ -144,6 +156,10 @@ class Pass:
                 await self._finish_poll(facts, started, seen)
                 await self._forget_abandoned()
         return seen.serial
+
+    async def _take_rules(self) -> None:
+        self._rules = await self._keeper(rules_of, self._config, self._ledger)
+        self._scope = self._rules.scope
 
     def _reader(self, *, between: bool = False) -> ChangeReader:
         return ChangeReader(
@@ -271,7 +287,6 @@ class Pass:
         # All that only a pass with something to do needs; most polls have nothing to do.
         from heliostat.mirror.download import Downloader
         from heliostat.mirror.files import FileCollector
-        from heliostat.mirror.metadata import MetadataReader
         from heliostat.mirror.project import ProjectSync
         from heliostat.mirror.provenance import ProvenanceFetcher
         from heliostat.mirror.publish import Publisher
@@ -296,9 +311,7 @@ class Pass:
         )  # fmt: skip
         sync = ProjectSync(
             self._config, tree, ledger, keeper, publisher,
-            reader=MetadataReader(
-                self._upstream, self._config, documents, wait=lambda: slots.lend(empty_handed=True)
-            ),
+            reader=self._metadata(documents, slots),
             budget=budget,
             files=FileCollector(
                 keeper, publisher, downloader, slots, counters=counters, tally=tally, traffic=traffic
@@ -307,6 +320,7 @@ class Pass:
             if mirror.provenance and mirror.files
             else None,
             removals=removals, reachability=reachability, counters=counters, tally=tally, traffic=traffic, head=head,
+            rules=self._rules,
         )  # fmt: skip
         try:
             # stop, store faults and an upstream that is down end the crew; what it handed over is committed
@@ -317,6 +331,12 @@ class Pass:
             self._unfinished = frozenset(downloader.unfinished)
             await stager.close()
             await keeper(tree.clean_partial, downloads=False)
+
+    def _metadata(self, documents: Documents, slots: Slots) -> MetadataReader:
+        """Who says what projects consist of."""
+        from heliostat.mirror.metadata import MetadataReader
+
+        return MetadataReader(self._upstream, self._config, documents, wait=lambda: slots.lend(empty_handed=True))
 
     async def _work(self, work: Work, now: float) -> None:
         """Deal with all that is owed."""
@@ -348,7 +368,9 @@ class Pass:
         self._allowed -= len(approved)
         if held:
             await self._keeper(self._ledger.record, hold(held))
-        self._tally.files_removed += await self._keeper(carry_out, self._tree, self._ledger, go, approved=approved)
+        self._tally.files_removed += await self._keeper(
+            carry_out, self._tree, self._ledger, go, approved=approved, keeps=self._rules.keeps
+        )
         self._tally.removed += sum(1 for removal in go if removal.row.published)
         if held:
             waiting = (await self._keeper(self._ledger.owed_by_state)).get("held", len(held))

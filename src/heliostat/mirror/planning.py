@@ -11,13 +11,16 @@ import os
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
+from functools import partial
 
 from heliostat import __version__
 from heliostat.config import Config
 from heliostat.errors import Obstructed, PageMissing, Refused, UpstreamError
+from heliostat.mirror.amend import amend
 from heliostat.mirror.budget import PageBudget
 from heliostat.mirror.changes import ChangeReader, Seen
 from heliostat.mirror.crew import first_of
+from heliostat.mirror.denials import leaving_denied, refuse_denied, take_denials
 from heliostat.mirror.inventory import take_inventory
 from heliostat.mirror.metadata import Documents, MetadataReader
 from heliostat.mirror.onepass import DAY, Asked
@@ -27,6 +30,7 @@ from heliostat.mirror.removals import Removal, Removals, hold, split_by_guard
 from heliostat.mirror.report import Counters, Owed, Plan
 from heliostat.mirror.rescope import held_by_scope, leaving, take_limits, take_scope
 from heliostat.mirror.rows import owed_of
+from heliostat.mirror.rules import Rules, rules_of
 from heliostat.mirror.wanted import Wanted, held_files, provenance_path, wanted_files
 from heliostat.model import ProjectName, ProjectPage
 from heliostat.names import normalise, sidecar_path
@@ -100,7 +104,8 @@ class _Planner:
     def __init__(self, config: Config, upstream: Upstream, ledger: Ledger, keeper: Keeper, counters: Counters) -> None:
         self._config, self._upstream, self._ledger, self._keeper = config, upstream, ledger, keeper
         self._counters = counters
-        self._scope = scope_of(config)
+        self._rules = Rules(scope_of(config))
+        self._scope = self._rules.scope
         self._tree = Tree(Disk(config.mirror.directory))
         self._plan = Plan(upstream=upstream.base)
         self._looked_at: set[str] = set()
@@ -127,15 +132,20 @@ class _Planner:
         now = time.time()
         excluded: list[Removal] = []
         seen = Seen()
+        self._rules = await self._keeper(rules_of, self._config, self._ledger)
+        self._scope = self._rules.scope
         reader = ChangeReader(self._config, self._scope, self._upstream, self._ledger, self._keeper, overlapped=False)
         if asked.names:
             reader.confirm_upstream(await self._keeper(self._ledger.facts), full=False)
             for raw in asked.names:
+                refuse_denied(self._rules, normalise(raw), raw)
                 await self._keeper(self._ledger.intake.want, raw, normalise(raw), now, named=True, why="named")
         else:
+            await self._keeper(take_denials, self._ledger, self._config, self._rules, now)
             await self._keeper(take_scope, self._ledger, self._scope, now, self._tree)
             await self._keeper(take_limits, self._ledger, self._config, now)
             excluded = await self._keeper(leaving, self._ledger, self._scope)
+            excluded += await self._keeper(leaving_denied, self._ledger, self._rules)
             seen = await reader.read(full=asked.full, now=now)
             await self._keeper(self._reconsider, asked, now)
         await self._keeper(self._ledger.hasten, now)
@@ -177,7 +187,7 @@ class _Planner:
         """What is held after all, and (``rest``) what is owed already and would not be looked at."""
         self._plan.held = [row.name for row in self._ledger.by_state("held", -1)]
         if self._plan.held:
-            self._plan.held_by_scope = held_by_scope(self._ledger, self._scope)
+            self._plan.held_by_scope = held_by_scope(self._ledger, self._rules)
         for state in ("blocked", "failing", "pending") if rest else ():
             rows = self._ledger.by_state(state, _LISTED)
             self._plan.problems += [owed_of(row) for row in rows if row.name not in self._looked_at]
@@ -238,6 +248,10 @@ class _Planner:
                 return
             inventory = await in_thread(take_inventory, self._tree, row.name, row.published)
             extra = await self._keeper(self._ledger.paths.of_project, row.name, "extra")
+            if self._rules.amend(row.name):
+                answers = await in_thread(
+                    partial(amend, kept=(), withheld=()), self._tree, self._rules, row.name, answers, inventory
+                )
             held = held_files(inventory.page, (one.path for one in extra))
             wanted = wanted_files(
                 answers.page, answers.document, held, allow_unhashed=self._config.upstream.allow_unhashed
@@ -249,9 +263,14 @@ class _Planner:
                 count, size = await in_thread(self._missing, wanted)
                 count += await in_thread(self._missing_provenance, answers.page)
         except PageMissing as error:
+            if row.published and row.state == "retained" and self._rules.retains(row.name):
+                return
             failed = removals.judge(row, error, time.time(), time.time())
             if failed is not None:
                 self._problem(row, failed.state, failed.error)
+            elif row.published and self._rules.retains(row.name):
+                removals.settled({row.name})
+                self._plan.updates.append(row.name)
             elif row.name in removals.unknown:
                 self._problem(row, "failing", "upstream has no such project")
             return

@@ -7,6 +7,7 @@ import logging
 import random
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import msgspec
@@ -24,6 +25,7 @@ from heliostat.errors import (
     printable,
 )
 from heliostat.mirror import news
+from heliostat.mirror.amend import amend
 from heliostat.mirror.aside import Arrived, Aside, Missing
 from heliostat.mirror.budget import PageBudget, Share
 from heliostat.mirror.claims import Claims, turns
@@ -31,23 +33,26 @@ from heliostat.mirror.files import FileCollector, Ready
 from heliostat.mirror.inventory import Inventory, take_inventory
 from heliostat.mirror.metadata import BEHIND, Answers, MetadataReader
 from heliostat.mirror.owners import Neighbours
+from heliostat.mirror.ownpage import own_answers
 from heliostat.mirror.provenance import ProvenanceFetcher
-from heliostat.mirror.publish import Item, Publisher, tombstones_for
+from heliostat.mirror.publish import Item, Publisher
 from heliostat.mirror.quarantine import Quarantine
 from heliostat.mirror.reachability import Reachability
-from heliostat.mirror.removals import Removals
+from heliostat.mirror.remnants import Remnants
+from heliostat.mirror.removals import PAGES, Removals
 from heliostat.mirror.report import Counters
+from heliostat.mirror.rules import Rules
 from heliostat.mirror.standing import Place, Standing
 from heliostat.mirror.survey import OpenPaths, Places, Survey, survey
 from heliostat.mirror.tally import Tally
-from heliostat.mirror.wanted import Held, Wanted, provenance_path, wanted_files
+from heliostat.mirror.wanted import Held, Wanted, held_files, provenance_path, wanted_files
 from heliostat.model import DistFile, ProjectPage
 from heliostat.pages.links import file_link
 from heliostat.pages.render import project_html, project_json
 from heliostat.state.ledger import Ledger
-from heliostat.state.rows import Failed, PathRow, Published, Row
+from heliostat.state.rows import Failed, PathRow, Published, Row, Tombstone
 from heliostat.store.threads import Keeper, in_thread
-from heliostat.store.tree import Publication, Tree
+from heliostat.store.tree import Placement, Publication, Tree
 from heliostat.upstream.traffic import Traffic
 
 log = logging.getLogger(__name__)
@@ -79,11 +84,12 @@ class ProjectSync:
         tally: Tally,
         traffic: Traffic,
         head: int | None,
+        rules: Rules,
     ) -> None:
         self._config, self._tree, self._ledger, self._keeper = config, tree, ledger, keeper
         self._publisher, self._reader, self._budget, self._files = publisher, reader, budget, files
         self._provenance, self._removals, self._counters, self._tally = provenance, removals, counters, tally
-        self._reachability, self._traffic = reachability, traffic
+        self._reachability, self._traffic, self._rules = reachability, traffic, rules
         #: Upstream's own serial as it was told last, where it is known.
         self.head = head
         #: Who is about to put bytes where.
@@ -207,12 +213,19 @@ class ProjectSync:
         standing = Standing(row.name) if untouched else await self._standing(row)
         if answers.keep_document and standing.inventory.document is not None:
             answers = msgspec.structs.replace(answers, document=standing.inventory.document, unchanged=True)
+        if answers.gone or self._rules.amend(row.name):
+            kept = [] if untouched else await self._keeper(self._ledger.denials.kept, row.name)
+            answers = await in_thread(
+                partial(amend, kept=kept, withheld=standing.open_paths.withheld),
+                self._tree, self._rules, row.name, answers, standing.inventory,
+            )  # fmt: skip
         answers = await self._set_aside(row, answers, standing.inventory)
-        wanted = wanted_files(
-            answers.page, answers.document, standing.held, allow_unhashed=self._config.upstream.allow_unhashed
-        )
+        held: Mapping[str, Held] = standing.held
+        if answers.own or answers.retained:  # their places are known, although no page of ours may say so now
+            held = {**held_files(answers.page), **held}
+        wanted = wanted_files(answers.page, answers.document, held, allow_unhashed=self._config.upstream.allow_unhashed)
         if not self._config.mirror.files:
-            wanted = [want for want in wanted if _is_held(want, standing.held)]
+            wanted = [want for want in wanted if _is_held(want, held)]
         return _Begun(answers, standing, wanted, turns((want.file.filename for want in wanted), standing.ours))
 
     async def _found(self, row: Row, begun: _Begun, wanted: list[Wanted], *, untouched: bool) -> Survey | None:
@@ -285,22 +298,25 @@ class ProjectSync:
         listed = [own.get(file.filename) or self._elsewhere(file) for file in answers.page.files]
         page = msgspec.structs.replace(answers.page, files=tuple(listed), serial=answers.serial)
         placed = len(item.publication.placements)
-        provenance = await self._fetch_provenance(row, item.publication, page)
+        provenance = await self._fetch_provenance(row, item.publication, page, answers)
         item.fetched += len(item.publication.placements) - placed
         after = {one.path for one in ready} | {names.sidecar_path(o.path) for o in ready if o.sidecar} | provenance
         withheld = [] if row.untouched else await self._keeper(self._withheld, row)
-        quarantine = Quarantine(row, page, inventory, withheld)
+        quarantine = Quarantine(row, page, inventory, withheld, keeps=self._rules.keeps)
         item.doomed = [quarantine.doom(path, answers.serial) for path in sorted(ours - after)]
-        gone = [doomed.path for doomed in item.doomed if doomed.fate == "unlink" and doomed.path in before]
-        item.tombstones = tombstones_for(row.name, gone, answers.serial, "no longer listed upstream")
-        item.doomed += [
-            PathRow(path, row.name, "doomed", "unlink", answers.serial) for path in sorted(quarantine.ended() - after)
-        ]
+        item.doomed = [one if one.path in before else _unlinked(one) for one in item.doomed]
+        item.doomed += [one for one in quarantine.ended(answers.serial) if one.path not in after]
         places = (Place(one.path, one.want.listed, bool(one.sidecar)) for one in ready)
         item.claims, item.unclaimed = standing.rows(places)
-        item.restored = [PathRow(path, row.name, "withheld") for path in standing.open_paths.withheld & after]
+        item.restored = [
+            PathRow(path, row.name, "withheld")
+            for path in standing.open_paths.withheld
+            if path in after or path.startswith(PAGES)
+        ]
         item.before, item.documented = before, answers.document is not None
         self._fill(item.publication, page, answers, inventory)
+        if not row.untouched or answers.amended or answers.retained:
+            Remnants(self._rules, row, answers, standing).note(item, quarantine, ready, after)
         item.outcome = self._outcome(row, answers, page, ready)
 
     def _fill(self, publication: Publication, page: ProjectPage, answers: Answers, inventory: Inventory) -> None:
@@ -329,7 +345,7 @@ class ProjectSync:
             # What a page claims beyond what upstream is known to have reached must not silence later events.
             accepted_serial=max(row.wanted_serial, min(answers.serial or 0, self.head or 0)),
             page_serial=answers.serial,
-            state="quarantined" if page.quarantined else "current",
+            state="quarantined" if page.quarantined else "retained" if answers.gone else "current",
             files=max(len(ready), len(page.files)),
             bytes=sum(one.want.size or 0 for one in ready),
             policy="",
@@ -338,7 +354,8 @@ class ProjectSync:
             checked_at=time.time(),
             extra=any(not one.want.listed for one in ready),
             stuck=answers.stuck,
-            due_at=self._look_again(row) if answers.stuck else None,
+            # What our own tree says does not bring it up to date.
+            due_at=self._look_again(row) if answers.stuck else row.due_at if answers.own else None,
         )
 
     def _look_again(self, row: Row) -> float:
@@ -364,24 +381,78 @@ class ProjectSync:
         """A file that this mirror does not keep: its link leads to upstream.  Raises Refused as fetching it would."""
         return msgspec.structs.replace(file, url=self._reader.checked_url(file.url))
 
-    async def _fetch_provenance(self, row: Row, publication: Publication, page: ProjectPage) -> set[str]:
+    async def _fetch_provenance(
+        self, row: Row, publication: Publication, page: ProjectPage, answers: Answers | None = None
+    ) -> set[str]:
         if page.quarantined:
             return set()
+        files, paths = page.files, set()
+        if answers is not None and (answers.own or answers.retained):  # upstream may not have these any more
+            there = [file for file in files if answers.own or file.filename in answers.retained]
+            paths = {provenance_path(row.name, file.provenance, file.filename) for file in there if file.provenance}
+            files = tuple(file for file in files if file not in there)
+            publication.placements += await in_thread(self._out_of_reach, paths)
         if self._provenance is None:  # what an earlier configuration fetched stays, since the page still links it
-            return {provenance_path(row.name, file.provenance, file.filename) for file in page.files if file.provenance}
-        placements, paths = await self._provenance.fetch(row.name, page.files, refresh=row.why == "sweep")
+            return paths | {
+                provenance_path(row.name, file.provenance, file.filename) for file in files if file.provenance
+            }
+        placements, fetched = await self._provenance.fetch(row.name, files, refresh=row.why == "sweep")
         publication.placements += placements
-        return paths
+        return paths | fetched
+
+    def _out_of_reach(self, paths: set[str]) -> list[Placement]:
+        """What of these is not in place, but was put out of reach."""
+        found = []
+        for path in sorted(paths):
+            away = names.withheld_path(path)
+            if self._tree.disk.stat(path) is None and self._tree.disk.stat(away) is not None:
+                found.append(Placement(away, path))
+        return found
 
     # -- failures -----------------------------------------------------------------------------------------------
 
     async def _missing(self, row: Row, error: PageMissing) -> None:
         """The page answers 404: gone, if there is a second sign; otherwise owed."""
-        outcome = self._removals.judge(row, error, time.time(), self._due(row))
-        if outcome is not None:
+        if row.state == "retained" and row.published:
+            if self._rules.retains(row.name):
+                await self._keeper(self._ledger.touch, row.name, time.time())
+                self._tally.unchanged += 1
+                self._counters.projects_done += 1
+                return
+            self._removals.confirm(row, "removed upstream, and retained until now")
+        outcome = None
+        if not self._removals.waits(row.name):
+            outcome = self._removals.judge(row, error, time.time(), self._due(row))
+        if outcome is None and row.published and self._rules.retains(row.name):
+            reason = self._removals.reason_for(row.name) or "removed upstream"
+            self._removals.settled({row.name})
+            await self._retain(row, reason)
+        elif outcome is not None:
             await self._submit_failure(row, outcome)
         else:
             self._counters.projects_done += 1
+
+    async def _retain(self, row: Row, reason: str) -> None:
+        """Upstream removed it: its page says so, and everything stays."""
+        log.info("%s: %s; retained", row.name, reason)
+        try:
+            answers = await in_thread(own_answers, self._tree, row)
+            item = await self._plan(row, msgspec.structs.replace(answers, gone=True), untouched=False)
+        except (Refused, Obstructed, UpstreamError) as error:
+            self.claims.release(row.name)
+            await self._fail(row, error)
+            return
+        item.tombstones.append(
+            Tombstone(time.time(), row.name, None, row.wanted_serial or None, reason, approved=True, what="retained")
+        )
+
+        def done() -> None:
+            self._counters.projects_done += 1
+            self.claims.release(row.name)
+            self._tally.published(row, item)
+
+        item.done = done
+        await self._publisher.submit(item)
 
     async def _fail(self, row: Row, error: HeliostatError) -> None:
         news.failed(row.name, error)
@@ -425,6 +496,11 @@ class ProjectSync:
         mirror = self._config.mirror
         pause = min(mirror.retry_most, mirror.retry_first * 2 ** min(row.attempts, 30))
         return time.time() + float(pause) * random.uniform(0.75, 1.25)
+
+
+def _unlinked(one: PathRow) -> PathRow:
+    """What was never shown is not kept either."""
+    return msgspec.structs.replace(one, fate="unlink") if one.fate == "keep" else one
 
 
 class _Begun(NamedTuple):

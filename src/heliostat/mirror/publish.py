@@ -28,7 +28,7 @@ from heliostat.mirror.entries import entry_of, rewrites
 from heliostat.mirror.segments import write_changes
 from heliostat.mirror.tally import Tally
 from heliostat.state.ledger import Ledger
-from heliostat.state.rows import Failed, PathRow, Published, Tombstone
+from heliostat.state.rows import Failed, KeptFile, PathRow, Published, Tombstone
 from heliostat.store.room import Room
 from heliostat.store.threads import Keeper
 from heliostat.store.tree import Placement, Publication, Tree
@@ -84,6 +84,9 @@ class Item(msgspec.Struct, kw_only=True):
     #: ``withheld`` rows that end because their bytes are offered again.
     restored: list[PathRow] = []
     tombstones: list[Tombstone] = []
+    #: What our page says of files whose bytes are kept for a while, and paths of which that is known no more.
+    kept: list[KeptFile] = []
+    unkept: list[str] = []
     #: The paths that the project's page and ledger put in place before.
     before: set[str] = set()
     #: The project has a JSON document.
@@ -239,7 +242,7 @@ class Publisher:
                 log.debug("batch %d: showing pages", number)
                 self._tree.show(pages, publications)
                 self._tree.drop_documents(publications)
-                if pages or any(p.drop_document for p in publications):
+                if pages or any(p.drop_document or p.drop_original for p in publications):
                     disk.sync()
             except DiskFull:
                 self._tree.unstage(made, files, publications)
@@ -258,8 +261,10 @@ class Publisher:
         rows = [row for item in batch for row in (*item.doomed, *item.claims)]
         coming = [(item.name, targets) for item in batch if (targets := _targets(item.publication))]
         changing = [item.name for item in batch if item.publication is not None and rewrites(item.publication)]
-        if rows or coming or changing:
+        kept = [one for item in batch for one in item.kept]
+        if rows or coming or changing or kept:
             with self._ledger.transaction():
+                self._ledger.denials.keep(kept, time.time())
                 self._ledger.paths.add(rows)
                 self._ledger.changelog.begin(changing)
                 for name, targets in coming:
@@ -279,6 +284,7 @@ class Publisher:
             for item in batch:
                 self._ledger.paths.clear(item.unclaimed)
                 self._ledger.paths.clear(item.restored)
+                self._ledger.denials.forget_kept(item.name, item.unkept)
                 self._ledger.paths.add(_restored(item))
 
 
@@ -299,7 +305,7 @@ def _weight(item: Item) -> int:
     if publication is None:
         return 0
     weight = item.in_bodies
-    for part in (publication.document, publication.json_page, publication.html_page):
+    for part in (publication.document, publication.json_page, publication.html_page, publication.original):
         if part is not None:
             weight += len(part)
     return weight
@@ -308,9 +314,3 @@ def _weight(item: Item) -> int:
 def _restored(item: Item) -> list[PathRow]:
     """Rows for what may be left in ``withheld/`` of bytes that are offered again: fetched anew, or made by a kill."""
     return [PathRow(row.path, row.project, "doomed", "restored") for row in item.restored]
-
-
-def tombstones_for(project: str, paths: list[str], serial: int | None, reason: str) -> list[Tombstone]:
-    """One tombstone for each file that leaves a project which itself stays."""
-    now = time.time()
-    return [Tombstone(now, project, path, serial, reason) for path in paths]

@@ -8,6 +8,7 @@ removed meanwhile is not kept.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from heliostat.mirror.inventory import Inventory
 from heliostat.model import ProjectPage
@@ -20,8 +21,18 @@ _PROVENANCE = re.compile(r"web/integrity/[^/]+/([^/]+)/([^/]+)/provenance")
 class Quarantine:
     """Decides for one project that is about to be published; pure."""
 
-    def __init__(self, row: Row, page: ProjectPage, inventory: Inventory, withheld: list[PathRow]) -> None:
-        self._row, self._whole, self._withheld = row, page.quarantined, withheld
+    def __init__(
+        self,
+        row: Row,
+        page: ProjectPage,
+        inventory: Inventory,
+        withheld: list[PathRow],
+        *,
+        keeps: Callable[[str, str], bool] = lambda _name, _version: False,
+    ) -> None:
+        """``keeps`` says of a name and a version whether the bytes of what is removed are kept for a while."""
+        self._row, self._whole, self._keeps = row, page.quarantined, keeps
+        self._withheld = [one for one in withheld if one.fate != "keep"]
         self._releases, self._removed = row.releases_in_quarantine, row.removed_since
         self._versions = (
             {entry.filename: entry.version for entry in inventory.document.files} if inventory.document else {}
@@ -29,23 +40,28 @@ class Quarantine:
 
     def doom(self, path: str, serial: int | None) -> PathRow:
         """What becomes of a path that the new page does not account for."""
-        version = self._version_of(path)
-        kept = (self._whole or version in self._releases) and not self._was_removed(path, version)
-        fate: Fate = "withhold" if kept else "unlink"
+        version = self.version_of(path)
+        withheld = (self._whole or version in self._releases) and not self._was_removed(path, version)
+        fate: Fate = "withhold" if withheld else "keep" if self._keeps(self._row.name, version or "") else "unlink"
         return PathRow(path, self._row.name, "doomed", fate, serial, version)
 
-    def ended(self) -> set[str]:
-        """Paths that were kept and whose quarantine is over, or that were removed in it."""
-        return {
-            row.path
+    def ended(self, serial: int | None) -> list[PathRow]:
+        """What becomes of what was withheld and whose quarantine is over, or that was removed in it."""
+        return [
+            self._after_quarantine(row, serial)
             for row in self._withheld
             if self._was_removed(row.path, row.version) or not (self._whole or row.version in self._releases)
-        }
+        ]
+
+    def _after_quarantine(self, row: PathRow, serial: int | None) -> PathRow:
+        fate: Fate = "keep" if self._keeps(self._row.name, row.version or "") else "unlink"
+        return PathRow(row.path, self._row.name, "doomed", fate, serial, row.version)
 
     def _was_removed(self, path: str, version: str | None) -> bool:
         return version in self._removed or _filename(path) in self._removed
 
-    def _version_of(self, path: str) -> str | None:
+    def version_of(self, path: str) -> str | None:
+        """The release of the file that a path is of, as far as our document, or the path, tells it."""
         if found := _PROVENANCE.fullmatch(path):
             return found[1]
         filename = _filename(path)

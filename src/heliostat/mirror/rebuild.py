@@ -20,6 +20,7 @@ from heliostat.mirror.entries import mark_changing, note_repaired
 from heliostat.mirror.inventory import Inventory, take_inventory
 from heliostat.mirror.owners import possible_owners, tells_owner
 from heliostat.mirror.places import DAMAGED
+from heliostat.mirror.removals import PAGES
 from heliostat.mirror.report import Counters
 from heliostat.mirror.wanted import digits_of, wanted_files
 from heliostat.model import CoreMetadata, DistFile, Document, DocumentFile, ProjectName, ProjectPage
@@ -27,6 +28,8 @@ from heliostat.pages import parse_html
 from heliostat.pages.links import file_link, local_page_url, package_of
 from heliostat.pages.render import project_html, project_json
 from heliostat.pages.root_list import RootListParser
+from heliostat.policy.denials import release_of
+from heliostat.policy.removal import MARK
 from heliostat.state.ledger import Ledger
 from heliostat.state.rows import PathRow
 from heliostat.store.tree import JSON_PAGE, Publication, Shown, Tree
@@ -60,6 +63,7 @@ def rebuild_tree(
         if stopped():
             return count
         rows, publications = [], []
+        restored: list[str] = []
         claims: list[PathRow] = []
         for entry in found[start : start + _BATCH]:
             rebuilt = _rebuild_project(tree, entry, head, bool(documents))
@@ -76,16 +80,21 @@ def rebuild_tree(
                 }
                 rows.append(row | more)
                 publications.append(publication)
+                if kept.lost and row["state"] == "retained":
+                    restored.append(name)
         mark_changing(ledger, publications)
         show_pages(tree, publications)
         with ledger.transaction():
             ledger.insert_rebuilt(rows)
             ledger.paths.add(claims)
+            for project in restored:  # perhaps against upstream's will, which only the ledger knew
+                ledger.denials.retain(project, "", time.time())
             note_repaired(tree, ledger, [publication.name for publication in publications])
         count += len(rows)
     with ledger.transaction():
         ledger.paths.forget_claims(without_project=True)
     _adopt_withheld(tree, ledger)
+    _adopt_originals(tree, ledger)
     adopt_spellings(tree, ledger)
     ledger.end_rebuild(checkpoint)
     if assumed:
@@ -111,18 +120,44 @@ def adopt_spellings(tree: Tree, ledger: Ledger) -> None:
 
 
 def _adopt_withheld(tree: Tree, ledger: Ledger) -> None:
-    """Bytes out of reach that the ledger does not know belong to the projects that their names begin with."""
+    """Bytes out of reach that the ledger does not know belong to the projects that their names begin with.
+
+    But for those of a project in quarantine they are kept for as long as what is removed now would be.
+    """
     known = {row.path for row in ledger.paths.of_kind("withheld", limit=-1)}
+    removed, now = set(tree.disk.names("withheld/simple")), time.time()
     found = []
     for kept in _files_below(tree, "withheld"):
         path = "web" + kept.removeprefix("withheld")
         if path in known or kept.startswith(f"{DAMAGED}/"):
             continue
-        owners = [name for name in possible_owners(path) if (row := ledger.row(name)) is not None and row.published]
-        if owners:
-            found.append(PathRow(path, owners[-1], "withheld", "withhold"))
+        if path.startswith(PAGES):
+            found.append(PathRow(path, path.split("/")[2], "withheld", "keep", at=now))
+            continue
+        possible = list(possible_owners(path))
+        rows = [row for name in possible if (row := ledger.row(name)) is not None and row.published]
+        version = release_of(path.rpartition("/")[2].removesuffix(names.METADATA_SUFFIX))
+        if rows and rows[-1].state == "quarantined":
+            found.append(PathRow(path, rows[-1].name, "withheld", "withhold", version=version))
+        elif rows:
+            found.append(PathRow(path, rows[-1].name, "withheld", "keep", version=version, at=now))
+        elif possible:
+            name = next((name for name in possible if name in removed), possible[0])
+            found.append(PathRow(path, name, "withheld", "keep", version=version, at=now))
         else:
             log.warning("%s: belongs to no project of this mirror; it may be removed", kept)
+    with ledger.transaction():
+        ledger.paths.add(found)
+
+
+def _adopt_originals(tree: Tree, ledger: Ledger) -> None:
+    """Upstream's own documents, of projects whose published ones differ."""
+    found = []
+    for entry in tree.disk.names("upstream"):
+        with contextlib.suppress(Refused):
+            name = names.normalise(entry.removesuffix(".json.gz"))
+            if names.original_path(name) == f"upstream/{entry}" and ledger.row(name) is not None:
+                found.append(PathRow(f"upstream/{entry}", name, "original"))
     with ledger.transaction():
         ledger.paths.add(found)
 
@@ -189,7 +224,7 @@ def _rebuild_project(
         "hidden": page.quarantined,
         "due_at": now if owed else None,
         "why": "retry" if owed else None,
-        "state": "pending" if owed else "quarantined" if page.quarantined else "current",
+        "state": "pending" if owed else _state(page),
         "error": owed,
         "files": len(page.files),
         "bytes": sum(file.size or 0 for file in page.files),
@@ -231,6 +266,12 @@ def _matches(tree: Tree, path: str, hashes: CoreMetadata) -> bool:
     if found is None or found.is_directory:
         return False
     return hashes is True or (isinstance(hashes, dict) and tree.file_digests(path, tuple(hashes)) == hashes != {})
+
+
+def _state(page: ProjectPage) -> str:
+    if page.status == "archived" and page.status_reason == MARK:
+        return "retained"
+    return "quarantined" if page.quarantined else "current"
 
 
 def _lacks_document(inventory: Inventory, page: ProjectPage, documents: bool) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ from heliostat.mirror import news
 from heliostat.model import ProjectName
 from heliostat.state.ledger import Ledger
 from heliostat.state.rows import CLEARED_WITH_PROJECT, Failed, PathRow, Row, Tombstone
-from heliostat.store.tree import Tree
+from heliostat.store.tree import JSON_PAGE, Tree
 
 if TYPE_CHECKING:
     from heliostat.mirror.doomed import Reaper
@@ -42,6 +43,8 @@ class Removal(msgspec.Struct, frozen=True):
     row: Row
     reason: str
     state: str = "gone"
+    #: An operator asked for it: it needs no further approval, and does not count for the day.
+    approved: bool = False
 
 
 class Removals:
@@ -100,6 +103,15 @@ class Removals:
         self._waiting.add(row.name)
         return None
 
+    def confirm(self, row: Row, reason: str) -> None:
+        """It is to go: that upstream removed it was found out before."""
+        self.confirmed.append(Removal(row, reason))
+        self._waiting.add(row.name)
+
+    def reason_for(self, name: str) -> str | None:
+        """Why a project is to go; None when it is not."""
+        return next((one.reason for one in reversed(self.confirmed) if one.row.name == name), None)
+
     def _second_sign(self, row: Row, now: float, *, stand_in: bool) -> str | None:
         if row.hint == "removed" and (row.hint_serial or 0) >= row.wanted_serial:
             return f"removed upstream (serial {row.hint_serial})"
@@ -153,11 +165,11 @@ def split_by_guard(
     """(to carry out, to hold, the names of those to carry out that were approved).
 
     An approval is for those first that waited for it.  Projects that were never published do not count: nothing of
-    theirs is served.
+    theirs is served; nor do those that an operator deleted.
     """
-    counted = [removal for removal in confirmed if removal.row.published]
+    counted = [removal for removal in confirmed if removal.row.published and not removal.approved]
     counted.sort(key=lambda removal: removal.row.state != "held")
-    free = [removal for removal in confirmed if not removal.row.published]
+    free = [removal for removal in confirmed if not removal.row.published or removal.approved]
     covered = counted[:allowed]
     if plausible(len(counted), recent, published):  # approved all the same, if they were held when they were more
         return confirmed, [], frozenset(one.row.name for one in covered if one.row.state == "held")
@@ -188,16 +200,40 @@ def hold(removals: list[Removal]) -> list[Failed]:
 
 def paths_of(tree: Tree, ledger: Ledger, name: ProjectName) -> set[str]:
     """All that goes with a project, unless another one claims it."""
+    return {row.path for row in _doomed_of(tree, ledger, name, serial=None, keep=False)}
+
+
+def _doomed_of(tree: Tree, ledger: Ledger, name: ProjectName, *, serial: int | None, keep: bool) -> list[PathRow]:
+    """What goes with a project; ``keep``: what it shows, and what is withheld of it, is only put out of reach."""
     from heliostat.mirror.owners import claimed_paths
 
-    open_ones = {row.path for row in ledger.paths.all_of_project(name) if row.kind in ("doomed", "withheld")}
-    return claimed_paths(tree, ledger, name).by_any | ledger.paths.incoming(name) | open_ones
+    known = {row.path: row for row in ledger.paths.all_of_project(name) if row.kind in ("doomed", "withheld")}
+    shown = claimed_paths(tree, ledger, name).by_any
+    found = []
+    for path in sorted(shown | ledger.paths.incoming(name) | known.keys()):
+        row = known.get(path)
+        if row is not None and path.startswith(PAGES):
+            if not keep:  # else newer ones take their place
+                found.append(PathRow(path, name, "doomed", "restored", serial))
+            continue
+        kept = keep and (path in shown or (row is not None and row.fate in ("withhold", "keep")))
+        since, version = (row.at, row.version) if row is not None else (None, None)
+        found.append(PathRow(path, name, "doomed", "keep" if kept else "unlink", serial, version, since))
+    return found
 
 
-def carry_out(tree: Tree, ledger: Ledger, removals: list[Removal], *, approved: AbstractSet[str] = frozenset()) -> int:
+def carry_out(
+    tree: Tree,
+    ledger: Ledger,
+    removals: list[Removal],
+    *,
+    approved: AbstractSet[str] = frozenset(),
+    keeps: Callable[[str], bool] = lambda _name: False,
+) -> int:
     """Withdraw projects: pages first, bytes last, a tombstone each; returns how many files went.
 
-    ``approved``: the names of those that do not count for the day.
+    ``approved``: the names of those that do not count for the day.  ``keeps`` says of a name whether its pages and
+    bytes are put out of reach instead of being removed.
 
     Belongs to the keeper's thread.  A kill at any point leaves doomed rows, and the project owed or gone.
     """
@@ -208,31 +244,46 @@ def carry_out(tree: Tree, ledger: Ledger, removals: list[Removal], *, approved: 
     files = 0
     reaper = Reaper(tree, ledger)
     for start in range(0, len(removals), _AT_ONCE):
-        files += _carry_out_some(tree, ledger, reaper, removals[start : start + _AT_ONCE], approved=approved)
+        some = removals[start : start + _AT_ONCE]
+        files += _carry_out_some(tree, ledger, reaper, some, approved=approved, keeps=keeps)
     return files
 
 
 def _carry_out_some(
-    tree: Tree, ledger: Ledger, reaper: Reaper, removals: list[Removal], *, approved: AbstractSet[str]
+    tree: Tree,
+    ledger: Ledger,
+    reaper: Reaper,
+    removals: list[Removal],
+    *,
+    approved: AbstractSet[str],
+    keeps: Callable[[str], bool],
 ) -> int:
     from heliostat.mirror.entries import entry_of_removal
 
     doomed: list[PathRow] = []
+    kept = {one.row.name for one in removals if one.row.published and keeps(one.row.name)}
     for removal in removals:
-        name, serial = removal.row.name, removal.row.wanted_serial
-        doomed += [PathRow(path, name, "doomed", "unlink", serial) for path in sorted(paths_of(tree, ledger, name))]
+        name = removal.row.name
+        doomed += _doomed_of(tree, ledger, name, serial=removal.row.wanted_serial, keep=name in kept)
+    pages = [row for one in removals if one.row.name in kept for row in _pages_of(tree, one.row, time.time())]
     with ledger.transaction():
         ledger.paths.add(doomed)
+        ledger.paths.add(pages)
     served = {one.row.name for one in removals if one.row.published or begun(tree, ledger, one.row.name)}
     for removal in removals:
         log.debug("removal: withdrawing %s", removal.row.name)
+        if removal.row.name in kept:
+            _put_aside(tree, removal.row.name)
         tree.withdraw(removal.row.name)
     tree.disk.sync()
     with ledger.transaction():
         for removal in removals:
-            row = removal.row
+            row, now = removal.row, time.time()
             serial = max(row.wanted_serial, row.absent_serial or 0)
-            stone = Tombstone(time.time(), row.name, None, serial, removal.reason, row.name in approved)
+            stone = Tombstone(
+                now, row.name, None, serial, removal.reason, row.name in approved or removal.approved,
+                what="withheld" if row.name in kept else "removed",
+            )  # fmt: skip
             ledger.forget(row.name, state=removal.state, serial=serial, tombstones=[stone] if row.published else [])
             ledger.paths.arrived([row.name])
             if row.name in served:
@@ -241,6 +292,32 @@ def _carry_out_some(
             for kind in CLEARED_WITH_PROJECT:
                 ledger.paths.clear_project(row.name, kind)
             news.removed(row.name, removal.reason)
+        ledger.paths.add(pages)
     log.debug("removal: removing bytes")
     reaper.reap(doomed)
     return len(doomed)
+
+
+#: Below these lie no files that pages name; what is kept of a removed project lies there as well.
+PAGES = ("web/simple/", "web/json/")
+
+
+def kept_pages(name: ProjectName) -> tuple[str, str]:
+    """The page and the document of a project that are kept when it is removed."""
+    return f"{names.page_directory(name)}/{JSON_PAGE}", names.document_path(name)
+
+
+def _pages_of(tree: Tree, row: Row, now: float) -> list[PathRow]:
+    """Rows for page and document, wherever they lie now: a kill may have come after they were put aside."""
+    return [
+        PathRow(path, row.name, "withheld", "keep", row.wanted_serial, None, now)
+        for path in kept_pages(row.name)
+        if tree.disk.stat(path) is not None or tree.disk.stat(names.withheld_path(path)) is not None
+    ]
+
+
+def _put_aside(tree: Tree, name: ProjectName) -> None:
+    """Move page and document out of reach."""
+    for path in kept_pages(name):
+        if tree.disk.stat(path) is not None:
+            tree.disk.replace(path, names.withheld_path(path))

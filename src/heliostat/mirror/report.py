@@ -110,6 +110,37 @@ class Plan(msgspec.Struct, kw_only=True):
     free_inodes: int = 0
 
 
+class Deletion(msgspec.Struct, kw_only=True):
+    """What became of what was to be deleted, or restored."""
+
+    #: ``deleted``, ``denied`` (there was nothing to delete); ``restored``, ``allowed`` (nothing of it was kept),
+    #: ``nothing kept``; by entry (``name`` or ``name==1.0``).
+    entries: dict[str, str] = {}
+    #: Projects whose pages went or changed, and paths that were removed or put out of reach.
+    projects: int = 0
+    files: int = 0
+    #: Projects of which our own copy could not be published anew, with the reason: the next pass does it.
+    failed: dict[str, str] = {}
+    #: Of what was restored: owed, with the reason; not known to upstream.
+    owed: list[Owed] = []
+    unknown: list[str] = []
+    interrupted: bool = False
+    unreachable: str | None = None
+    store_error: str | None = None
+
+    @property
+    def complete(self) -> bool:
+        return not (
+            self.failed
+            or self.owed
+            or self.unknown
+            or self.interrupted
+            or self.unreachable
+            or self.store_error
+            or "nothing kept" in self.entries.values()
+        )
+
+
 class Status(msgspec.Struct, kw_only=True):
     """What ``heliostat status`` shows, read from the ledger without a lock."""
 
@@ -122,7 +153,7 @@ class Status(msgspec.Struct, kw_only=True):
     checkpoint: int
     #: Start of the last complete poll, seconds since the epoch.
     last_poll: float | None
-    #: Projects by state: current, pending, failing, blocked, held, excluded, quarantined, gone.
+    #: Projects by state: current, pending, failing, blocked, held, excluded, quarantined, gone, retained.
     states: dict[str, int]
     projects: int
     #: On the pages of the projects; see ``keeps_files``.
@@ -135,6 +166,14 @@ class Status(msgspec.Struct, kw_only=True):
     #: Accepted as they are since upstream stays behind what it announced: how many, and the first thousand of them.
     stuck_count: int = 0
     stuck: list[Owed] = []
+    #: What is denied (``name`` or ``name==1.0``): by the configuration, and by ``delete``, with reasons.
+    denied: list[str] = []
+    deleted: dict[str, str] = {}
+    #: Files that are served although upstream removed them, beside those of projects that are ``retained``.
+    retained_files: int = 0
+    #: Paths that are kept out of reach for a while, and when the first of them goes (seconds since the epoch).
+    kept_files: int = 0
+    kept_until: float | None = None
     #: What ended the last pass before its time, and since when; None when nothing did.
     trouble: str | None = None
     trouble_since: float | None = None

@@ -6,7 +6,9 @@ import hashlib
 
 from heliostat import __version__
 from heliostat.config import Config, without_credentials
+from heliostat.mirror.denials import leaving_denied
 from heliostat.mirror.removals import Removal, begun
+from heliostat.mirror.rules import Rules
 from heliostat.policy.scope import Scope
 from heliostat.state.ledger import Ledger
 from heliostat.store.tree import Tree
@@ -64,14 +66,15 @@ def take_limits(ledger: Ledger, config: Config, now: float) -> None:
             ledger.put(limits=limits)
 
 
-def held_by_scope(ledger: Ledger, scope: Scope) -> int:
+def held_by_scope(ledger: Ledger, rules: Rules) -> int:
     """How many of the removals that wait for approval are the configuration's, not upstream's."""
-    return sum(removal.row.state == "held" for removal in leaving(ledger, scope))
+    removals = [*leaving(ledger, rules.scope), *leaving_denied(ledger, rules)]
+    return sum(removal.row.state == "held" for removal in removals)
 
 
 def leaving(ledger: Ledger, scope: Scope) -> list[Removal]:
-    """The removals of what the scope leaves out and the tree still shows."""
+    """The removals of what the scope leaves out and the tree still shows, but for what is denied."""
     if scope.everything:
         return []
-    rows = ledger.out_of_scope(scope.__contains__)
+    rows = [row for row in ledger.out_of_scope(scope.__contains__) if row.name not in scope.denied]
     return [Removal(row, "no longer in the configured scope", "excluded") for row in rows]

@@ -14,16 +14,19 @@ from typing import TYPE_CHECKING, TypeVar
 from heliostat import __version__
 from heliostat.config import Config, without_credentials
 from heliostat.errors import StateError, StoreError, Unavailable, UpstreamChanged, UpstreamError
+from heliostat.mirror import denials
 from heliostat.mirror.changes import Seen
 from heliostat.mirror.lock import hold_lock
 from heliostat.mirror.onepass import Asked, Pass
 from heliostat.mirror.places import ADOPTION, DATABASE, LOCK, scope_of, state_directory
-from heliostat.mirror.report import Counters, Summary
+from heliostat.mirror.report import Counters, Deletion, Summary
 from heliostat.mirror.rescope import held_by_scope
 from heliostat.mirror.rows import owed_of, tell_of
+from heliostat.mirror.rules import rules_of
 from heliostat.mirror.tally import COUNTS, Tally
 from heliostat.model import ProjectName
-from heliostat.names import page_directory
+from heliostat.names import normalise, page_directory
+from heliostat.policy.denials import parse_entry
 from heliostat.state.database import explained, owner_of
 from heliostat.state.ledger import Ledger
 from heliostat.store.disk import Disk, Operations
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
     from heliostat.mirror.adopt.files import Check
     from heliostat.mirror.adopt.layouts import Tool
     from heliostat.mirror.adopt.report import Record, Result
+    from heliostat.mirror.deletion import Deleter
     from heliostat.mirror.sites.site import Standing
     from heliostat.mirror.verify.findings import Finding
     from heliostat.mirror.verify.repair import Repaired, Sync
@@ -159,6 +163,7 @@ class Mirror:
                             return
                         await keeper(tree.prepare)
                         await keeper(tree.clean_partial, downloads=False)
+                        await keeper(_agree_on_denied, tree, ledger)
                         if await keeper(ledger.get, "rebuilding"):
                             await mirror._rebuild_if_populated(stop or asyncio.Event(), counters or Counters())
                         await keeper(_reap_leftovers, tree, ledger)
@@ -340,11 +345,46 @@ class Mirror:
                 unreferenced=unreferenced,
             )  # fmt: skip
 
+    async def refuse_denied(self, names: Sequence[str]) -> None:
+        """Raises Refused for a project that is on the deny-list, or no name at all."""
+        rules = await self._keeper(rules_of, self._config, self._ledger)
+        for name in names:
+            denials.refuse_denied(rules, normalise(name), name)
+
+    async def delete(
+        self, entries: Sequence[str], *, reason: str, purge: bool, counters: Counters, stop: asyncio.Event
+    ) -> Deletion:
+        """Remove projects (``NAME``) and releases (``NAME==VERSION``), and keep them out; no pass may run meanwhile.
+
+        ``purge``: nothing of it is kept.  What the store refuses is told in the result; raises Refused, StateError.
+        """
+        wanted = [parse_entry(text) for text in entries]
+        return await self._deleter(counters, stop).delete(wanted, reason=reason, purge=purge)
+
+    async def restore(self, entries: Sequence[str], *, counters: Counters, stop: asyncio.Event) -> Deletion:
+        """Bring back what was deleted, or what upstream removed and is still kept; see :meth:`delete`."""
+        return await self._deleter(counters, stop).restore([parse_entry(text) for text in entries])
+
+    def _deleter(self, counters: Counters, stop: asyncio.Event) -> Deleter:
+        from heliostat.mirror.deletion import Deleter
+
+        async def sync(names: list[str]) -> Summary:
+            return await self.run(names=names, counters=counters, stop=stop)
+
+        upstream = Upstream(
+            self._config.upstream, version=self._version, counters=counters, sources=self._sources,
+            traffic=self.traffic,
+        )  # fmt: skip
+        return Deleter(
+            self._config, self._tree, self._ledger, self._keeper,
+            upstream=upstream, sync=sync, counters=counters, stop=stop,
+        )  # fmt: skip
+
     async def _rebuild(self, counters: Counters, stop: asyncio.Event) -> None:
         from heliostat.mirror.rebuild import rebuild_tree
         from heliostat.mirror.root import write_root
 
-        in_scope = scope_of(self._config).__contains__
+        in_scope = (await self._keeper(rules_of, self._config, self._ledger)).scope.__contains__
         await self._keeper(rebuild_tree, self._tree, self._ledger, counters, stop.is_set, in_scope)
         if not stop.is_set():
             packed = self._config.mirror.gzip_root
@@ -386,7 +426,8 @@ class Mirror:
         summary.owed_by_state = states
         summary.held = states.get("held", 0)
         if summary.held:
-            summary.held_by_scope = await self._keeper(held_by_scope, self._ledger, scope_of(self._config))
+            rules = await self._keeper(rules_of, self._config, self._ledger)
+            summary.held_by_scope = await self._keeper(held_by_scope, self._ledger, rules)
         for field in COUNTS:
             setattr(summary, field, getattr(tally, field))
         summary.unknown = tally.unknown
@@ -414,6 +455,13 @@ def _refuse_missing_tree(tree: Tree, ledger: Ledger) -> None:
             f"the ledger knows {ledger.published_count()} projects, but not one page is there; is the disk mounted? "
             "If they are lost, 'heliostat rebuild' starts over from what is there",
         )
+
+
+def _agree_on_denied(tree: Tree, ledger: Ledger) -> None:
+    """A new ledger learns what was denied; otherwise it is the ledger that counts."""
+    if ledger.get("rebuilding"):
+        denials.recall_denied(tree, ledger)
+    denials.note_denied(tree, ledger)
 
 
 def _refuse_half_adopted(ledger: Ledger) -> None:

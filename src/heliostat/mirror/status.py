@@ -12,6 +12,7 @@ from heliostat.mirror.places import DATABASE, LOCK, state_directory
 from heliostat.mirror.report import Status
 from heliostat.mirror.rows import owed_of
 from heliostat.mirror.sightings import seen_at
+from heliostat.policy.denials import parse_entry
 from heliostat.state.database import explain, open_readonly
 from heliostat.state.queries import Queries
 
@@ -39,6 +40,7 @@ def _read(config: Config, queries: Queries, running: str | None) -> Status:
     facts, checkpoint, oldest = queries.facts(), queries.checkpoint(), queries.oldest_owed()
     upstream_serial, sightings = facts.get("upstream_serial"), facts.get("sightings")
     projects, files, size = queries.totals()
+    (kept, oldest_kept) = queries.kept_files()
     return Status(
         directory=config.mirror.directory,
         upstream=str(facts.get("source") or facts.get("upstream") or without_credentials(config.upstream.url[0])),
@@ -55,6 +57,11 @@ def _read(config: Config, queries: Queries, running: str | None) -> Status:
         owed=[owed_of(row) for row in queries.owed(_LISTED)],
         stuck_count=queries.stuck_count(),
         stuck=[owed_of(row) for row in queries.stuck(_LISTED)],
+        denied=sorted(str(parse_entry(text)) for text in config.mirror.deny),
+        deleted={row.entry: row.reason for row in queries.denied() if row.origin == "operator"},
+        retained_files=queries.retained_files(),
+        kept_files=kept,
+        kept_until=None if oldest_kept is None else oldest_kept + config.removal.withhold_days * 86400,
         trouble=facts.get("trouble"),
         trouble_since=facts.get("trouble_since"),
         running=running,

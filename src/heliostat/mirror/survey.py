@@ -23,6 +23,8 @@ class OpenPaths(msgspec.Struct, frozen=True):
     claimed: frozenset[str] = frozenset()
     extra: frozenset[str] = frozenset()
     waiting: frozenset[str] = frozenset()
+    retained: frozenset[str] = frozenset()
+    original: frozenset[str] = frozenset()
 
 
 class Present(msgspec.Struct, frozen=True, kw_only=True):

@@ -38,7 +38,7 @@ class Tally(msgspec.Struct):
         """Count one project whose batch is in the tree and in the ledger."""
         publication = item.publication
         assert publication is not None
-        self.files_removed += len(item.tombstones)
+        self.files_removed += sum(one.what in ("removed", "withheld") for one in item.tombstones)
         changed = (
             publication.json_page is not None
             or publication.html_page is not None

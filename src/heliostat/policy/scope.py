@@ -10,13 +10,14 @@ from heliostat.model import ProjectName
 
 
 class Scope(msgspec.Struct, frozen=True):
-    """A set of projects.  ``names`` is empty when ``everything`` is true."""
+    """A set of projects.  ``names`` is empty when ``everything`` is true; what is ``denied`` is never in it."""
 
     everything: bool
     names: frozenset[ProjectName] = frozenset()
+    denied: frozenset[ProjectName] = frozenset()
 
     def __contains__(self, name: object) -> bool:
-        return self.everything or name in self.names
+        return (self.everything or name in self.names) and name not in self.denied
 
     @property
     def empty(self) -> bool:
@@ -25,7 +26,10 @@ class Scope(msgspec.Struct, frozen=True):
 
     @property
     def fingerprint(self) -> str:
-        """Changes exactly when the scope does, so that a changed configuration takes effect on what is there."""
+        """Changes when the chosen projects do, so that a changed configuration takes effect on what is there.
+
+        What is denied is not part of it: that takes effect by itself, see :mod:`heliostat.mirror.denials`.
+        """
         if self.everything:
             return "everything"
         return "names:" + hashlib.sha256("\n".join(sorted(self.names)).encode()).hexdigest()[:32]

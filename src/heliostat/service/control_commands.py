@@ -11,6 +11,8 @@ import msgspec
 from heliostat.errors import Refused
 from heliostat.mirror.report import Counters
 from heliostat.service.daemon import Daemon, Wish
+from heliostat.service.deletion import delete as delete_entries
+from heliostat.service.deletion import restore as restore_entries
 from heliostat.service.reload import ReloadResult
 
 T = TypeVar("T")
@@ -63,6 +65,28 @@ async def mirror(call: Call) -> object:
     return await call.daemon.sync_now(asked.names, call.counters)
 
 
+class DeleteArguments(msgspec.Struct, kw_only=True):
+    """Those of ``heliostat delete`` and ``heliostat restore``."""
+
+    entries: Annotated[list[_Name], msgspec.Meta(min_length=1)]
+    reason: Annotated[str, msgspec.Meta(max_length=1000)] = ""
+    purge: bool = False
+
+
+async def delete(call: Call) -> object:
+    """Projects and releases go, and stay away; what became of each."""
+    asked = call.arguments(DeleteArguments)
+    return await delete_entries(
+        call.daemon, asked.entries, reason=asked.reason, purge=asked.purge, counters=call.counters
+    )
+
+
+async def restore(call: Call) -> object:
+    """They come back; what became of each."""
+    asked = call.arguments(DeleteArguments)
+    return await restore_entries(call.daemon, asked.entries, counters=call.counters)
+
+
 async def reload(call: Call) -> ReloadResult:
     """What came of reading the configuration anew."""
     return await call.daemon.reload()
@@ -89,5 +113,6 @@ async def repair(call: Call) -> object:
 
 
 HANDLERS: dict[str, Handler] = {
-    "mirror": mirror, "reload": reload, "poke": poke, "status": status, "repair": repair,
+    "mirror": mirror, "reload": reload, "poke": poke, "status": status, "delete": delete, "restore": restore,
+    "repair": repair,
 }  # fmt: skip

@@ -13,6 +13,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, ExitStack
+from typing import TypeVar
 
 from heliostat.config import Config
 from heliostat.errors import ConfigError, HeliostatError, Refused, StateError, UpstreamChanged, UpstreamError
@@ -23,7 +24,7 @@ from heliostat.mirror.run import Mirror
 from heliostat.model import ProjectName
 from heliostat.names import normalise
 from heliostat.service.health import Health, Result
-from heliostat.service.orders import Order, Wish, settle
+from heliostat.service.orders import Chore, Order, Wish, settle
 from heliostat.service.reload import ReloadResult, compare, refuse, say
 from heliostat.service.results import log_result, result_of
 from heliostat.service.timing import Timing
@@ -32,6 +33,7 @@ __all__ = ["Daemon", "Showing", "Wish"]
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
 Showing = Callable[[Counters], AbstractAsyncContextManager[None]]
 #: Projects named by pokes that wait for the next poll, or a few more.
 _MOST_NAMED = 10_000
@@ -70,6 +72,9 @@ class Daemon:
         self._grace_until = 0.0
         self._errands: list[Errand] = []
         self._orders: list[Order] = []
+        #: What waits for a moment in which no pass runs.
+        self._chores: list[Chore] = []
+        self._chore = asyncio.Event()
         #: The pass that runs carries out orders.
         self._ordered = False
         #: Held by whoever repairs: one at a time.
@@ -103,6 +108,7 @@ class Daemon:
         The summary is of these projects alone.  Raises Refused for names that are none, UpstreamChanged, and
         what else ended the pass unexpectedly.
         """
+        await self.mirror.refuse_denied(names)
         errand = Errand({normalise(name): name for name in names}, counters, named=True)
         self._errands.append(errand)
         self._poked.set()
@@ -131,6 +137,23 @@ class Daemon:
             self._end_pass()
         async with self._pass_runs:
             yield
+
+    async def between(self, work: Callable[[], Awaitable[T]], counters: Counters) -> T:
+        """Carry out ``work`` on the mirror while no pass runs; one that runs ends as for a stop, and begins anew then.
+
+        Raises what ``work`` raises, and HeliostatError when the daemon ends before that.
+        """
+        chore = Chore(work, counters, asyncio.get_running_loop().create_future())
+        self._chores.append(chore)
+        self._chore.set()
+        self._end_pass()
+        result: T = await chore.result
+        return result
+
+    async def tell(self, summary: Summary) -> None:
+        """Tell the listeners that something was published, or removed."""
+        for listener in self.after_pass:
+            await _guarded(listener(summary), "a listener")
 
     async def reload(self) -> ReloadResult:
         """Read the configuration anew.  A bad one is refused with all its problems, and the old one stays.
@@ -184,6 +207,7 @@ class Daemon:
             poll = True
             while not self.stop.is_set():
                 async with self._pass_runs:
+                    await self._do_chores()
                     await self._pass(poll=poll)
                 poll = await self._pause()
         finally:
@@ -193,6 +217,27 @@ class Daemon:
             interrupted = Summary(upstream="", started=time.time(), interrupted=True)
             self._finish(self._errands, interrupted)
             settle(self._orders, interrupted)
+            for chore in self._chores:
+                if not chore.result.done():
+                    chore.result.set_exception(HeliostatError("the daemon ended before this was done"))
+
+    async def _do_chores(self) -> None:
+        """No pass runs: what waits for that is done, one after the other."""
+        self._chore.clear()
+        health = self.health
+        while self._chores and not self.stop.is_set():
+            chore = self._chores.pop(0)
+            phase, health.phase, health.counters = health.phase, "working", chore.counters
+            self._figures, health.quiet_until = (0, 0, 0, 0, 0), 0.0
+            try:
+                result = await chore.work()
+            except Exception as error:
+                if not chore.result.done():
+                    chore.result.set_exception(error)
+            else:
+                if not chore.result.done():
+                    chore.result.set_result(result)
+            health.phase, health.progress = phase, time.monotonic()
 
     async def _end_pass_with_stop(self) -> None:
         await self.stop.wait()
@@ -339,15 +384,27 @@ class Daemon:
                 until, poll = owed, False
         health.next_poll = time.time() + timing.left()
         health.quiet_until = until
-        poked = await self._until(until)
+        poked = await self._until(until, idle=True)
         return poll or poked
 
-    async def _until(self, instant: float) -> bool:
-        """Wait until a monotonic time, a poke, or the end; whether it was a poke."""
+    async def _until(self, instant: float, *, idle: bool = False) -> bool:
+        """Wait until a monotonic time, a poke, or the end; whether it was a poke.
+
+        ``idle``: no pass runs, so that what waits for that is done meanwhile.
+        """
         least = min(instant, self._timing.not_before)
-        await self._sleep(least, self.stop)
-        poked = await self._sleep(instant, self.stop, self._poked)
-        return poked and self._poked.is_set()
+        await self._rest(least, idle=idle)
+        await self._rest(instant, self._poked, idle=idle)
+        return self._poked.is_set()
+
+    async def _rest(self, instant: float, *events: asyncio.Event, idle: bool) -> None:
+        """Until that time, one of ``events``, or the end."""
+        chores = (self._chore,) if idle else ()
+        while await self._sleep(instant, self.stop, *chores, *events):
+            if not idle or not self._chore.is_set() or self.stop.is_set():
+                return
+            async with self._pass_runs:
+                await self._do_chores()
 
     async def _sleep(self, instant: float, *events: asyncio.Event) -> bool:
         """Whether one of ``events`` was set before that."""
@@ -414,8 +471,7 @@ class Daemon:
         if done == self._told:
             return
         self._told = done
-        for listener in self.after_pass:
-            await _guarded(listener(summary), "a listener")
+        await self.tell(summary)
 
 
 def _normal(names: Iterable[str]) -> dict[ProjectName, str]:

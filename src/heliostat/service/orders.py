@@ -1,10 +1,11 @@
-"""Whole passes that somebody asks a daemon for, and waits for."""
+"""What somebody asks a daemon for, and waits for: whole passes, and what is done between two of them."""
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 import msgspec
 
@@ -25,6 +26,15 @@ class Order:
     wish: Wish
     began: Callable[[Counters], None]
     result: asyncio.Future[Summary]
+
+
+@dataclasses.dataclass(eq=False)
+class Chore:
+    """Something that is done while no pass runs; ``result`` is what came of it."""
+
+    work: Callable[[], Awaitable[Any]]
+    counters: Counters
+    result: asyncio.Future[Any]
 
 
 def settle(orders: list[Order], outcome: Summary | Exception) -> None:

@@ -28,7 +28,10 @@ class ReloadResult:
     @property
     def concerns_passes(self) -> bool:
         """Whether a pass that runs does what the old configuration said."""
-        return any(key.startswith(("[mirror]", "[upstream]")) and key != "[mirror] interval" for key in self.changed)
+        return any(
+            key.startswith(("[mirror]", "[upstream]", "[removal]")) and key != "[mirror] interval"
+            for key in self.changed
+        )
 
 
 def compare(old: Config, new: Config) -> tuple[Config, ReloadResult]:

@@ -116,7 +116,7 @@ class Intake:
             self._connection.execute(
                 "INSERT INTO projects (name, display, due_at, why, state, named) VALUES (?, ?, ?, ?, 'pending', ?)"
                 " ON CONFLICT (name) DO UPDATE SET due_at = excluded.due_at, why = coalesce(why, excluded.why),"
-                " state = CASE WHEN state IN ('current', 'quarantined', 'failing', 'pending') THEN state"
+                " state = CASE WHEN state IN ('current', 'quarantined', 'retained', 'failing', 'pending') THEN state"
                 " ELSE 'pending' END, named = CASE WHEN published = 0 THEN excluded.named ELSE named END",
                 (name, display, now, why, named),
             )
@@ -229,7 +229,7 @@ class Intake:
                 " due_at = CASE WHEN due_at IS NULL OR state IN ('current', 'blocked') THEN ? ELSE due_at END,"
                 " why = coalesce(why, 'removal') WHERE wanted_serial <= ?"
                 " AND (published = 1 OR due_at IS NOT NULL OR state = 'blocked') AND named = 0"
-                " AND state NOT IN ('quarantined', 'gone', 'excluded', 'held') AND name NOT LIKE '!%'"
+                " AND state NOT IN ('quarantined', 'gone', 'excluded', 'held', 'retained') AND name NOT LIKE '!%'"
                 " AND NOT EXISTS (SELECT 1 FROM temp.listed l WHERE l.name = projects.name)",
                 (serial, now, serial),
             ).rowcount

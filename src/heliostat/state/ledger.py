@@ -17,10 +17,11 @@ from heliostat.errors import StateError
 from heliostat.state.changelog import Changelog
 from heliostat.state.connection import Connection, Executes
 from heliostat.state.database import explained
+from heliostat.state.denials import Denials
 from heliostat.state.intake import Intake
 from heliostat.state.paths import Paths
 from heliostat.state.queries import Queries
-from heliostat.state.rows import Failed, Kept, Published, Tombstone
+from heliostat.state.rows import TOMBSTONE_COLUMNS, Failed, Kept, Published, Tombstone
 
 _ROOT_DIRTY = ("root_json_dirty", "root_html_dirty")
 
@@ -34,6 +35,7 @@ class Ledger(Queries):
         self.intake = Intake(self.connection)
         self.paths = Paths(cast(sqlite3.Connection, self.connection))
         self.changelog = Changelog(self.connection)
+        self.denials = Denials(self.connection)
 
     def close(self) -> None:
         with explained(self.path):
@@ -186,6 +188,25 @@ class Ledger(Queries):
                 "UPDATE projects INDEXED BY projects_stuck SET due_at = ? WHERE stuck_since IS NOT NULL", (now,)
             )
 
+    def doubt_retained(self, now: float) -> None:
+        """Have another look at all that is served although upstream removed it."""
+        with self.transaction() as connection:
+            connection.execute(
+                "UPDATE projects INDEXED BY projects_odd SET due_at = ?, why = 'policy'"
+                " WHERE state <> 'current' AND state = 'retained'",
+                (now,),
+            )
+            connection.execute(
+                "UPDATE projects SET due_at = coalesce(due_at, ?), why = coalesce(why, 'policy') WHERE published = 1"
+                " AND name IN (SELECT project FROM paths WHERE kind = 'retained')",
+                (now,),
+            )
+
+    def unname(self, name: str) -> None:
+        """It is followed no more on account of having been asked for by name."""
+        with self.transaction() as connection:
+            connection.execute("UPDATE projects SET named = 0 WHERE name = ?", (name,))
+
     def unblock(self, now: float) -> int:
         """Make blocked projects whose names can be paths due once more; how many."""
         with self.transaction() as connection:
@@ -261,10 +282,7 @@ class Ledger(Queries):
                 else:
                     self._record_failed(outcome)
             self.root_shows(shown)
-            connection.executemany(
-                "INSERT INTO tombstones (at, project, path, serial, reason, approved) VALUES (?, ?, ?, ?, ?, ?)",
-                [(t.at, t.project, t.path, t.serial, t.reason, t.approved) for t in tombstones],
-            )
+            self.bury(tombstones)
 
     def touch(self, name: str, checked_at: float) -> None:
         """A sweep found nothing new: the row is not owed any more."""
@@ -290,10 +308,14 @@ class Ledger(Queries):
                 (state, serial, name),
             )
             self.root_shows([(name, True)] if shown else [])
-            connection.executemany(
-                "INSERT INTO tombstones (at, project, path, serial, reason, approved) VALUES (?, ?, ?, ?, ?, ?)",
-                [(t.at, t.project, t.path, t.serial, t.reason, t.approved) for t in tombstones],
-            )
+            self.bury(tombstones)
+
+    def bury(self, tombstones: Iterable[Tombstone]) -> None:
+        """Write tombstones; joins the caller's transaction."""
+        self.connection.executemany(
+            f"INSERT INTO tombstones ({TOMBSTONE_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            [tombstone.values for tombstone in tombstones],
+        )
 
     def drop_unknown(self, name: str) -> None:
         """Remove the row of a name that was asked for and that upstream never had."""

@@ -16,8 +16,9 @@ class Paths:
 
     def add(self, rows: Iterable[PathRow]) -> None:
         self._connection.executemany(
-            "INSERT OR REPLACE INTO paths (path, project, kind, fate, serial, version) VALUES (?, ?, ?, ?, ?, ?)",
-            [(row.path, row.project, row.kind, row.fate, row.serial, row.version) for row in rows],
+            "INSERT OR REPLACE INTO paths (path, project, kind, fate, serial, version, at)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+            [(row.path, row.project, row.kind, row.fate, row.serial, row.version, row.at) for row in rows],
         )
 
     def clear(self, rows: Iterable[PathRow]) -> None:
@@ -53,6 +54,15 @@ class Paths:
 
     def of_kind(self, kind: Kind, limit: int = 10_000) -> list[PathRow]:
         return self._select("kind = ?", (kind,), limit)
+
+    def kept_before(self, when: float, limit: int) -> list[PathRow]:
+        """What is kept out of reach since before ``when`` (seconds since the epoch)."""
+        found = self._connection.execute(
+            "SELECT path, project, kind, fate, serial, version, at FROM paths WHERE at IS NOT NULL AND at < ?"
+            " AND kind = 'withheld' LIMIT ?",
+            (when, limit),
+        )
+        return [PathRow(*row) for row in found]
 
     def owners(self, path: str, file: str, guesses: Sequence[str]) -> set[str]:
         """All projects that may claim ``path``, which belongs to ``file``: as recorded, or known among ``guesses``."""
@@ -107,7 +117,7 @@ class Paths:
 
     def _select(self, where: str, values: tuple[str, ...], limit: int = -1) -> list[PathRow]:
         found = self._connection.execute(
-            f"SELECT path, project, kind, fate, serial, version FROM paths WHERE {where} ORDER BY path LIMIT ?",
+            f"SELECT path, project, kind, fate, serial, version, at FROM paths WHERE {where} ORDER BY path LIMIT ?",
             (*values, limit),
         )
         return [PathRow(*row) for row in found]

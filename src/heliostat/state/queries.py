@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from heliostat.state.connection import Executes
-from heliostat.state.rows import ROW_COLUMNS, Row, Tombstone
+from heliostat.state.rows import ROW_COLUMNS, TOMBSTONE_COLUMNS, Denied, Row, Tombstone
 
 #: SQLite does not find out by itself that this index has all rows of such a state.
 _ODD = " INDEXED BY projects_odd"
@@ -195,6 +195,14 @@ class Queries:
                 found.append(row)
         return found
 
+    def denied_projects(self) -> list[Row]:
+        """Rows of denied projects of which the tree may have something."""
+        found = self.connection.execute(
+            f"SELECT {ROW_COLUMNS} FROM projects WHERE name IN (SELECT project FROM denied WHERE version = '')"
+            " AND (published = 1 OR state NOT IN ('gone', 'excluded')) ORDER BY name"
+        )
+        return [_row(item) for item in found]
+
     def totals(self) -> tuple[int, int, int]:
         """Projects served, and their files and bytes."""
         projects, files, size = self.connection.execute("SELECT projects, files, bytes FROM totals").fetchone()
@@ -220,15 +228,51 @@ class Queries:
     def removals_since(self, when: float) -> int:
         """Projects removed since ``when`` without anybody's approval."""
         (count,) = self.connection.execute(
-            "SELECT count(*) FROM tombstones WHERE at >= ? AND path IS NULL AND approved = 0", (when,)
+            "SELECT count(*) FROM tombstones WHERE at >= ? AND path IS NULL AND approved = 0"
+            " AND what IN ('removed', 'withheld')",
+            (when,),
         ).fetchone()
         return int(count)
 
     def tombstones(self, since: float = 0) -> list[Tombstone]:
+        return list(self.buried(since=since))
+
+    def buried(self, *, since: float = 0, after_serial: int | None = None) -> Iterator[Tombstone]:
+        """Tombstones in the order in which they were written, a few at a time; with ``after_serial`` of later ones."""
+        where = "at >= ?" if after_serial is None else "coalesce(serial, 0) > ?"
+        value, last = since if after_serial is None else after_serial, 0
+        while True:
+            found = self.connection.execute(
+                f"SELECT id, {TOMBSTONE_COLUMNS} FROM tombstones WHERE {where} AND id > ? ORDER BY id LIMIT 2000",
+                (value, last),
+            ).fetchall()
+            for number, at, name, path, serial, why, approved, version, what in found:
+                yield Tombstone(at, name, path, serial, why, bool(approved), version, what)
+                last = number
+            if not found:
+                return
+
+    def denied(self) -> list[Denied]:
+        """All that is denied, in the order of names."""
         found = self.connection.execute(
-            "SELECT at, project, path, serial, reason, approved FROM tombstones WHERE at >= ? ORDER BY id", (since,)
+            "SELECT project, version, origin, at, reason, purge FROM denied ORDER BY project, version, origin"
         )
-        return [Tombstone(at, name, path, serial, why, bool(ok)) for at, name, path, serial, why, ok in found]
+        return [
+            Denied(project, version, origin, at, reason, bool(purge))
+            for project, version, origin, at, reason, purge in found
+        ]
+
+    def retained_files(self) -> int:
+        """Files that are served although upstream removed them from projects that it has."""
+        (count,) = self.connection.execute("SELECT count(*) FROM paths WHERE kind = 'retained'").fetchone()
+        return int(count)
+
+    def kept_files(self) -> tuple[int, float | None]:
+        """How many paths are kept out of reach for a while, and since when the oldest is."""
+        count, oldest = self.connection.execute(
+            "SELECT count(*), min(at) FROM paths WHERE at IS NOT NULL AND kind = 'withheld'"
+        ).fetchone()
+        return int(count), oldest
 
 
 def _row(values: tuple[Any, ...]) -> Row:

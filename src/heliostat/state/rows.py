@@ -9,12 +9,15 @@ import msgspec
 
 from heliostat.model import ProjectName
 
-State = Literal["current", "pending", "failing", "blocked", "held", "excluded", "quarantined", "gone"]
-Kind = Literal["doomed", "withheld", "claimed", "extra", "waiting"]
+State = Literal["current", "pending", "failing", "blocked", "held", "excluded", "quarantined", "gone", "retained"]
+Kind = Literal["doomed", "withheld", "claimed", "extra", "waiting", "retained", "original"]
 #: What is said of no project any more once it is gone; what is doomed still has to go.
-CLEARED_WITH_PROJECT: tuple[Kind, ...] = ("withheld", "claimed", "extra", "waiting")
-#: What becomes of a doomed path; ``restored``: its bytes are offered again, only a copy out of reach goes.
-Fate = Literal["unlink", "withhold", "restored"]
+CLEARED_WITH_PROJECT: tuple[Kind, ...] = ("withheld", "claimed", "extra", "waiting", "retained", "original")
+#: What becomes of a doomed path; ``restored``: its bytes are offered again, only a copy out of reach goes;
+#: ``keep``: like ``withhold``, but not for a quarantine, and not for ever.
+Fate = Literal["unlink", "withhold", "keep", "restored"]
+#: What a tombstone tells.
+Buried = Literal["removed", "withheld", "retained", "restored", "expired"]
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -140,10 +143,41 @@ class PathRow(msgspec.Struct, frozen=True):
     serial: int | None = None
     #: The release of the file, where that is known and matters.
     version: str | None = None
+    #: Since when it is kept, with the fate ``keep``; seconds since the epoch.
+    at: float | None = None
+
+
+class KeptFile(msgspec.Struct, frozen=True):
+    """What our page said of a file that was removed, and whose bytes are kept."""
+
+    project: str
+    path: str
+    version: str | None
+    #: In JSON: the file as the page's model has it, and its entry in the document.
+    listed: str
+    described: str | None
+
+
+class Denied(msgspec.Struct, frozen=True):
+    """What an operator does not want; ``version`` is empty for a whole project."""
+
+    project: str
+    version: str
+    #: ``configuration``, or ``operator`` for what ``heliostat delete`` added.
+    origin: str
+    #: Seconds since the epoch.
+    at: float
+    reason: str
+    #: Nothing of it is kept, whatever the policy says.
+    purge: bool = False
+
+    @property
+    def entry(self) -> str:
+        return f"{self.project}=={self.version}" if self.version else self.project
 
 
 class Tombstone(msgspec.Struct, frozen=True):
-    """What was removed: a project (``path`` null), or one of its files."""
+    """What was removed, or became of it: of a project (``path`` and ``version`` null), a release, or a file."""
 
     at: float
     project: str
@@ -151,3 +185,15 @@ class Tombstone(msgspec.Struct, frozen=True):
     serial: int | None
     reason: str
     approved: bool = False
+    version: str | None = None
+    what: Buried = "removed"
+
+    @property
+    def values(self) -> tuple[object, ...]:
+        """As the ledger's columns ``TOMBSTONE_COLUMNS`` have them."""
+        return (
+            self.at, self.project, self.path, self.serial, self.reason, self.approved, self.version, self.what,
+        )  # fmt: skip
+
+
+TOMBSTONE_COLUMNS = "at, project, path, serial, reason, approved, version, what"

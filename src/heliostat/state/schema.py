@@ -4,7 +4,10 @@ One row a project.  The todo list is the rows with a ``due_at``; it is never sto
 paths of which the pages alone do not tell all: ``doomed`` (to be unlinked or withheld once no page claims them),
 ``withheld`` (kept out of reach), ``claimed`` (on the project's page, but the file's name does not begin with the
 project's), ``extra`` (of a file that only the project's document lists: where its bytes really are), ``waiting`` (it
-keeps the project blocked that other bytes lie there).  ``incoming`` holds those that are placed, or about to be, and
+keeps the project blocked that other bytes lie there), ``retained`` (of a file that upstream removed and that is served
+all the same), ``original`` (upstream's own document, where the published one differs).  What is ``withheld`` with the
+fate ``keep`` was removed at the time ``at``, and is kept for a while; ``kept`` has what pages said of such files.
+``incoming`` holds those that are placed, or about to be, and
 not yet on a page: many for a short time, so the paths of a project make one row.
 ``totals`` is one row, kept by triggers, so that no poll counts what it did not change; ``root_changed`` names the
 projects whose entries in the root pages are out of date.  ``changelog`` tells what was published, see
@@ -13,7 +16,7 @@ projects whose entries in the root pages are out of date.  ``changelog`` tells w
 
 from __future__ import annotations
 
-VERSION = 3
+VERSION = 4
 
 _TABLES = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -164,10 +167,49 @@ CREATE TABLE changelog (
 CREATE TABLE changing (project TEXT PRIMARY KEY) WITHOUT ROWID;
 """
 
-TABLES = _TABLES + _INCOMING + _TOTALS + _CHANGELOG
+#: What version 4 added: what is denied, and what is kept of what was removed.
+_REMOVALS = """
+-- NAME, or NAME and a version; origin: configuration or operator
+CREATE TABLE denied (
+  project TEXT NOT NULL,
+  version TEXT NOT NULL,
+  origin TEXT NOT NULL,
+  at REAL NOT NULL,
+  reason TEXT NOT NULL,
+  -- 1: nothing of it is kept, whatever the policy says
+  purge INTEGER NOT NULL DEFAULT 0,
+  PRIMARY KEY (project, version, origin)
+) WITHOUT ROWID;
+-- restored although upstream removed it: it stays; version is empty for a whole project
+CREATE TABLE retained (
+  project TEXT NOT NULL,
+  version TEXT NOT NULL,
+  at REAL NOT NULL,
+  PRIMARY KEY (project, version)
+) WITHOUT ROWID;
+CREATE TABLE kept (
+  project TEXT NOT NULL,
+  path TEXT NOT NULL,
+  version TEXT,
+  -- the file as our page listed it, and as our document described it, in JSON
+  listed TEXT NOT NULL,
+  described TEXT,
+  at REAL NOT NULL,
+  PRIMARY KEY (project, path)
+) WITHOUT ROWID;
+CREATE INDEX kept_at ON kept (at);
+-- of what is withheld with the fate keep
+ALTER TABLE paths ADD COLUMN at REAL;
+CREATE INDEX paths_at ON paths (at) WHERE at IS NOT NULL;
+ALTER TABLE tombstones ADD COLUMN version TEXT;
+-- removed, withheld, retained, restored or expired
+ALTER TABLE tombstones ADD COLUMN what TEXT NOT NULL DEFAULT 'removed';
+"""
+
+TABLES = _TABLES + _INCOMING + _TOTALS + _CHANGELOG + _REMOVALS
 
 #: From each earlier version to the next.
-MIGRATIONS = {1: _INCOMING + _CLAIMED + _REMEMBERED + _TOTALS, 2: _CHANGELOG}
+MIGRATIONS = {1: _INCOMING + _CLAIMED + _REMEMBERED + _TOTALS, 2: _CHANGELOG, 3: _REMOVALS}
 
 #: A new ledger knows nothing, also after a kill right here: whoever opens it has to look whether there is a tree.
 FIRST = "INSERT INTO meta VALUES ('rebuilding', 1);"

@@ -62,6 +62,9 @@ class Publication(msgspec.Struct, kw_only=True):
     link_missing: bool = False
     json_page: bytes | None = None
     html_page: bytes | None = None
+    #: Upstream's own document, packed, where the published one is another.
+    original: bytes | None = None
+    drop_original: bool = False
 
 
 def is_of(entry: Entry, mtime_ns: int | None) -> bool:
@@ -159,11 +162,18 @@ class Tree:
     def stage_documents(self, publications: Iterable[Publication], made: list[str]) -> list[Placement]:
         """Write documents under ``partial/``, beside those that lie there already."""
         publications = list(publications)
-        return [publication.staged_document for publication in publications if publication.staged_document] + [
+        originals = [
+            self.stage(publication.original, names.original_path(publication.name), made=made)
+            for publication in publications
+            if publication.original is not None
+        ]
+        aside = [publication.staged_document for publication in publications if publication.staged_document]
+        documents = [
             self.stage(publication.document, names.document_path(publication.name), fresh=publication.fresh, made=made)
             for publication in publications
             if publication.document is not None
         ]
+        return originals + aside + documents
 
     def place_documents(self, staged: Iterable[Placement], publications: Iterable[Publication]) -> None:
         """Rename documents into place and set the links to them."""
@@ -227,6 +237,8 @@ class Tree:
         for publication in publications:
             if publication.drop_document:
                 self.remove_document(publication.name)
+            if publication.drop_original:
+                self.disk.unlink(names.original_path(publication.name))
 
     def remove_document(self, name: ProjectName) -> None:
         link = names.document_link(name)
@@ -241,6 +253,7 @@ class Tree:
             self.disk.unlink(f"{directory}/{page}")
         self.disk.remove_directory(directory)
         self.remove_document(name)
+        self.disk.unlink(names.original_path(name))
 
     def discard(self, path: str) -> bool:
         """Remove one unreferenced file and the directories that it leaves empty; False when it was gone."""
@@ -250,11 +263,11 @@ class Tree:
 
     def withhold(self, path: str) -> bool:
         """Move one file out of reach, into ``withheld/``, unless it was moved before; False when it was gone."""
-        if self.disk.stat(path) is None:
-            return self.disk.stat(names.withheld_path(path)) is not None
-        self.disk.replace(path, names.withheld_path(path))
-        self.prune(path)
-        return True
+        away = names.withheld_path(path)
+        if self.disk.stat(path) is not None:
+            self.disk.replace(path, away)
+        self.prune(path)  # also after a kill that came just before this
+        return self.disk.stat(away) is not None
 
     def prune(self, path: str) -> None:
         """Remove the directories above ``path`` that are empty, below the fixed ones; some may be gone already."""

@@ -25,6 +25,7 @@ from heliostat.pages.document import parse_document
 from heliostat.pages.links import LOCAL, local_document_url, local_page_url, package_of
 from heliostat.pages.parse_json import parse_project
 from heliostat.pages.render import project_html
+from heliostat.policy.removal import MARK
 
 _JSON, _HTML, _V1_HTML = b"index.v1_json", b"index.html", b"index.v1_html"
 _OURS, _UP = f"{LOCAL}packages/", "../../"
@@ -295,7 +296,7 @@ class _Case:
     def _compare_upstream(self, page: ProjectPage | None, upstream: Upstream) -> None:
         path, theirs = self._folder + _JSON, upstream.page
         if theirs is None:
-            if page is not None:
+            if page is not None and not (page.status == "archived" and page.status_reason == MARK):
                 self._say("behind", path, "upstream has no such project any more")
             return
         if page is None:
@@ -308,6 +309,8 @@ class _Case:
             different.append(f"serial {page.serial}, where upstream has {upstream.serial}")
         ours = {} if page.quarantined else {file.filename: _upstreams(file) for file in page.files}
         other = {} if theirs.quarantined else {file.filename: _upstreams(file) for file in theirs.files}
+        retained = {file.filename for file in page.files if file.yanked == MARK} - other.keys()
+        ours = {name: values for name, values in ours.items() if name not in retained}
         for name, values in other.items():  # an algorithm that one of them does not give proves nothing
             if name in ours:
                 shared = ours[name][0].keys() & values[0].keys()

@@ -8,6 +8,7 @@ import random
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
+from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -25,7 +26,9 @@ from heliostat.mirror.verify.position import Desk
 from heliostat.mirror.verify.reading import Stopping, be_idle
 from heliostat.mirror.verify.shelves import Sample, Seen, Shelves, Stretch, stretches
 from heliostat.mirror.verify.sorter import Sorter
-from heliostat.model import ProjectName
+from heliostat.model import ProjectName, ProjectPage
+from heliostat.policy.denials import Denials, Entry, Versions
+from heliostat.state.queries import Queries
 from heliostat.store.threads import Workers
 
 if TYPE_CHECKING:
@@ -234,6 +237,8 @@ class Verification:
     async def _ask(self, name: str) -> Upstream | None:
         """What upstream says; None when it does not answer.  Raises Stopping when it does not any more."""
         assert self._upstream is not None
+        if name in self._denials.projects:
+            return None
         if self._stop.is_set():
             raise Stopping
         try:
@@ -249,7 +254,20 @@ class Verification:
             return None
         self._failures = 0
         assert answer is not None
-        return Upstream(answer.page, answer.serial)
+        return Upstream(self._without_denied(answer.page), answer.serial)
+
+    def _without_denied(self, page: ProjectPage) -> ProjectPage:
+        """As this mirror is to show it."""
+        denied = Versions(self._denials.releases.get(page.name, ()))
+        if not denied:
+            return page
+        files = tuple(file for file in page.files if not denied.has_file(file.filename, None))
+        return msgspec.structs.replace(page, files=files)
+
+    @cached_property
+    def _denials(self) -> Denials:
+        rows = self._ground.books.read(lambda connection: Queries(connection).denied()) if self._ground.books else []
+        return Denials.of(Entry(ProjectName(row.project), row.version) for row in rows)
 
     # -- files ------------------------------------------------------------------------------------------------------
 
