@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from heliostat.cli.exit_codes import ExitCode, exit_code
 from heliostat.errors import UpstreamChanged
 from heliostat.fakeindex import FakeIndex, Index, UploadedFile, Virtual
 from heliostat.fakeindex.faults import Hang, Status
@@ -91,6 +92,79 @@ async def test_a_full_disk_is_a_state(tmp_path: Path) -> None:
         assert result.changed == ("[mirror] min-free",)
         await running.until(lambda: health.trouble is None and health.lag == 0)
         assert differences(index, one.directory) == []
+
+
+async def test_a_ledger_that_cannot_grow_is_a_state(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """SQLite says that the disk is full, in the middle of a pass: never an end, however often; then it goes on."""
+    index = small()
+    service = {"back_off_most": 0.05, "give_up_after": 2}
+    async with following(index, tmp_path) as one, daemon_of(one, service=service) as running:
+        health = running.daemon.health
+        await running.passes(1)
+        await running.daemon.mirror.with_ledger(
+            lambda it: it.connection.execute("PRAGMA max_page_count = 1").fetchall()
+        )
+        for number in range(400):
+            index.publish(f"later-{number}", "1.0", UploadedFile(f"later_{number}-1.0.tar.gz", Virtual(100, number)))
+        await running.until(lambda: health.passes.get("store", 0) >= 4)
+        assert (health.trouble, health.defects) == ("store", 0)
+        assert "heliostat.db: database or disk is full" in (health.trouble_text or "")
+        summary = await running.daemon.pass_now(Wish(), lambda _: None)
+        assert exit_code(summary) == ExitCode.STORE
+        await running.daemon.mirror.with_ledger(
+            lambda it: it.connection.execute("PRAGMA max_page_count = 1000000").fetchall()
+        )
+        await running.until(lambda: health.trouble is None and health.lag == 0)
+        assert differences(index, one.directory) == []
+        assert "Traceback" not in caplog.text
+
+
+async def test_what_stays_wrong_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A project that is blocked for good does not fill the log, poll after poll; another one is news."""
+    caplog.set_level(logging.INFO)
+    index = small()
+    publish_badly(index, "bad")
+    async with following(index, tmp_path) as one, daemon_of(one) as running:
+        await running.passes(6)
+        await running.until(lambda: index.serial == running.daemon.health.cursor)
+        assert [line.partition(";")[0] for line in incomplete(caplog)] == ["incomplete: 1 project owed"]
+        publish_badly(index, "worse")
+        await running.until(lambda: len(incomplete(caplog)) == 2)
+        again = sum(running.daemon.health.passes.values())
+        await running.passes(again + 4)
+        assert [line.partition(";")[0] for line in incomplete(caplog)][1:] == ["incomplete: 2 projects owed"]
+
+
+def publish_badly(index: Index, name: str) -> None:
+    """A project whose only file has a name that cannot be a path."""
+    index.publish(name, "1.0", UploadedFile("../up.tar.gz", Virtual(100, 1)))
+
+
+def incomplete(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [line for line in caplog.messages if line.startswith("incomplete")]
+
+
+async def test_unknown_names_are_told_from_what_is_owed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async with following(small(), tmp_path) as one, daemon_of(one) as running:
+        await running.passes(1)
+        summary = await running.daemon.sync_now(["Nobody"])
+        assert summary.unknown == ["Nobody"]
+        await running.until(lambda: incomplete(caplog))
+        assert [line.partition(";")[0] for line in incomplete(caplog)] == ["incomplete: unknown upstream: 'nobody'"]
+
+
+async def test_a_mirror_that_vanishes_is_named(tmp_path: Path) -> None:
+    index, directory = small(), tmp_path / "pypi"
+    directory.mkdir()
+    async with (
+        following(index, directory) as one,
+        daemon_of(one, state=str(tmp_path / "state"), min_free=0.000001, service={"back_off_most": 0.1}) as running,
+    ):
+        await running.passes(1)
+        directory.rename(tmp_path / "elsewhere")
+        index.publish("later", "1.0", UploadedFile("later-1.0.tar.gz", Virtual(100, 7)))
+        await running.until(lambda: running.daemon.health.trouble == "store")
+        assert f"cannot look at {directory}: No such" in (running.daemon.health.trouble_text or "")
 
 
 async def test_another_upstream_waits_for_an_operator(tmp_path: Path) -> None:
