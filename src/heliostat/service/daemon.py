@@ -208,6 +208,11 @@ class Daemon:
             self._figures, self.health.progress = figures, now
         return self.health.progress
 
+    def look_at_hold(self) -> None:
+        """Take note of whether upstream asks to wait."""
+        hold = self.mirror.sources.pauses.hold
+        self.health.held_by, self.health.held_until = hold or (None, None)
+
     # -- the loop -----------------------------------------------------------------------------------------------
 
     async def run(self) -> None:

@@ -63,6 +63,7 @@ class Gathering:
 
     def _live(self, figures: Figures) -> dict[str, Any]:
         health, traffic, sources = self._daemon.health, self._daemon.mirror.traffic, self._daemon.mirror.sources
+        self._daemon.look_at_hold()
         live = {
             "version": __version__,
             "lag_serials": None if figures.ledger is None else figures.ledger.lag,
