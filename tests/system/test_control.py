@@ -289,6 +289,18 @@ async def test_reload(tmp_path: Path, upstream: FakeIndex) -> None:
         restart = await arun("reload", "--json", cwd=tmp_path)
         assert restart.returncode == 3, restart.stderr
         assert json.loads(restart.stdout)["restart"] == ["[mirror] state"]
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            file.write_text(good.replace('http.sock"]', f'http.sock", "127.0.0.1:{taken.getsockname()[1]}"]'))
+            for _ in range(2):  # it is tried again, and told again
+                closed = await arun("reload", cwd=tmp_path)
+                assert closed.returncode == 3, closed.stderr
+                assert "did not work: [service] listen: 127.0.0.1:" in closed.stdout
+                assert "nothing changed" not in closed.stdout
+            assert "taken over" not in closed.stdout
+        opened = await arun("reload", cwd=tmp_path)
+        assert (opened.returncode, opened.stdout) == (0, "nothing changed\n")
         # What the daemon reads is its own file, whichever the client was given.
         other = tmp_path / "other.toml"
         other.write_text(good)

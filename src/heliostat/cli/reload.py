@@ -14,7 +14,8 @@ from heliostat.cli.options import common, current, settings
 def command() -> int:
     """Have the running daemon read its configuration anew, as SIGHUP does, and say what came of it.
 
-    A configuration with problems is refused as a whole (2); keys that need a restart are named (3).
+    A configuration with problems is refused as a whole (2); keys that need a restart are named (3), as are addresses
+    that cannot be opened (3).
     """
     options, config = current(), settings(secrets=False)
     from heliostat.cli.exit_codes import ExitCode
@@ -30,7 +31,7 @@ def command() -> int:
     code = ExitCode.COMPLETE
     if result["problems"]:
         code = ExitCode.USAGE
-    elif result["restart"]:
+    elif result["restart"] or result.get("failed"):
         code = ExitCode.INCOMPLETE
     return show(options, code, _lines(result), result)
 
@@ -43,4 +44,5 @@ def _lines(result: dict[str, Any]) -> list[str]:
     lines = [f"taken over: {', '.join(result['changed'])}"] if result["changed"] else []
     if result["restart"]:
         lines.append(f"needs a restart: {', '.join(result['restart'])}")
+    lines += [f"did not work: {plain(problem)}" for problem in result.get("failed", ())]
     return lines or ["nothing changed"]
