@@ -479,3 +479,11 @@ async def follow(daemon: Daemon, *addresses: str) -> None:
     )
     for listener in daemon.after_reload:
         await listener(daemon.config)
+
+
+async def test_how_far_behind_is_said_of_one_reading(place: Place) -> None:
+    await one_pass(place.daemon)
+    await place.get("/metrics")  # reads figures, which are used again for a while
+    place.daemon.mirror._ledger.put(upstream_serial=10**6)
+    found = json.loads((await place.get("/status.json")).body)
+    assert found["live"]["lag_serials"] == found["lag"] > 0

@@ -73,6 +73,7 @@ class Gathering:
         health, traffic, sources = self._daemon.health, self._daemon.mirror.traffic, self._daemon.mirror.sources
         live = {
             "version": __version__,
+            "configuration": self._daemon.config.source,
             "disk": figures.disk,
             "result": figures.result,
             "sources": [
