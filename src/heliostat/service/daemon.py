@@ -27,7 +27,7 @@ from heliostat.service.health import Health, Result
 from heliostat.service.orders import Chore, Order, Wish, settle
 from heliostat.service.reload import ReloadResult, compare, refuse, say
 from heliostat.service.results import log_result, result_of
-from heliostat.service.timing import Timing
+from heliostat.service.timing import Timing, paused
 
 __all__ = ["Daemon", "Showing", "Wish"]
 
@@ -327,7 +327,7 @@ class Daemon:
             health.in_trouble(result, trouble or "", time.time())
             log.log(
                 logging.ERROR if result in ("approval", "store") else logging.WARNING,
-                "%s; trying again in %.0f s", trouble, self._timing.left(),
+                "%s; trying again in %s", trouble, paused(self._timing.left()),
             )  # fmt: skip
         elif result != "interrupted":
             self._well()
