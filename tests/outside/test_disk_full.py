@@ -19,6 +19,8 @@ from heliostat.fakeindex import FakeIndex, Index, UploadedFile, Virtual
 from heliostat.fakeindex.faults import Cut, Rewrite
 from heliostat.store.disk import Disk
 from support.cli import arun
+from support.daemon_process import configure as configure_daemon
+from support.daemon_process import daemon_process, metrics_of
 from support.equality import differences
 from support.invariants import broken_promises, unaccounted
 from support.killing import ledger_of
@@ -152,6 +154,38 @@ async def test_a_ledger_that_finds_no_room_at_some_point(
     assert "Traceback" not in done.stderr
     remount(state, "size=4m")
     await completes(tmp_path, upstream)
+
+
+async def test_a_disk_that_fills_up_under_a_daemon(tmp_path: Path, upstream: FakeIndex, mount: Mount) -> None:
+    """Another program's file takes all there is, the ledger's part as well: no end, and it is over when that goes."""
+    pypi = mount("pypi", "size=32m")
+    configure_daemon(tmp_path, upstream.url)
+    text = (tmp_path / "heliostat.toml").read_text().replace("interval = 86400", "interval = 1")
+    often = "[service]\nback-off-most = 1\ngive-up-after = 2\n"
+    (tmp_path / "heliostat.toml").write_text(text.replace("[service]\n", often))
+    async with daemon_process(tmp_path) as daemon:
+        await daemon.says(lambda it: it["phase"] == "waiting" and it["passes"].get("complete"))
+        fill_up(pypi / "somebody-elses")
+        upstream.index.publish("later", "1.0", UploadedFile("later-1.0.tar.gz", Virtual(FILE, 77)))
+        told = await daemon.says(lambda it: it["passes"].get("store", 0) >= 4)
+        assert (told["trouble"], told["passes"].get("defect")) == ("store", None)
+        assert 'heliostat_trouble{kind="store"} 1' in await metrics_of(tmp_path)
+        done = await arun("mirror", "--once", cwd=tmp_path)
+        assert done.returncode == 6, (done.stdout, done.stderr)
+        (pypi / "somebody-elses").unlink()
+        await daemon.says(lambda it: it["trouble"] is None)
+        await daemon.says(lambda it: it["checkpoint"] == upstream.index.serial)
+        await daemon.stop()
+    assert differences(upstream.index, pypi) == []
+
+
+def fill_up(path: Path) -> None:
+    """Write until nothing more fits."""
+    with path.open("wb", buffering=0) as file:
+        for size in (1 << 20, 4096):
+            with contextlib.suppress(OSError):
+                while file.write(bytes(size)) == size:
+                    pass
 
 
 async def test_no_inodes(tmp_path: Path, upstream: FakeIndex, mount: Mount) -> None:

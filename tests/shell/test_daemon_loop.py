@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from heliostat.cli.exit_codes import ExitCode, exit_code
 from heliostat.errors import UpstreamChanged
 from heliostat.fakeindex import FakeIndex, Index, UploadedFile, Virtual
 from heliostat.fakeindex.faults import Hang, Status
@@ -91,6 +92,31 @@ async def test_a_full_disk_is_a_state(tmp_path: Path) -> None:
         assert result.changed == ("[mirror] min-free",)
         await running.until(lambda: health.trouble is None and health.lag == 0)
         assert differences(index, one.directory) == []
+
+
+async def test_a_ledger_that_cannot_grow_is_a_state(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """SQLite says that the disk is full, in the middle of a pass: never an end, however often; then it goes on."""
+    index = small()
+    service = {"back_off_most": 0.05, "give_up_after": 2}
+    async with following(index, tmp_path) as one, daemon_of(one, service=service) as running:
+        health = running.daemon.health
+        await running.passes(1)
+        await running.daemon.mirror.with_ledger(
+            lambda it: it.connection.execute("PRAGMA max_page_count = 1").fetchall()
+        )
+        for number in range(400):
+            index.publish(f"later-{number}", "1.0", UploadedFile(f"later_{number}-1.0.tar.gz", Virtual(100, number)))
+        await running.until(lambda: health.passes.get("store", 0) >= 4)
+        assert (health.trouble, health.defects) == ("store", 0)
+        assert "heliostat.db: database or disk is full" in (health.trouble_text or "")
+        summary = await running.daemon.pass_now(Wish(), lambda _: None)
+        assert exit_code(summary) == ExitCode.STORE
+        await running.daemon.mirror.with_ledger(
+            lambda it: it.connection.execute("PRAGMA max_page_count = 1000000").fetchall()
+        )
+        await running.until(lambda: health.trouble is None and health.lag == 0)
+        assert differences(index, one.directory) == []
+        assert "Traceback" not in caplog.text
 
 
 async def test_another_upstream_waits_for_an_operator(tmp_path: Path) -> None:

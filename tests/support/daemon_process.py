@@ -86,6 +86,12 @@ async def post(home: Path, body: bytes, headers: Mapping[str, str]) -> tuple[int
         return answer.status, await answer.text()
 
 
+async def metrics_of(home: Path) -> str:
+    """What ``/metrics`` tells."""
+    async with _session(home) as session, session.get("http://daemon/metrics") as answer:
+        return await answer.text()
+
+
 def _session(home: Path) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(home / "http.sock")))
 

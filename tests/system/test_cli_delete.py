@@ -14,7 +14,7 @@ import pytest
 from heliostat.fakeindex import FakeIndex, Index, UploadedFile, Virtual
 from heliostat.fakeindex.faults import Hang, Status
 from support.cli import arun, command, environment
-from support.daemon_process import PATIENCE, configure, daemon_process
+from support.daemon_process import PATIENCE, configure, daemon_process, until
 from support.equality import differences
 from support.equality_removed import Removed
 
@@ -192,13 +192,12 @@ async def test_a_pass_that_hangs_makes_way(tmp_path: Path, upstream: FakeIndex) 
 async def test_while_upstream_is_away(tmp_path: Path, upstream: FakeIndex) -> None:
     """It asked for half an hour of peace: nobody waits for that."""
     await mirrored(tmp_path, upstream)
-    settings = tmp_path / "heliostat.toml"
-    settings.write_text(settings.read_text().replace("retry-delay", "retries = 1\nretry-delay"))
     async with daemon_process(tmp_path) as daemon:
         await daemon.says(lambda it: it["phase"] == "waiting" and it["passes"])
         upstream.fault("*", Status(503, retry_after=1800))
+        upstream.reset_log()
         daemon.poke()
-        await daemon.says(lambda it: it["trouble"] is not None)
+        await until(lambda: upstream.count("*"))
         done = await arun("delete", "alpha", cwd=tmp_path)
         assert done.returncode == 0, done.stdout + done.stderr + daemon.log
         assert shown(tmp_path) == {*NAMES} - {"alpha"}

@@ -27,7 +27,7 @@ from heliostat.mirror.tally import COUNTS, Tally
 from heliostat.model import ProjectName
 from heliostat.names import normalise, page_directory
 from heliostat.policy.denials import parse_entry
-from heliostat.state.database import explained, owner_of
+from heliostat.state.database import explained, fault_of, owner_of
 from heliostat.state.ledger import Ledger
 from heliostat.store.disk import Disk, Operations
 from heliostat.store.threads import Keeper
@@ -94,7 +94,10 @@ class Mirror:
         return self._pace() if self._pace is not None else None
 
     async def next_due(self) -> float | None:
-        """When the first project that is owed is to be tried, seconds since the epoch; None when nothing is owed."""
+        """When the first project that is owed is to be tried, seconds since the epoch; None when nothing is owed.
+
+        Raises StateError, StoreError.
+        """
         return await self._keeper(self._ledger.first_due)
 
     async def list_sites(self, found: Mapping[str, Standing], now: float) -> None:
@@ -147,10 +150,10 @@ class Mirror:
         _make_state_directory(state)
         with hold_lock(f"{state}/{LOCK}"):
             disk = disk or Disk(directory)
-            keeper = Keeper("heliostat-keeper")
+            path = f"{state}/{DATABASE}"
+            keeper = Keeper("heliostat-keeper", partial(fault_of, path))
             try:
                 tree = Tree(disk)
-                path = f"{state}/{DATABASE}"
                 ledger = await keeper(_open_ledger, path, salvage=salvage)
                 mirror = cls(config, disk, ledger, keeper, version)
                 try:
@@ -233,7 +236,10 @@ class Mirror:
         return summary
 
     async def with_ledger(self, work: Callable[[Ledger], T]) -> T:
-        """The result of ``work``, which gets the ledger for itself meanwhile: it is to be short.  Raises StateError."""
+        """The result of ``work``, which gets the ledger for itself meanwhile: it is to be short.
+
+        Raises StateError, StoreError.
+        """
         return await self._keeper(work, self._ledger)
 
     async def _note_trouble(self, trouble: str | None) -> None:
@@ -419,15 +425,15 @@ class Mirror:
             summary.projects = await self._keeper(self._ledger.published_count)
             summary.stuck = [row.name for row in await self._keeper(self._ledger.stuck, _LISTED)]
             summary.stuck_count = await self._keeper(self._ledger.stuck_count)
-        except StateError as error:
+            if states.get("held"):
+                rules = await self._keeper(rules_of, self._config, self._ledger)
+                summary.held_by_scope = await self._keeper(held_by_scope, self._ledger, rules)
+        except (StateError, StoreError) as error:
             summary.store_error = summary.store_error or str(error)
             return
         summary.owed = [owed_of(row) for row in owed]
         summary.owed_by_state = states
         summary.held = states.get("held", 0)
-        if summary.held:
-            rules = await self._keeper(rules_of, self._config, self._ledger)
-            summary.held_by_scope = await self._keeper(held_by_scope, self._ledger, rules)
         for field in COUNTS:
             setattr(summary, field, getattr(tally, field))
         summary.unknown = tally.unknown

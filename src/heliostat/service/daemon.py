@@ -16,17 +16,25 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager, Exit
 from typing import TypeVar
 
 from heliostat.config import Config
-from heliostat.errors import ConfigError, HeliostatError, Refused, StateError, UpstreamChanged, UpstreamError
+from heliostat.errors import (
+    ConfigError,
+    HeliostatError,
+    Refused,
+    StateError,
+    StoreError,
+    UpstreamChanged,
+    UpstreamError,
+)
 from heliostat.mirror.changes import Seen
 from heliostat.mirror.live import Errand, Live
 from heliostat.mirror.report import Counters, Summary
 from heliostat.mirror.run import Mirror
 from heliostat.model import ProjectName
 from heliostat.names import normalise
-from heliostat.service.health import Health, Result
+from heliostat.service.health import Health, Result, Trouble
 from heliostat.service.orders import Chore, Order, Wish, settle
 from heliostat.service.reload import ReloadResult, compare, refuse, say
-from heliostat.service.results import log_result, result_of
+from heliostat.service.results import log_result, result_of, result_of_error
 from heliostat.service.timing import Timing, paused
 
 __all__ = ["Daemon", "Showing", "Wish"]
@@ -271,9 +279,9 @@ class Daemon:
                     patient=self._first is None and not orders,
                     counters=health.counters, stop=self._halt, live=live,
                 )  # fmt: skip
-        except (UpstreamChanged, StateError) as error:
+        except (UpstreamChanged, StateError, StoreError) as error:
             summary = Summary(upstream="", started=time.time())
-            kind: Result = "approval" if isinstance(error, UpstreamChanged) else "store"
+            kind: Result = result_of_error(error) or "store"
             if kind == "store":
                 summary.store_error = str(error)
             self._end(kind, str(error), live, summary, error)
@@ -289,7 +297,7 @@ class Daemon:
                 log_result(summary)
             self._end(result_of(summary), trouble, live, summary)
             health.last = summary
-            if summary.interrupted and not self.stop.is_set():
+            if result_of(summary) == "interrupted" and not self.stop.is_set():
                 self._orders = [*orders, *self._orders]
             else:
                 settle(orders, summary)
@@ -323,12 +331,7 @@ class Daemon:
         if summary.upstream:
             health.cursor, health.checkpoint = summary.cursor, summary.checkpoint
         if result in ("unreachable", "store", "approval", "defect"):
-            self._timing.failed(live.retry_after)
-            health.in_trouble(result, trouble or "", time.time())
-            log.log(
-                logging.ERROR if result in ("approval", "store") else logging.WARNING,
-                "%s; trying again in %s", trouble, paused(self._timing.left()),
-            )  # fmt: skip
+            self._in_trouble(result, trouble or "", live.retry_after)
         elif result != "interrupted":
             self._well()
         if result == "interrupted" and not self.stop.is_set():
@@ -351,6 +354,13 @@ class Daemon:
         if late := [errand for errand in live.taken if errand.left]:
             self._errands = [*late, *self._errands]
             self._poked.set()
+
+    def _in_trouble(self, kind: Trouble, text: str, retry_after: float | None) -> None:
+        """Back off, and say so."""
+        self._timing.failed(retry_after)
+        self.health.in_trouble(kind, text, time.time())
+        level = logging.ERROR if kind in ("approval", "store") else logging.WARNING
+        log.log(level, "%s; trying again in %s", text, self._timing.left())
 
     def _defect(self, error: Exception, live: Live) -> None:
         """An unexpected error must not end a mirror that works otherwise, but neither must it go by unseen."""
@@ -379,9 +389,14 @@ class Daemon:
         health.phase = "waiting"
         until, poll = timing.next_poll, True
         if health.trouble is None:
-            due = await self.mirror.next_due()
-            if due is not None and (owed := timing.when(due)) < until:
-                until, poll = owed, False
+            try:
+                due = await self.mirror.next_due()
+            except (StateError, StoreError) as error:
+                self._in_trouble("store", str(error), None)
+                until = timing.next_poll
+            else:
+                if due is not None and (owed := timing.when(due)) < until:
+                    until, poll = owed, False
         health.next_poll = time.time() + timing.left()
         health.quiet_until = until
         poked = await self._until(until, idle=True)

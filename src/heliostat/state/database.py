@@ -145,6 +145,15 @@ def explain(path: str, error: sqlite3.Error) -> HeliostatError:
     return StateError(f"{path}: {error}")
 
 
+def fault_of(path: str, error: Exception) -> HeliostatError | None:
+    """As :func:`explain`, where disk, damage or another process can be the reason; None for a defect of ours."""
+    if type(error) not in (sqlite3.OperationalError, sqlite3.DatabaseError):
+        return None
+    assert isinstance(error, sqlite3.Error)
+    # What SQLite says of a statement that is wrong; all others say something of the file.
+    return None if getattr(error, "sqlite_errorname", None) in (None, "SQLITE_ERROR") else explain(path, error)
+
+
 def owner_of(path: str) -> str:
     """Whom ``path`` belongs to, or the nearest directory above it that can be looked at, in words."""
     import pwd

@@ -120,13 +120,23 @@ async def in_computing_thread(func: Callable[P, T], /, *args: P.args, **kwargs: 
 
 
 class Keeper:
-    """One thread that alone touches what it keeps (the ledger's connection, the order of renames)."""
+    """One thread that alone touches what it keeps (the ledger's connection, the order of renames).
 
-    def __init__(self, name: str) -> None:
+    ``explain`` gives the error to raise instead of one that came out of there; None leaves that as it is.
+    """
+
+    def __init__(self, name: str, explain: Callable[[Exception], Exception | None] | None = None) -> None:
         self._workers = Workers(name, 1)
+        self._explain = explain
 
     async def __call__(self, func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return await self._workers.run(func, *args, **kwargs)
+        try:
+            return await self._workers.run(func, *args, **kwargs)
+        except Exception as error:
+            better = self._explain(error) if self._explain is not None else None
+            if better is None:
+                raise
+            raise better from error
 
     def close(self) -> None:
         self._workers.close()
