@@ -360,7 +360,7 @@ class Daemon:
         self._timing.failed(retry_after)
         self.health.in_trouble(kind, text, time.time())
         level = logging.ERROR if kind in ("approval", "store") else logging.WARNING
-        log.log(level, "%s; trying again in %s", text, self._timing.left())
+        log.log(level, "%s; trying again in %s", text, paused(self._timing.left()))
 
     def _defect(self, error: Exception, live: Live) -> None:
         """An unexpected error must not end a mirror that works otherwise, but neither must it go by unseen."""

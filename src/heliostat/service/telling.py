@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Self
 
 import msgspec
@@ -83,18 +83,37 @@ def _still_runs(noted: str) -> bool:
         return False
     except PermissionError:  # as another user
         pass
+    if not (stats := list(_stats())):  # no /proc
+        return True
     # A group outlives its leader, and keeps its number as long; another leader of that number is of another group.
-    now = _born(int(pid))
-    return not (born and now and born != now)
+    # One that has ended, and that nobody has asked about, is still there for killpg.
+    group = [stat for stat in stats if stat[_GROUP] == pid and stat[_STATE] != "Z"]
+    return bool(group) and not (born and any(stat[0] == pid and stat[_BORN] != born for stat in group))
+
+
+#: Where the kernel's line about a process has what, once its name is taken out.
+_STATE, _GROUP, _BORN = 1, 3, 20
+
+
+def _stats() -> Iterator[list[str]]:
+    """What the kernel tells of each process (proc_pid_stat(5)), without its name."""
+    for name in os.listdir("/proc") if os.path.isdir("/proc") else ():
+        if name.isdecimal() and (stat := _stat(name)):
+            yield stat
+
+
+def _stat(pid: str) -> list[str]:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return [pid, *file.read().rpartition(b")")[2].decode("ascii").split()]
+    except OSError:
+        return []
 
 
 def _born(pid: int) -> str:
     """When a process began, in the kernel's own count; empty when it is not there, or there is no ``/proc``."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return file.read().rpartition(b")")[2].split()[19].decode("ascii")
-    except (OSError, IndexError):
-        return ""
+    stat = _stat(str(pid))
+    return stat[_BORN] if stat else ""
 
 
 class Telling:
