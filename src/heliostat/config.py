@@ -7,6 +7,7 @@ manual.  Below the command line nothing else carries settings: a part receives i
 
 from __future__ import annotations
 
+import contextlib
 import os.path
 import re
 import tomllib
@@ -15,7 +16,7 @@ from dataclasses import Field, dataclass, field, fields
 from typing import Any, Literal, NamedTuple
 
 from heliostat import config_values as read
-from heliostat.config_values import KIB, MIB, Lines, Problem, Reader, shown, suggest, without_credentials
+from heliostat.config_values import KIB, MIB, Environment, Lines, Problem, Reader, shown, suggest, without_credentials
 from heliostat.errors import ConfigError, printable
 from heliostat.names import normalise
 
@@ -44,8 +45,13 @@ DEFAULT_FILE_HOSTS = ("files.pythonhosted.org",)
 _DAY = 86400
 
 
-def _by(reader: Reader) -> dict[str, Reader]:
+def _by(reader: Reader) -> dict[str, Any]:
     return {"read": reader}
+
+
+def _secret(reader: Reader) -> dict[str, Any]:
+    """Of a value that may hold credentials: many commands do without it."""
+    return {"read": reader, "secret": True}
 
 
 _SECONDS = read.number(0, 365 * _DAY, "seconds")
@@ -98,7 +104,7 @@ class UpstreamConfig:
     """``[upstream]``: the index that is followed, and how it is treated."""
 
     #: Base URLs of one index, first choice first, no slash at the end.  May hold credentials: never to be printed.
-    url: tuple[str, ...] = field(metadata=_by(read.index_urls))
+    url: tuple[str, ...] = field(metadata=_secret(read.index_urls))
     allow_http: bool = field(default=False, metadata=_by(read.yes_no))
     #: ``host`` or ``host:port`` that files may come from, besides upstream's own.
     file_hosts: tuple[str, ...] = field(default=(), metadata=_by(read.list_of(read.host)))
@@ -107,7 +113,7 @@ class UpstreamConfig:
     )
     allow_unhashed: bool = field(default=False, metadata=_by(read.yes_no))
     #: None: the proxy variables of the environment count.
-    proxy: str | None = field(default=None, metadata=_by(read.url))
+    proxy: str | None = field(default=None, metadata=_secret(read.url))
     #: Put into the User-Agent header, so that upstream's operators can reach this mirror's.
     contact: str | None = field(default=None, metadata=_by(read.text))
     #: Upper bounds; within them the mirror adapts to what upstream bears.
@@ -169,13 +175,13 @@ class PushConfig:
     """``[push]``: who tells this mirror that there is news, and whom it tells.  Durations are seconds."""
 
     #: What pings to this mirror must be signed with; None: anybody who reaches the endpoint may ping.
-    secret: str | None = field(default=None, repr=False, metadata=_by(read.secret))
+    secret: str | None = field(default=None, repr=False, metadata=_secret(read.secret))
     #: How far a signed ping's time may be from our clock.
     window: float = field(default=300.0, metadata=_by(read.number(1, _DAY, "seconds")))
     pings_a_minute: int = field(default=60, metadata=_by(read.count(1, 6000)))
     #: Where pings are sent to after each published pass.  May hold credentials: never to be printed.
-    downstream: tuple[str, ...] = field(default=(), repr=False, metadata=_by(read.ping_urls))
-    downstream_secret: str | None = field(default=None, repr=False, metadata=_by(read.secret))
+    downstream: tuple[str, ...] = field(default=(), repr=False, metadata=_secret(read.ping_urls))
+    downstream_secret: str | None = field(default=None, repr=False, metadata=_secret(read.secret))
     #: The longest that one ping that is sent may take.
     downstream_timeout: float = field(default=10.0, metadata=_by(_TIMEOUT))
     #: Program and arguments to be run after each published pass; empty: none.
@@ -266,6 +272,13 @@ class Config:
     #: ``[mirrors]``, in the order of the file.
     mirrors: tuple[MirrorSite, ...] = ()
     source: str
+    #: Secrets whose variable is not set, as problems; only what was loaded with ``secrets=False`` has any.
+    unset: tuple[str, ...] = field(default=(), compare=False)
+
+    def require_secrets(self) -> None:
+        """Raises ConfigError when a secret's variable is not set: to be called before anything is sent or signed."""
+        if self.unset:
+            raise ConfigError(list(self.unset))
 
 
 #: A section whose keys are names that the operator gives.
@@ -287,11 +300,12 @@ def keys(section: str) -> dict[str, Field[Any]]:
     return {item.name.replace("_", "-"): item for item in fields(SECTIONS[section])}
 
 
-def load_config(text: str, *, source: str, environ: Mapping[str, str] | None = None) -> Config:
+def load_config(text: str, *, source: str, environ: Mapping[str, str] | None = None, secrets: bool = True) -> Config:
     """The configuration that ``text`` says.
 
     ``source`` names the file in messages; relative paths count from its folder.  ``environ`` is what ``${NAME}`` and
-    ``~`` refer to.  Where no upstream is named it is the public index, with its file hosts.
+    ``~`` refer to.  Where no upstream is named it is the public index, with its file hosts.  Without ``secrets`` keys
+    that may hold some may name variables that are not set; what stands in their place cannot be sent to anybody.
     Raises ConfigError with all problems, each "SOURCE:LINE: [section] key: what is wrong; what to do".
     """
     problems: list[tuple[int, str]] = []
@@ -299,7 +313,8 @@ def load_config(text: str, *, source: str, environ: Mapping[str, str] | None = N
     for name in tables.keys() - SECTIONS.keys() - {SITES}:
         place = f"[{shown(name)}]" if isinstance(tables[name], dict) else shown(name)
         problems.append((lines.of(name), f"{place}: unknown{_advice(name, (*SECTIONS, SITES))}"))
-    values = {name: _section(name, tables.get(name, {}), environ or {}, lines, problems) for name in SECTIONS}
+    unset: list[tuple[int, str]] | None = None if secrets else []
+    values = {name: _section(name, tables.get(name, {}), environ or {}, lines, problems, unset) for name in SECTIONS}
     _relations(values, lines, problems)
     allow_http = bool(values["upstream"].get("allow_http"))
     sites = _sites(tables.get(SITES, {}), environ or {}, lines, problems, allow_http=allow_http)
@@ -314,7 +329,8 @@ def load_config(text: str, *, source: str, environ: Mapping[str, str] | None = N
         folder = re.sub(r"([*?[])", r"[\1]", os.path.dirname(source))  # no pattern, whatever it is called
         values["stats"]["logs"] = tuple(os.path.join(folder, log) for log in values["stats"]["logs"])
     built: dict[str, Any] = {name: section(**values[name]) for name, section in SECTIONS.items()}
-    return Config(source=source, mirrors=sites, **built)
+    missing = tuple(f"{source}:{line}: {problem}" for line, problem in sorted(unset or ()))
+    return Config(source=source, mirrors=sites, unset=missing, **built)
 
 
 def _parse(text: str, source: str) -> dict[str, Any]:
@@ -330,9 +346,14 @@ def _parse(text: str, source: str) -> dict[str, Any]:
 
 
 def _section(
-    name: str, table: Any, environ: Mapping[str, str], lines: Lines, problems: list[tuple[int, str]]
+    name: str,
+    table: Any,
+    environ: Mapping[str, str],
+    lines: Lines,
+    problems: list[tuple[int, str]],
+    unset: list[tuple[int, str]] | None,
 ) -> dict[str, Any]:
-    """The values of one section by field name; adds to ``problems``."""
+    """The values of one section by field name; adds to ``problems``, and secrets that are not set to ``unset``."""
     if not isinstance(table, dict):
         problems.append((lines.of(name), f"{name}: is no section; write [{name}] on a line of its own"))
         return {}
@@ -341,11 +362,36 @@ def _section(
         if key not in known:
             problems.append((lines.of(name, key), f"[{name}] {shown(key)}: unknown key{_advice(key, known)}"))
             continue
+        metadata = known[key].metadata
+        if unset is not None and "secret" in metadata and (missing := _unset_in(value, environ)):
+            unset += [(lines.of(name, key), f"[{name}] {key}: {read.not_set(variable)}") for variable in missing]
+            values[known[key].name] = _without(value, metadata["read"], environ)
+            continue
         try:
-            values[known[key].name] = known[key].metadata["read"](value, environ)
+            values[known[key].name] = metadata["read"](value, environ)
         except Problem as problem:
             problems += [(lines.of(name, key, item), f"[{name}] {key}: {what}") for what, item in problem.found]
     return values
+
+
+def _unset_in(value: Any, environ: Mapping[str, str]) -> list[str]:
+    """The variables in a text, or a list of them, that are not set."""
+    found = Environment(environ)
+    for item in value if isinstance(value, list) else [value]:
+        if isinstance(item, str):
+            with contextlib.suppress(Problem):  # the reader will say so
+                read.text(item, found)
+    return list(found.missing)
+
+
+def _without(value: Any, reader: Reader, environ: Mapping[str, str]) -> Any:
+    """``value`` with what stands for its variables; where that does not fit, something that fits and says as much."""
+    try:
+        return reader(value, Environment(environ))
+    except Problem:
+        name = _unset_in(value, environ)[0]
+        stands_in = f"https://{Environment({})[name]}.invalid/-"
+        return (stands_in,) if isinstance(value, list) or reader is read.index_urls else stands_in
 
 
 def _sites(

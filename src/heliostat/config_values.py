@@ -21,6 +21,37 @@ _UNITS = {"": 1, "B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12} | 
 Reader = Callable[[Any, Mapping[str, str]], Any]
 
 
+#: What stands for a variable that is not set, where that is put up with.
+_NOT_SET = "the-variable-{}-is-not-set"
+_STANDS_IN = re.compile(r"the-variable-(\w+)-is-not-set", re.ASCII)
+
+
+class Environment(dict[str, str]):
+    """An environment in which every variable has a value: one that is not set is noted in ``missing``.
+
+    What stands for it is never sent anywhere: see :func:`missing_in`.
+    """
+
+    def __init__(self, values: Mapping[str, str]) -> None:
+        super().__init__(values)
+        self.missing: dict[str, None] = {}
+
+    def __missing__(self, name: str) -> str:
+        self.missing[name] = None
+        return _NOT_SET.format(name)
+
+
+def missing_in(value: str) -> str | None:
+    """The variable that is not set, when something in ``value`` stands for one."""
+    found = _STANDS_IN.search(value)
+    return found[1] if found else None
+
+
+def not_set(name: str) -> str:
+    """What is wrong, and what to do."""
+    return f"the environment variable {name} is not set; set it, or write the value itself"
+
+
 class Problem(Exception):
     """``found`` pairs "what is wrong; what to do" with the text of the list entry that it concerns, if any."""
 
@@ -126,8 +157,8 @@ def text(value: Any, environ: Mapping[str, str]) -> str:
         raise _wrong_type(value, "text in quotes")
 
     def insert(found: re.Match[str]) -> str:
-        if found[1] not in environ:
-            raise Problem(f"the environment variable {found[1]} is not set; set it, or write the value itself")
+        if found[1] not in environ and not isinstance(environ, Environment):
+            raise Problem(not_set(found[1]))
         return environ[found[1]]
 
     full = re.sub(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}", insert, value)

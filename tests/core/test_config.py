@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from heliostat import config
 from heliostat.config import Config, keys, load_config
 from heliostat.errors import ConfigError
+from heliostat.upstream.client import Upstream
 
 MINIMAL = '[mirror]\ndirectory = "/srv/pypi"\n'
 
@@ -443,3 +444,27 @@ def test_mirrors_that_are_refused(lines: str, problem: str) -> None:
     (found,) = caught.value.problems
     assert problem in found
     assert found.startswith("h.toml:")
+
+
+async def test_what_stands_for_a_secret_is_never_sent() -> None:
+    text = (
+        '[mirror]\ndirectory = "/srv/pypi"\n[upstream]\nurl = ["https://u:${P}@one.example", "${WHOLE}"]\n'
+        'proxy = "http://${PROXY}"\n[push]\nsecret = "${S}"\ndownstream = ["${D}"]\n'
+    )
+    with pytest.raises(ConfigError) as strict:
+        load_config(text, source="/etc/h.toml", environ={})
+    found = load_config(text, source="/etc/h.toml", environ={}, secrets=False)
+    assert len(found.unset) == 5
+    assert set(found.unset) <= set(strict.value.problems)
+    with pytest.raises(ConfigError, match="P is not set"):
+        found.require_secrets()
+    for url in found.upstream.url:
+        alone = dataclasses.replace(found.upstream, url=(url,), proxy=None)
+        with pytest.raises(ConfigError, match=r"\[upstream\] url: the environment variable (P|WHOLE) is not set"):
+            await Upstream(alone, version="1").__aenter__()
+    with pytest.raises(ConfigError, match=r"\[upstream\] proxy: the environment variable PROXY is not set"):
+        await Upstream(dataclasses.replace(found.upstream, url=("https://one.example",)), version="1").__aenter__()
+    whole = load_config(
+        text, source="/etc/h.toml", environ={"P": "x", "S": "x" * 16, "D": "https://two.example/ping"}, secrets=False
+    )
+    assert len(whole.unset) == 2  # of url and proxy

@@ -119,6 +119,54 @@ async def test_a_ledger_that_cannot_grow_is_a_state(tmp_path: Path, caplog: pyte
         assert "Traceback" not in caplog.text
 
 
+async def test_what_stays_wrong_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A project that is blocked for good does not fill the log, poll after poll; another one is news."""
+    caplog.set_level(logging.INFO)
+    index = small()
+    publish_badly(index, "bad")
+    async with following(index, tmp_path) as one, daemon_of(one) as running:
+        await running.passes(6)
+        await running.until(lambda: index.serial == running.daemon.health.cursor)
+        assert [line.partition(";")[0] for line in incomplete(caplog)] == ["incomplete: 1 project owed"]
+        publish_badly(index, "worse")
+        await running.until(lambda: len(incomplete(caplog)) == 2)
+        again = sum(running.daemon.health.passes.values())
+        await running.passes(again + 4)
+        assert [line.partition(";")[0] for line in incomplete(caplog)][1:] == ["incomplete: 2 projects owed"]
+
+
+def publish_badly(index: Index, name: str) -> None:
+    """A project whose only file has a name that cannot be a path."""
+    index.publish(name, "1.0", UploadedFile("../up.tar.gz", Virtual(100, 1)))
+
+
+def incomplete(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [line for line in caplog.messages if line.startswith("incomplete")]
+
+
+async def test_unknown_names_are_told_from_what_is_owed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async with following(small(), tmp_path) as one, daemon_of(one) as running:
+        await running.passes(1)
+        summary = await running.daemon.sync_now(["Nobody"])
+        assert summary.unknown == ["Nobody"]
+        await running.until(lambda: incomplete(caplog))
+        assert [line.partition(";")[0] for line in incomplete(caplog)] == ["incomplete: unknown upstream: 'nobody'"]
+
+
+async def test_a_mirror_that_vanishes_is_named(tmp_path: Path) -> None:
+    index, directory = small(), tmp_path / "pypi"
+    directory.mkdir()
+    async with (
+        following(index, directory) as one,
+        daemon_of(one, state=str(tmp_path / "state"), min_free=0.000001, service={"back_off_most": 0.1}) as running,
+    ):
+        await running.passes(1)
+        directory.rename(tmp_path / "elsewhere")
+        index.publish("later", "1.0", UploadedFile("later-1.0.tar.gz", Virtual(100, 7)))
+        await running.until(lambda: running.daemon.health.trouble == "store")
+        assert f"cannot look at {directory}: No such" in (running.daemon.health.trouble_text or "")
+
+
 async def test_another_upstream_waits_for_an_operator(tmp_path: Path) -> None:
     """As after a restart with such a configuration; going back ends the trouble."""
     index = small()

@@ -56,8 +56,9 @@ async def cron(home: Path, environ: dict[str, str]) -> tuple[int, str]:
     for old, new in (
         ("/opt/heliostat/bin/heliostat", shlex.join([sys.executable, "-m", "heliostat"])),
         ("/etc/heliostat/heliostat.toml", shlex.quote(str(home / "heliostat.toml"))),
+        ("/etc/heliostat/environment", shlex.quote(str(home / "environment"))),
     ):
-        assert command.count(old) == 1
+        assert old in command
         command = command.replace(old, new)
     process = await asyncio.create_subprocess_exec(
         CRON["SHELL"],
@@ -94,6 +95,16 @@ async def test_all_is_well_and_nothing_is_mailed(home: Path, upstream: FakeIndex
     assert found == [NAME.encode()]
     assert stat.S_IMODE((home / "pypi/web/simple/index.html").stat().st_mode) == 0o644
     assert await cron(home, environ) == (0, "")
+
+
+async def test_secrets_are_read_from_their_file(home: Path, upstream: FakeIndex) -> None:
+    file = home / "heliostat.toml"
+    file.write_text(file.read_text().replace("http://", "http://mirror:${INDEX_PASSWORD}@"))
+    code, mail = await cron(home, {})
+    assert (code, "INDEX_PASSWORD is not set" in mail) == (2, True)
+    (home / "environment").write_text("# secrets\nINDEX_PASSWORD='a$c%25'\n")
+    assert await cron(home, {}) == (0, "")
+    assert differences(upstream.index, home / "pypi") == []
 
 
 async def test_another_run_holds_the_lock_and_nothing_is_mailed(home: Path, upstream: FakeIndex) -> None:

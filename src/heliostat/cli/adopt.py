@@ -44,7 +44,7 @@ def command(*, tool: str, check: Check, dry_run: bool) -> int:
     on where it was the next time.  One 'heliostat mirror --once' then completes the mirror; what is there and right is
     not downloaded again.
     """
-    options, config = current(), settings()
+    options, config = current(), settings(secrets=False)
     asked: Any = None if tool == "auto" else tool
     return _dry(config, options, asked, check) if dry_run else _adopt(config, options, asked, check)
 

@@ -54,7 +54,7 @@ def command(
     options = current()
     if removed and form != "rsync":
         raise click.UsageError("--removed goes with --format rsync")
-    directory = settings().mirror.directory
+    directory = settings(secrets=False).mirror.directory
     from heliostat.cli.exit_codes import ExitCode
     from heliostat.cli.output import say
     from heliostat.mirror.history import History, NotKept, as_json

@@ -17,6 +17,12 @@ if TYPE_CHECKING:
     from heliostat.config import Config
 
 
+_HINT = (
+    "only what talks to upstream or to other mirrors needs them: the daemon has those of its unit's EnvironmentFile; "
+    "docs/operations.md says how to run other commands with them"
+)
+
+
 @click.group()
 @common
 def command() -> None:
@@ -43,9 +49,13 @@ def init(*, path: str | None, force: bool) -> int:
 @common
 def check() -> int:
     """Validate the configuration and say what it means; every problem is named with its line."""
-    options, config = current(), settings()
+    options, config = current(), settings(secrets=False)
     lines = [f"{config.source}: valid", *(f"  {title}: {text}" for title, text in _meaning(config).items())]
-    return show(options, ExitCode.COMPLETE, lines, {"source": config.source, "problems": [], **_meaning(config)})
+    if config.unset:
+        lines += [f"warning: {problem}" for problem in config.unset]
+        lines.append(f"  {_HINT}")
+    result = {"source": config.source, "problems": [], "warnings": list(config.unset), **_meaning(config)}
+    return show(options, ExitCode.COMPLETE, lines, result)
 
 
 def _meaning(config: Config) -> dict[str, str]:

@@ -31,7 +31,7 @@ def command(*, reason: str, purge: bool, yes: bool, listed: bool, entries: tuple
     Pages go first, bytes last.  Neither the guard nor the network is asked.  A running daemon does it, between two
     passes.
     """
-    options, config = current(), settings()
+    options, config = current(), settings(secrets=False)
     if listed:
         if entries:
             raise click.UsageError("--list goes without names")

@@ -13,7 +13,17 @@ import click
 from heliostat.cli import format as fmt
 from heliostat.cli.example import write_example
 from heliostat.cli.exit_codes import ExitCode, plan_exit_code
-from heliostat.cli.options import VARIABLE, Options, common, current, find_config, read_config, search_paths, user_path
+from heliostat.cli.options import (
+    VARIABLE,
+    Options,
+    common,
+    current,
+    find_config,
+    read_config,
+    require_secrets_unless_held,
+    search_paths,
+    user_path,
+)
 from heliostat.errors import ConfigError, HeliostatError, MirrorLocked
 
 if TYPE_CHECKING:
@@ -60,7 +70,10 @@ def command(
     path = find_config(options.config, os.environ)
     if path is None:
         raise ConfigError([_write_example()])
-    config = read_config(path, os.environ)
+    config = read_config(path, os.environ, secrets=False)  # a daemon that holds the lock has them
+    if dry_run:
+        config.require_secrets()
+    require_secrets_unless_held(config)
     if not names:
         _with_scope(config)
     wish = _Wish(names=names, full=full, allow_removals=allow_removals)
@@ -75,7 +88,9 @@ def _once(config: Config, wish: _Wish, options: Options, textfile: str | None) -
     from heliostat.cli.passes import report, with_mirror
 
     try:
-        summary, stopped_by = with_mirror(config, options, lambda mirror, stop: _pass(mirror, wish, options, stop))
+        summary, stopped_by = with_mirror(
+            config, options, lambda mirror, stop: _pass(config, mirror, wish, options, stop)
+        )
     except MirrorLocked:
         code = _handed_over(config, wish, options)
         if code is None:
@@ -116,9 +131,10 @@ def _tell(textfile: str, config: Config, outcome: Summary | HeliostatError) -> N
         write_textfile(textfile, config, last, result)
 
 
-async def _pass(mirror: Mirror, wish: _Wish, options: Options, stop: Stop) -> Summary:
+async def _pass(config: Config, mirror: Mirror, wish: _Wish, options: Options, stop: Stop) -> Summary:
     from heliostat.cli.passes import counted
 
+    config.require_secrets()
     return await counted(
         options,
         lambda counters: mirror.run(
@@ -145,6 +161,7 @@ def _follow(config: Config, wish: _Wish, options: Options) -> int:
     async def work(mirror: Mirror, stop: Stop) -> None:
         requests = stop.requests
         assert requests is not None
+        config.require_secrets()
         await run_daemon(
             config,
             mirror,

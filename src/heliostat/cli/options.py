@@ -90,8 +90,11 @@ def find_config(explicit: str | None, environ: Mapping[str, str]) -> str | None:
     return paths[0] if len(paths) == 1 else next((path for path in paths if os.path.lexists(path)), None)
 
 
-def read_config(path: str, environ: Mapping[str, str]) -> Config:
-    """The configuration in the file ``path``; raises ConfigError."""
+def read_config(path: str, environ: Mapping[str, str], *, secrets: bool = True) -> Config:
+    """The configuration in the file ``path``; raises ConfigError.
+
+    Without ``secrets`` it may refer to variables for them that are not set: see :func:`heliostat.config.load_config`.
+    """
     from heliostat.config import load_config
 
     try:
@@ -104,7 +107,7 @@ def read_config(path: str, environ: Mapping[str, str]) -> Config:
     except OSError as error:
         reason = os.strerror(error.errno or errno.EIO)
         raise ConfigError([f"{path}: cannot be read: {reason}; check its path and permissions"]) from None
-    return load_config(text, source=path, environ=environ)
+    return load_config(text, source=path, environ=environ, secrets=secrets)
 
 
 def settings_if_any() -> Config | None:
@@ -113,10 +116,24 @@ def settings_if_any() -> Config | None:
     return None if path is None else read_config(path, os.environ)
 
 
-def settings() -> Config:
-    """The configuration of the command that is running; raises ConfigError when there is none."""
+def settings(*, secrets: bool = True) -> Config:
+    """The configuration of the command that is running; raises ConfigError when there is none.
+
+    ``secrets`` says whether the command needs those that it refers to.
+    """
     path = find_config(current().config, os.environ)
     if path is None:
         looked = ", ".join(("--config", f"${VARIABLE}", *search_paths(os.environ)))
         raise ConfigError([f"no configuration (looked at {looked}); heliostat config init writes an annotated example"])
-    return read_config(path, os.environ)
+    return read_config(path, os.environ, secrets=secrets)
+
+
+def require_secrets_unless_held(config: Config) -> None:
+    """For work that a daemon, which has them, does when it holds the lock.  Raises ConfigError."""
+    if not config.unset:
+        return
+    from heliostat.mirror.lock import holder_of
+    from heliostat.mirror.places import LOCK, state_directory
+
+    if holder_of(f"{state_directory(config)}/{LOCK}") is None:
+        config.require_secrets()

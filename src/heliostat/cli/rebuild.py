@@ -15,7 +15,7 @@ def command() -> int:
 
     This is the way out when the ledger is damaged or lost; nothing is downloaded or deleted.
     """
-    options, config = current(), settings()
+    options, config = current(), settings(secrets=False)
     from heliostat.cli.passes import counted, report, with_mirror
 
     try:

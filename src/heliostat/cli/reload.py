@@ -16,7 +16,7 @@ def command() -> int:
 
     A configuration with problems is refused as a whole (2); keys that need a restart are named (3).
     """
-    options, config = current(), settings()
+    options, config = current(), settings(secrets=False)
     from heliostat.cli.exit_codes import ExitCode
     from heliostat.cli.handover import handed_over
     from heliostat.cli.output import show

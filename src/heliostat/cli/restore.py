@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from heliostat.cli.options import common, current, settings
+from heliostat.cli.options import common, current, require_secrets_unless_held, settings
 from heliostat.errors import MirrorLocked
 
 
@@ -17,7 +17,8 @@ def command(*, entries: tuple[str, ...]) -> int:
     What is kept is shown again as it was, without a download.  Where it was deleted here, upstream is asked then; what
     upstream removed stays from now on, until it is deleted.
     """
-    options, config = current(), settings()
+    options, config = current(), settings(secrets=False)
+    require_secrets_unless_held(config)
     from heliostat.cli.delete import handed_over, report
     from heliostat.cli.passes import counted, with_mirror
     from heliostat.policy.denials import parse_entry

@@ -22,7 +22,7 @@ def command(*, host: str, port: int, web_root: str | None) -> int:
     It ends at SIGINT or SIGTERM.  For production put nginx in front of the same directory.
     """
     options = current()
-    root = web_root or os.path.join(settings().mirror.directory, "web")
+    root = web_root or os.path.join(settings(secrets=False).mirror.directory, "web")
     from heliostat.cli.logging_setup import set_up_logging
     from heliostat.cli.running import Stop, run
     from heliostat.service.serve import run_static_server

@@ -85,7 +85,7 @@ def command(
     if since and until and since > until:
         raise click.UsageError("--since is after --until")
     # Logs that are counted by themselves need no mirror.
-    config = None if no_write and logs and find_config(options.config, os.environ) is None else settings()
+    config = None if no_write and logs and find_config(options.config, os.environ) is None else settings(secrets=False)
     return _Work(options, config, logs, no_write, _period(since, until), top, share, list_file).run()
 
 

@@ -32,7 +32,7 @@ def command(*, watch: float | None) -> int:
 
     Asks the running daemon, if there is one, and reads the ledger: neither the lock nor the network is needed.
     """
-    options, config = current(), settings()
+    options, config = current(), settings(secrets=False)
     if watch is None:
         return _show(config, options)
     try:

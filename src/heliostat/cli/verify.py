@@ -135,7 +135,7 @@ def command(
         )  # fmt: skip
     if digests is not None or allow_http:
         raise click.UsageError(f"{'--digests' if digests else '--allow-http'} goes with --site")
-    config = None if web_root is not None else settings()
+    config = None if web_root is not None else settings(secrets=against is not None)
     if web_root is not None and (repair or delete_unreferenced or against):
         wish = "--repair" if repair else "--delete-unreferenced" if delete_unreferenced else "--against"
         raise click.UsageError(f"{wish} needs the mirror's configuration; with --web-root a tree is only looked at")
@@ -175,7 +175,7 @@ def _verify_sites(
         most=int(digests[1]) if digests and digests[0] == "most" else 0,
         against_upstream=against,
     )
-    return Sites(options, None if web_root is not None else settings(), web_root, sites, asked, way).run()
+    return Sites(options, None if web_root is not None else settings(secrets=False), web_root, sites, asked, way).run()
 
 
 def _names(given: tuple[str, ...]) -> tuple[str, ...]:
@@ -355,6 +355,7 @@ def _refuse_unless_possible(config: Config) -> None:
     path = f"{state_directory(config)}/{LOCK}"
     holder = holder_of(path)
     if holder is None:
+        config.require_secrets()
         return
     from heliostat.cli import running
     from heliostat.cli.verify_handover import is_ready

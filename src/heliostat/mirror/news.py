@@ -28,9 +28,10 @@ def failed(project: str, reason: object) -> None:
     log.warning("%s: %s", project, reason, extra=_fields("failed", project))
 
 
-def blocked(project: str, reason: str) -> None:
-    """It is refused; to try again would not help."""
-    log.warning("%s: blocked: %s", project, reason, extra=_fields("blocked", project))
+def blocked(project: str, reason: str, *, known: bool) -> None:
+    """It is refused; to try again would not help.  ``known``: for the same reason as the last time."""
+    level = logging.DEBUG if known else logging.WARNING
+    log.log(level, "%s: blocked: %s", project, reason, extra=_fields("blocked", project))
 
 
 def _fields(event: str, project: str, **more: Any) -> dict[str, dict[str, Any]]:

@@ -470,7 +470,7 @@ class ProjectSync:
 
     async def _block(self, row: Row, error: Refused) -> None:
         reason = f"{self._reader.page_url(row.name)}: {error}"
-        news.blocked(row.name, reason)
+        news.blocked(row.name, reason, known=row.error == reason)
         await self._submit_failure(
             row,
             Failed(

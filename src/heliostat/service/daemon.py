@@ -92,6 +92,8 @@ class Daemon:
         self._figures = (0, 0, 0, 0, 0)
         #: The last poll, in the middle of the pass that runs, failed.
         self._deaf = False
+        #: What the log said last of why a pass was incomplete.
+        self._said: object = None
         #: Projects added, updated and removed by it when listeners were told last.
         self._told = (0, 0, 0)
 
@@ -294,7 +296,7 @@ class Daemon:
                 self._first = None
             trouble = summary.store_error or summary.unreachable
             if trouble is None:
-                log_result(summary)
+                self._said = log_result(summary, self._said)
             self._end(result_of(summary), trouble, live, summary)
             health.last = summary
             if result_of(summary) == "interrupted" and not self.stop.is_set():

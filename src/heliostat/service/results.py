@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import logging
 
-from heliostat.errors import HeliostatError, StateError, StoreError, UpstreamChanged
+from heliostat.errors import HeliostatError, StateError, StoreError, UpstreamChanged, printable
 from heliostat.mirror.report import Summary
 from heliostat.service.health import Result
 
 _log = logging.getLogger(__name__)
 
 
-def log_result(summary: Summary) -> None:
-    """One line for a pass; only one that did or owes something is worth it at the usual level."""
+#: Unknown names that one line of the log lists.
+_NAMED = 5
+
+
+def log_result(summary: Summary, before: object = None) -> object:
+    """One line for a pass; only one that did something, or owes something new, is worth it at the usual level.
+
+    ``before`` is what this returned for the pass before: what is wrong as it was then is no news.
+    """
     changed = summary.added + summary.updated + summary.removed
     figures = (
         summary.checkpoint,
@@ -29,11 +36,33 @@ def log_result(summary: Summary) -> None:
         level = logging.INFO if changed else logging.DEBUG
         text = "complete to serial %d: %d added, %d updated, %d removed, %d bytes in %.1f s"
         _log.log(level, text, *figures, extra=more)
-        return
-    owed = sum(summary.owed_by_state.values())
-    reason = summary.store_error or summary.unreachable or f"{owed} projects owed, {summary.held} removals held"
+        return None
+    reason = why_incomplete(summary)
+    wrong = (reason, [(one.project, one.state, one.reason) for one in summary.owed])
     text = "incomplete: %s; complete to serial %d: %d added, %d updated, %d removed, %d bytes in %.1f s"
-    _log.log(logging.INFO if summary.interrupted else logging.WARNING, text, reason, *figures, extra=more)
+    if wrong == before:
+        level = logging.INFO if changed else logging.DEBUG
+    else:
+        level = logging.INFO if summary.interrupted else logging.WARNING
+    _log.log(level, text, reason, *figures, extra=more)
+    return wrong
+
+
+def why_incomplete(summary: Summary) -> str:
+    """What keeps a pass from being complete, in words."""
+    if trouble := summary.store_error or summary.unreachable:
+        return trouble
+    parts = []
+    if owed := sum(count for state, count in summary.owed_by_state.items() if state != "held"):
+        parts.append(f"{owed} project{'s' * (owed != 1)} owed")
+    if summary.held:
+        parts.append(f"{summary.held} removal{'s' * (summary.held != 1)} held")
+    if summary.unknown:
+        more = f" and {len(summary.unknown) - _NAMED} more" if len(summary.unknown) > _NAMED else ""
+        parts.append(f"unknown upstream: {', '.join(printable(name) for name in summary.unknown[:_NAMED])}{more}")
+    if summary.interrupted:
+        parts.append("stopped before its end")
+    return ", ".join(parts)
 
 
 def result_of(summary: Summary) -> Result:

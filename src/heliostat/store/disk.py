@@ -239,14 +239,14 @@ class Disk:
 
     def free(self) -> tuple[int, int, int]:
         """Bytes free for us, bytes in all, and inodes free (0 in all where the file system has no such limit)."""
-        with _refusals("look at", "."):
+        with _refusals("look at", self.root):
             figures = os.statvfs(self.root)
         inodes = figures.f_favail if figures.f_files else -1
         return figures.f_bavail * figures.f_frsize, figures.f_blocks * figures.f_frsize, inodes
 
     def sync(self) -> None:
         """Everything done before this call survives a power cut when it returns."""
-        with _refusals("sync", "."):
+        with _refusals("sync", self.root):
             handle = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY)
             try:
                 _sync_file_system(handle)

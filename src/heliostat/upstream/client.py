@@ -8,7 +8,8 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcon
 from typing import Self, TypeVar
 
 from heliostat.config import UpstreamConfig
-from heliostat.errors import Invalid, Refused, Unavailable, UpstreamError
+from heliostat.config_values import missing_in, not_set
+from heliostat.errors import ConfigError, Invalid, Refused, Unavailable, UpstreamError
 from heliostat.model import Event, Listed, ProjectName
 from heliostat.pages.changes import Head
 from heliostat.upstream import retry
@@ -33,6 +34,13 @@ _MOST_ANSWERS = 2000
 _BEGINNING = 1 << 20
 
 
+def _refuse_incomplete(config: UpstreamConfig) -> None:
+    """What stands for a secret that is not set must never leave this machine.  Raises ConfigError."""
+    for key, value in [*(("url", url) for url in config.url), ("proxy", config.proxy or "")]:
+        if name := missing_in(value):
+            raise ConfigError([f"[upstream] {key}: {not_set(name)}"])
+
+
 class Upstream:
     """An index, reached over one HTTP session; use as ``async with``.
 
@@ -41,7 +49,8 @@ class Upstream:
 
     Calls for metadata retry what passes, up to ``retries`` tries, and never a 404.  Everything raises UpstreamError
     (Missing, Unavailable, RateLimited, Invalid, FeedUnsupported), and Refused for URLs that must not be requested.
-    No message holds credentials or a query.
+    No message holds credentials or a query.  Entering it raises ConfigError when secrets are
+    not set.
     """
 
     def __init__(
@@ -89,6 +98,7 @@ class Upstream:
             self._failover = Failover(self.sources, self._session, self._pace, config, self.back_off)
 
     async def __aenter__(self) -> Self:
+        _refuse_incomplete(self._config)
         await self._session.__aenter__()
         return self
 
