@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from heliostat.config import Config, MirrorConfig, ServiceConfig, UpstreamConfig
-from heliostat.service.timing import Timing
+from heliostat.service.timing import Timing, paused
 
 CONFIG = Config(
     mirror=MirrorConfig(directory="/x", interval=100.0),
@@ -68,3 +68,7 @@ def test_what_is_owed_does_not_make_the_loop_spin() -> None:
     now = time.monotonic()
     assert timing.when(time.time() - 100) >= now + 0.9
     assert 49 < timing.when(time.time() + 50) - time.monotonic() <= 50
+
+
+def test_a_short_pause_is_not_shown_as_none() -> None:
+    assert [paused(seconds) for seconds in (0.25, 1, 9.94, 9.96, 900)] == ["0.2 s", "1.0 s", "9.9 s", "10 s", "900 s"]

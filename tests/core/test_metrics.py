@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import re
@@ -27,6 +28,7 @@ from heliostat.errors import (
 from heliostat.mirror.report import Summary
 from heliostat.mirror.tally import Tally
 from heliostat.service.figures import Figures, Process, why_not_ready
+from heliostat.service.health import Scrub
 from heliostat.service.metrics import families, render, render_text
 from heliostat.service.results import result_of, result_of_error
 from heliostat.upstream.faults import NotConnected, TimedOut
@@ -120,6 +122,21 @@ def test_each_rule_names_metrics_and_labels_that_exist(rule: dict[str, Any]) -> 
             assert (label, wanted) in known, rule["expr"]
     assert rule["labels"]["severity"] in ("info", "warning", "critical")
     assert set(rule["annotations"]) == {"summary", "description"}
+
+
+def test_what_rules_count_is_there_before_the_first_one() -> None:
+    """``increase`` sees no step from nothing to something."""
+    process = Process(
+        health=health(scrub=Scrub(every=86400.0)), traffic=Traffic(), sources=Sources(CONFIG.upstream), done=Tally(),
+        idle=0.0,
+    )  # fmt: skip
+    known = samples(render(everything(process=process), None)[0].decode())
+    for rule in rules():
+        for name, labels in re.findall(r"increase\((heliostat_\w+)(?:\{([^}]*)\})?\[", rule["expr"]):
+            wanted = re.findall(r'(\w+)=~?"([^"]+)"', labels)
+            for values in itertools.product(*(value.split("|") for _, value in wanted)):
+                labelled = set(zip((label for label, _ in wanted), values, strict=True))
+                assert any(name == one and labelled <= pairs for one, pairs in known), (rule["alert"], values)
 
 
 SAMPLES = list(samples(render(everything(), None)[0].decode()))

@@ -9,10 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heliostat.service.allowance import Allowance
-from heliostat.service.signature import SIGNATURE, TIMESTAMP, Verifier, sign
+from heliostat.service.signature import SIGNATURE, SLACK, TIMESTAMP, Verifier, sign
 
 SECRET = "correct horse battery staple"
 NOW = 1_700_000_000.0
+#: When the daemon started, unless it matters.
+EARLIER = NOW - 1000
 
 
 def problem(
@@ -41,7 +43,7 @@ def test_it_is_hmac_sha256_of_timestamp_and_body() -> None:
 
 @given(st.text(min_size=1), st.binary())
 def test_what_was_signed_is_accepted_once(secret: str, body: bytes) -> None:
-    verifier, headers = Verifier(), sign(secret, body, NOW)
+    verifier, headers = Verifier(EARLIER), sign(secret, body, NOW)
     assert problem(verifier, headers, body, secret=secret) is None
     assert "taken before" in str(problem(verifier, headers, body, secret=secret))
     assert problem(verifier, sign(secret, body, NOW + 0.001), body, secret=secret) is None
@@ -49,12 +51,20 @@ def test_what_was_signed_is_accepted_once(secret: str, body: bytes) -> None:
 
 @pytest.mark.parametrize("off", [-301, 301])
 def test_only_near_its_time(off: float) -> None:
-    assert "more than 300 s" in str(problem(Verifier(), sign(SECRET, b"", NOW), now=NOW + off))
-    assert problem(Verifier(), sign(SECRET, b"", NOW), now=NOW + off / 2) is None
+    assert "more than 300 s" in str(problem(Verifier(EARLIER), sign(SECRET, b"", NOW), now=NOW + off))
+    assert problem(Verifier(EARLIER), sign(SECRET, b"", NOW), now=NOW + off / 2) is None
+
+
+def test_nothing_from_before_it_started() -> None:
+    """What was taken by the process before is not taken again, but for a few seconds between two clocks."""
+    verifier = Verifier(NOW)
+    assert "before this daemon started" in str(problem(verifier, sign(SECRET, b"", NOW - SLACK - 0.1)))
+    assert problem(verifier, sign(SECRET, b"", NOW - SLACK + 0.1)) is None
+    assert problem(verifier, sign(SECRET, b"", NOW)) is None
 
 
 def test_nothing_else_is_accepted() -> None:
-    verifier, headers = Verifier(), sign(SECRET, b"body", NOW)
+    verifier, headers = Verifier(EARLIER), sign(SECRET, b"body", NOW)
     assert "does not fit" in str(problem(verifier, headers, b"bodY"))
     assert "does not fit" in str(problem(verifier, headers, b"body", secret=SECRET + "."))
     later = headers | {TIMESTAMP: f"{NOW + 1:.6f}"}
@@ -70,7 +80,7 @@ def test_nothing_else_is_accepted() -> None:
 
 
 def test_what_it_remembers_is_bounded_by_the_window() -> None:
-    verifier = Verifier()
+    verifier = Verifier(EARLIER)
     for second in range(1000):
         headers = sign(SECRET, b"", NOW + second)
         assert problem(verifier, headers, now=NOW + second) is None

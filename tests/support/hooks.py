@@ -27,8 +27,8 @@ count = len(os.listdir(os.path.join(here, "calls")))
 with open(os.path.join(here, "writing"), "w") as file:
     json.dump(told, file)
 os.replace(os.path.join(here, "writing"), os.path.join(here, "calls", f"{{count:04}}"))
-if there("leave"):  # in a session of its own, with our standard output
-    left = subprocess.Popen(["sleep", "1000"], start_new_session=True, stdin=subprocess.DEVNULL)
+if there("leave"):  # in a session of its own, with all that we inherited
+    left = subprocess.Popen(["sleep", "1000"], start_new_session=True, stdin=subprocess.DEVNULL, close_fds=False)
     with open(os.path.join(here, "left"), "a") as file:
         print(left.pid, file=file)
 while there("hang"):

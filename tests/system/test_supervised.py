@@ -67,6 +67,8 @@ async def test_it_is_ready_after_the_grace_all_the_same(home: Path, upstream: Fa
     configure(home, upstream, service="ready-grace = 0.3\ngrace = 0")
     upstream.fault("*", Hang())
     async with supervised("mirror", cwd=home) as service:
+        # However long the grace is: systemd does not give up before.
+        await service.until_said("EXTEND_TIMEOUT_USEC", "60300000")
         await service.until_said("READY")
         await service.until(lambda said: "upstream unknown" in said.get("STATUS", ""))
 

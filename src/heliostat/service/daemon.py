@@ -36,7 +36,7 @@ from heliostat.service.health import Health, Result, Trouble
 from heliostat.service.orders import Chore, Order, Wish, settle
 from heliostat.service.reload import ReloadResult, compare, refuse, say
 from heliostat.service.results import log_result, result_of, result_of_error
-from heliostat.service.timing import Timing
+from heliostat.service.timing import Timing, paused
 
 __all__ = ["Daemon", "Showing", "Wish"]
 
@@ -376,7 +376,7 @@ class Daemon:
         self._timing.failed(retry_after)
         self.health.in_trouble(kind, text, time.time())
         level = logging.ERROR if kind in ("approval", "store") else logging.WARNING
-        log.log(level, "%s; trying again in %.0f s", text, self._timing.left())
+        log.log(level, "%s; trying again in %s", text, paused(self._timing.left()))
 
     def _defect(self, error: Exception, live: Live) -> None:
         """An unexpected error must not end a mirror that works otherwise, but neither must it go by unseen."""

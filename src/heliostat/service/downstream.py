@@ -22,6 +22,7 @@ from heliostat.mirror.report import Summary
 from heliostat.service.daemon import Daemon
 from heliostat.service.pushing import Told
 from heliostat.service.signature import sign
+from heliostat.service.timing import paused
 
 if TYPE_CHECKING:
     from aiohttp import ClientSession
@@ -118,13 +119,13 @@ class _Pinger:
             wait = max(patience, pause * random.uniform(0.5, 1))
             level = logging.WARNING if told.badly(trouble, now) else logging.DEBUG
             told.again = now + wait
-            log.log(level, "ping to %s failed: %s; trying again in %.0f s", shown, trouble, wait)
+            log.log(level, "ping to %s failed: %s; trying again in %s", shown, trouble, paused(wait))
             await asyncio.sleep(wait)
             news.set()
 
     async def _ping(self, url: str) -> tuple[str | None, float]:
         """Why a ping did not get through, and the seconds that the answer asks to wait."""
-        from aiohttp import ClientError
+        from aiohttp import ClientConnectorError, ClientError
 
         assert self._session is not None
         config, body = self._daemon.config.push, msgspec.json.encode({"serial": self._serial})
@@ -142,6 +143,8 @@ class _Pinger:
                 return f"answer {answer.status}{_MEANING.get(answer.status, '')}", _patience(answer.headers)
         except TimeoutError:
             return f"no answer within {config.downstream_timeout:g} s", 0.0
+        except ClientConnectorError as error:  # its own text speaks of TLS also where there is none
+            return f"no connection to {error.host}:{error.port}: {error.strerror or error.os_error}", 0.0
         except (ClientError, OSError, ValueError) as error:
             return f"{type(error).__name__}: {without_credentials(str(error)) or 'cut off'}", 0.0
         except Exception as error:  # one mirror must not silence this task for good

@@ -20,6 +20,7 @@ from heliostat.mirror.report import Summary
 from heliostat.service.daemon import Daemon
 from heliostat.service.hookrun import run_program
 from heliostat.service.telling import Alone, Telling
+from heliostat.service.timing import paused
 from heliostat.state.ledger import Ledger
 from heliostat.store.threads import in_thread
 
@@ -95,7 +96,7 @@ class _Runner:
             told, now = self._pushing.hook, time.time()
             level = logging.WARNING if told.badly(trouble, now) else logging.DEBUG
             told.again = now + pause
-            log.log(level, "the hook %s; trying again in %.0f s with everything since it went well", trouble, pause)
+            log.log(level, "the hook %s; trying again in %s with everything since it went well", trouble, paused(pause))
             await self._wait(pause)
             self.news.set()
 
@@ -127,7 +128,7 @@ class _Runner:
 
     async def _catch_up(self) -> str | None:
         if not self._alone.hold(self._folder):
-            return "was not run: it still runs since before this process, or something that it started"
+            return "was not run: it still runs since before this process, or something in its process group"
         while (batch := await self._prepare()) is not None:
             if trouble := await self._run(batch):
                 return trouble
@@ -158,6 +159,7 @@ class _Runner:
                     },
                     stdin=paths.fileno(),
                     inherit=self._alone.descriptor,
+                    started=self._alone.runs,
                     limit=config.hook_timeout,
                 )
         finally:

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import os
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from heliostat.errors import printable
 
@@ -31,11 +31,13 @@ async def run_program(
     variables: Mapping[str, str],
     stdin: int,
     inherit: int,
+    started: Callable[[int], None],
     limit: float,
 ) -> str | None:
     """Run ``command``; None when it went well, else what is wrong.
 
-    ``variables`` are added to a small environment; ``stdin`` and ``inherit`` are descriptors that it gets.  After
+    ``variables`` are added to a small environment; ``stdin`` and ``inherit`` are descriptors that it gets;
+    ``started`` is called with its pid, which is its process group as well, and may raise OSError.  After
     ``limit`` seconds, and when this is cancelled, its process group is ended, first gently; what it leaves running in
     that group is ended in any case.  What it says is logged line by line.
     """
@@ -58,6 +60,7 @@ async def run_program(
     listening = asyncio.create_task(_listen(ours), name="hook output")
     late = False
     try:
+        started(process.pid)
         try:
             async with asyncio.timeout(limit):
                 await process.wait()

@@ -202,7 +202,8 @@ def _requests(traffic: Traffic) -> Iterator[Metric]:
         for fault in Fault:
             if count := traffic.unanswered[kind][fault]:
                 requests.add_metric((name, fault.name.lower()), count)
-            if count := traffic.broken[kind][fault]:
+            # From the start, also as zero: an increase from nothing to something is none for Prometheus.
+            if (count := traffic.broken[kind][fault]) or (kind, fault) in _CAN_BREAK:
                 broken.add_metric((name, fault.name.lower()), count)
         received.add_metric((name,), traffic.received[kind])
         _add(waits, (name,), traffic.waits[kind])
@@ -214,6 +215,13 @@ def _requests(traffic: Traffic) -> Iterator[Metric]:
 
 
 _BY_STATUS = ("endpoint", "status")
+#: How answers break off or are wrong, as a rule; an alert looks at some of it.
+_CAN_BREAK = frozenset(
+    (kind, fault)
+    for kind in Kind
+    for fault in (Fault.TIMEOUT, Fault.RESET, Fault.INVALID, Fault.INTEGRITY)
+    if fault is not Fault.INTEGRITY or kind in (Kind.FILE, Kind.SIDECAR)
+)
 
 
 def _by_status(counts: list[int]) -> Iterator[tuple[str, int]]:

@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two looks: while ready is awaited; at a start that takes long; at how it goes.
 _SOON, _STARTING, _OFTEN = 0.1, 10.0, 5.0
-#: Seconds that a start may still take after it last got on; seconds on top of the grace that a stop may take.
+#: Seconds that a start may still take after it last got on; seconds on top of the grace that a wait or a stop may take.
 _MORE, _CLOSING = 300.0, 60.0
 
 
@@ -91,7 +91,9 @@ async def _tell(daemon: Daemon, notifier: Notifier) -> None:
 async def _until_ready(daemon: Daemon, notifier: Notifier) -> None:
     """Until upstream has answered, the grace is over, or it is to end before that."""
     notifier.status("waiting for upstream's first answer")
-    deadline = time.monotonic() + daemon.config.service.ready_grace
+    grace = daemon.config.service.ready_grace
+    deadline = time.monotonic() + grace
+    notifier.extend(grace + _CLOSING)  # it may be longer than the supervisor's own patience
     while daemon.health.answered is None and time.monotonic() < deadline:
         if await _either(daemon.stop, min(_SOON, max(deadline - time.monotonic(), 0.001))):
             return

@@ -34,7 +34,7 @@ class Ping(msgspec.Struct):
 def ping_routes(daemon: Daemon) -> Iterable[web.AbstractRouteDef]:
     """The route, for the daemon's endpoint.  Many pings while a poll runs lead to one more, and no more."""
     pushing = daemon.health.pushing
-    allowance, verifier, decoder = Allowance(), Verifier(), msgspec.json.Decoder(Ping)
+    allowance, verifier, decoder = Allowance(), Verifier(daemon.health.started), msgspec.json.Decoder(Ping)
 
     async def ping(request: web.Request) -> web.Response:
         config = daemon.config.push

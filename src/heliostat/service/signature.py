@@ -14,6 +14,8 @@ from collections.abc import Sequence
 TIMESTAMP, SIGNATURE = "Heliostat-Timestamp", "Heliostat-Signature"
 _PREFIX = "sha256="
 _SECONDS = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,9})?", re.ASCII)
+#: Seconds that the clock of whoever pings may be behind ours when the daemon has just started.
+SLACK = 5.0
 #: Signatures that are remembered so that none counts twice; far more than are taken within any window.
 _MOST = 100_000
 
@@ -29,9 +31,14 @@ def _digest(secret: str, timestamp: str, body: bytes) -> str:
 
 
 class Verifier:
-    """Remembers what it has seen, so that a ping that was overheard is good for nothing."""
+    """Remembers what it has seen, so that a ping that was overheard is good for nothing.
 
-    def __init__(self) -> None:
+    What another process has seen before is not known: nothing counts that was signed more than ``SLACK`` seconds
+    before ``started`` (seconds since the epoch), when this one began.
+    """
+
+    def __init__(self, started: float) -> None:
+        self._oldest = started - SLACK
         #: Signature to the time when its timestamp is too old anyway; oldest first.
         self._seen: dict[str, float] = {}
 
@@ -61,6 +68,8 @@ class Verifier:
             return f"{SIGNATURE} does not fit: another secret, or not the body and timestamp that were signed"
         if abs(now - float(timestamp)) > window:
             return f"{TIMESTAMP} is more than {window:g} s from this clock; sign anew, or set the clocks"
+        if float(timestamp) < self._oldest:
+            return f"{TIMESTAMP} is from before this daemon started; sign anew"
         self._forget(now)
         if signature in self._seen:
             return "this very ping was taken before; sign a new one"

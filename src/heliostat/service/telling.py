@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Self
 
 import msgspec
@@ -16,31 +16,104 @@ _MOST_CHANGES, _MOST_BYTES = 10_000, 8 << 20
 
 
 class Alone:
-    """The lock that the hook inherits: held for as long as it, or what it started, runs."""
+    """The lock that the hook inherits, in a file that says which process group it runs in.
+
+    What it started inherits the lock as well, and may hold it for ever.  So a lock that is held counts only while the
+    process group of the last run is there: what left that group is on its own, within one life of ours as after it.
+    """
 
     def __init__(self) -> None:
         self.descriptor = -1
+
+    def runs(self, pid: int) -> None:
+        """The hook was started: the leader of a process group of its own.  Raises OSError."""
+        os.ftruncate(self.descriptor, 0)
+        os.pwrite(self.descriptor, f"{pid} {_born(pid)}\n".encode(), 0)
 
     def hold(self, folder: str) -> bool:
         """Whether it is ours, from now until :meth:`close`.  Raises OSError."""
         if self.descriptor >= 0:
             return True
         os.makedirs(folder, mode=0o700, exist_ok=True)
-        descriptor = os.open(f"{folder}/lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        path = f"{folder}/lock"
+        descriptor = _opened(path)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(descriptor)
-            if isinstance(error, BlockingIOError):
-                return False
-            raise
-        self.descriptor = descriptor
+            if not _taken(descriptor):
+                if _still_runs(os.pread(descriptor, 100, 0).decode("ascii", "replace")):
+                    return False
+                # Its file is left to whoever holds it.  No other daemon can do the same now: this one has the mirror.
+                os.unlink(path)
+                os.close(descriptor)
+                descriptor = -1
+                descriptor = _opened(path)
+                if not _taken(descriptor):
+                    return False
+            self.descriptor, descriptor = descriptor, -1
+        finally:
+            if descriptor >= 0:
+                os.close(descriptor)
         return True
 
     def close(self) -> None:
         if self.descriptor >= 0:
             os.close(self.descriptor)
             self.descriptor = -1
+
+
+def _opened(path: str) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
+def _taken(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _still_runs(noted: str) -> bool:
+    """Whether the process group that was noted is there; also when nothing was: the hook was just being started."""
+    pid, _, born = noted.strip().partition(" ")
+    if not pid.isdecimal() or int(pid) <= 1:
+        return True
+    try:
+        os.killpg(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # as another user
+        pass
+    if not (stats := list(_stats())):  # no /proc
+        return True
+    # A group outlives its leader, and keeps its number as long; another leader of that number is of another group.
+    # One that has ended, and that nobody has asked about, is still there for killpg.
+    group = [stat for stat in stats if stat[_GROUP] == pid and stat[_STATE] != "Z"]
+    return bool(group) and not (born and any(stat[0] == pid and stat[_BORN] != born for stat in group))
+
+
+#: Where the kernel's line about a process has what, once its name is taken out.
+_STATE, _GROUP, _BORN = 1, 3, 20
+
+
+def _stats() -> Iterator[list[str]]:
+    """What the kernel tells of each process (proc_pid_stat(5)), without its name."""
+    for name in os.listdir("/proc") if os.path.isdir("/proc") else ():
+        if name.isdecimal() and (stat := _stat(name)):
+            yield stat
+
+
+def _stat(pid: str) -> list[str]:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return [pid, *file.read().rpartition(b")")[2].decode("ascii").split()]
+    except OSError:
+        return []
+
+
+def _born(pid: int) -> str:
+    """When a process began, in the kernel's own count; empty when it is not there, or there is no ``/proc``."""
+    stat = _stat(str(pid))
+    return stat[_BORN] if stat else ""
 
 
 class Telling:

@@ -12,6 +12,11 @@ from heliostat.upstream.retry import MOST_RETRY_AFTER
 _LEAST = 1.0
 
 
+def paused(seconds: float) -> str:
+    """A pause as log lines tell it; a short one is not shown as none."""
+    return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
+
+
 class Timing:
     """Instants are monotonic seconds."""
 
