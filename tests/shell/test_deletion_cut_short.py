@@ -128,7 +128,7 @@ async def test_no_promise_is_broken_wherever_the_power_goes(tmp_path: Path, poli
                     found += unaccounted(left, opened(cut.ledger), gone=gone)
                 assert not found, explained(steps, cut, found)
         assert seen > 200
-        for number, cut in enumerate(chance.sample(every, 10)):
+        for number, cut in enumerate(chance.sample(every, 20)):
             directory = tmp_path / f"left-{number}"
             cut.left(chance).make(directory)
             assert cut.ledger is not None

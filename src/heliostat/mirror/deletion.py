@@ -23,7 +23,7 @@ from heliostat.mirror.metadata import Answers
 from heliostat.mirror.onepass import Asked
 from heliostat.mirror.ownpage import own_answers, put_aside_answers
 from heliostat.mirror.ownpass import OwnPass
-from heliostat.mirror.removals import carry_out
+from heliostat.mirror.removals import Removal, begun, carry_out
 from heliostat.mirror.report import Counters, Deletion, Summary
 from heliostat.mirror.root import write_root
 from heliostat.mirror.rules import configured_denials, rules_of
@@ -101,6 +101,10 @@ class Deleter:
         rules = rules_of(self._config, self._ledger)
         whole = {entry.project for entry in entries if not entry.version}
         going = [one for one in denials.leaving_denied(self._ledger, rules) if one.row.name in whole]
+        for name in sorted(whole - {one.row.name for one in going}):
+            row = self._ledger.row(name)
+            if row is not None and begun(self._tree, self._ledger, name):  # by a restore that was killed
+                going.append(Removal(row, rules.why_denied(name, None) or "deleted", "excluded", approved=True))
         self._report.files += carry_out(self._tree, self._ledger, going, keeps=rules.keeps)
         self._report.projects += sum(one.row.published for one in going)
 
