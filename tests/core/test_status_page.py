@@ -61,6 +61,18 @@ WORKING = live(phase="working", counters=Counters(phase="projects", projects_tot
     [
         ({}, None, "complete", "as upstream was"),
         ({"cursor": 0, "checkpoint": 0, "projects": 0, "lag": 120}, None, "empty", "nothing has been mirrored"),
+        (
+            {},
+            live(phase="working", held_by="https://index.example", held_until=NOW + 60),
+            "waiting",
+            "https://index.example asks to wait until 1970-01-12 13:47:40 UTC",
+        ),
+        (
+            {},
+            live(held_by="https://index.example", held_until=NOW - 1),
+            "complete",
+            "as upstream was when it was last asked",
+        ),
         ({"lag": 20, "cursor": 100, "checkpoint": 100}, None, "catching up", "changes are still to be read"),
         ({"lag": 20, "states": {"pending": 1}}, None, "catching up", "1 project to go"),
         ({"lag": 20, "states": {"pending": 5}}, WORKING, "catching up", "7 projects to go in this pass"),

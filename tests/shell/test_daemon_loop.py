@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -338,3 +339,47 @@ async def test_retry_after_holds_back_the_next_poll_and_a_poke_too(tmp_path: Pat
         assert left > 500
         await asyncio.sleep(0.1)
         assert one.server.count("/pypi") == 0
+
+
+async def test_a_wait_that_upstream_asks_for_is_told_and_kept_by_a_reload_and_an_order(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    index = small()
+    async with following(index, tmp_path) as one, daemon_of(one, changes="feed") as running:
+        daemon = running.daemon
+        await running.passes(1)
+        daemon.look_at_hold()
+        assert daemon.health.held_until is None
+        one.server.fault("/*", Status(503, retry_after=300), times=1)
+        await running.until(lambda: daemon.mirror.sources.pauses.hold)
+        daemon.look_at_hold()
+        assert daemon.health.held_by == one.server.url
+        assert 290 < (daemon.health.held_until or 0) - time.time() <= 300
+        one.server.reset_log()
+        one.configure(metadata_at_once=7)
+        await daemon.reload()
+        order = asyncio.create_task(daemon.pass_now(Wish(), lambda _: None))
+        began = daemon.health.passes.get("interrupted", 0)
+        await running.until(lambda: daemon.health.passes.get("interrupted", 0) > began and daemon.mirror.figures)
+        await asyncio.sleep(0.1)
+        assert not one.server.requests
+        assert daemon.mirror.sources.pauses.hold is not None
+        told = [line for line in caplog.messages if "asks to wait" in line]
+        assert len(told) == 1
+        assert told[0].startswith(f"{one.server.url} asks to wait: nothing is asked of it for 300 s, until ")
+        await running.end()
+        await asyncio.gather(order, return_exceptions=True)
+
+
+async def test_another_upstream_is_not_made_to_wait(tmp_path: Path) -> None:
+    async with FakeIndex(small()) as other, following(small(), tmp_path) as one, daemon_of(one) as running:
+        mirror = running.daemon.mirror
+        await running.passes(1)
+        one.server.fault("/*", Status(503, retry_after=300), times=1)
+        await running.until(lambda: mirror.sources.pauses.hold)
+        here = one.config.upstream.url[0]
+        for urls, held in (((other.url, here), here), ((here,), here), ((other.url,), None)):
+            one.configure(url=urls)
+            await running.daemon.reload()
+            hold = mirror.sources.pauses.hold
+            assert (hold and hold.server) == held

@@ -448,9 +448,7 @@ async def test_a_directory_that_is_not_there(mirror: tuple[Followed, Daemon], so
             pass
 
 
-async def test_a_reload_opens_and_closes(
-    mirror: tuple[Followed, Daemon], sockets: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_reload_opens_and_closes(mirror: tuple[Followed, Daemon], sockets: Path) -> None:
     place = Place(*mirror, str(sockets / "s"))
     port, taken = free_port(), socket.socket()
     taken.bind(("127.0.0.1", 0))
@@ -463,8 +461,8 @@ async def test_a_reload_opens_and_closes(
         assert await answers("127.0.0.1", port)
         assert os.stat(place.socket).st_ino == inode
         assert not wait.done()
-        await follow(place.daemon, f"unix:{place.socket}", f"127.0.0.1:{taken.getsockname()[1]}")
-        assert "another process listens there already" in caplog.text
+        with pytest.raises(ConfigError, match="another process listens there already"):
+            await follow(place.daemon, f"unix:{place.socket}", f"127.0.0.1:{taken.getsockname()[1]}")
         assert not await answers("127.0.0.1", port)
         assert (await place.get("/healthz")).status == 200
         await follow(place.daemon)
@@ -481,3 +479,11 @@ async def follow(daemon: Daemon, *addresses: str) -> None:
     )
     for listener in daemon.after_reload:
         await listener(daemon.config)
+
+
+async def test_how_far_behind_is_said_of_one_reading(place: Place) -> None:
+    await one_pass(place.daemon)
+    await place.get("/metrics")  # reads figures, which are used again for a while
+    place.daemon.mirror._ledger.put(upstream_serial=10**6)
+    found = json.loads((await place.get("/status.json")).body)
+    assert found["live"]["lag_serials"] == found["lag"] > 0

@@ -167,6 +167,9 @@ def test_the_status_line() -> None:
     assert status_line(health, 0) == "complete to serial 100; 20 behind; 3 owed; unreachable: refused; stopping"
     health.phase, health.next_poll, health.trouble = "waiting", 0.0, None
     assert status_line(health, 0).startswith("complete to serial 100; 20 behind; 3 owed; next poll at ")
+    health.held_by, health.held_until = "https://index.example", 100.0
+    until = time.strftime("%H:%M:%S", time.localtime(100))
+    assert f"; https://index.example asks to wait until {until}; next poll" in status_line(health, 0)
 
 
 def test_the_rate_is_of_one_pass() -> None:

@@ -289,6 +289,30 @@ async def test_reload(tmp_path: Path, upstream: FakeIndex) -> None:
         restart = await arun("reload", "--json", cwd=tmp_path)
         assert restart.returncode == 3, restart.stderr
         assert json.loads(restart.stdout)["restart"] == ["[mirror] state"]
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            file.write_text(good.replace('http.sock"]', f'http.sock", "127.0.0.1:{taken.getsockname()[1]}"]'))
+            for _ in range(2):  # it is tried again, and told again
+                closed = await arun("reload", cwd=tmp_path)
+                assert closed.returncode == 3, closed.stderr
+                assert "did not work: [service] listen: 127.0.0.1:" in closed.stdout
+                assert "nothing changed" not in closed.stdout
+            assert "taken over" not in closed.stdout
+        opened = await arun("reload", cwd=tmp_path)
+        assert (opened.returncode, opened.stdout) == (0, "nothing changed\n")
+        # The file does not lead to the daemon any more, or is no configuration at all.
+        file.write_text(good)
+        assert (await arun("reload", cwd=tmp_path)).returncode == 0
+        file.write_text(good.replace('"pypi"', '"elsewhere"'))
+        moved = await arun("reload", cwd=tmp_path)
+        assert (moved.returncode, moved.stdout) == (3, "needs a restart: [mirror] directory\n"), moved.stderr
+        file.write_text(good.replace('"pypi"', '"elsewhere'))
+        broken = await arun("reload", cwd=tmp_path)
+        assert broken.returncode == 2, broken.stderr
+        assert broken.stdout.startswith("refused, the old configuration stays:\n")
+        assert "not valid TOML" in broken.stdout
+        await daemon.logged("configuration not reloaded: .*not valid TOML")
         # What the daemon reads is its own file, whichever the client was given.
         other = tmp_path / "other.toml"
         other.write_text(good)
@@ -305,6 +329,11 @@ async def test_reload(tmp_path: Path, upstream: FakeIndex) -> None:
     nobody = await arun("reload", cwd=tmp_path)
     assert (nobody.returncode, nobody.stdout) == (2, "")
     assert f"no daemon listens in {tmp_path / 'pypi'}" in nobody.stderr
+    assert "[mirror] directory or state was probably changed since it was started" in nobody.stderr
+    file.write_text(good.replace("interval = 86400", "intervall = 5"))
+    nobody = await arun("reload", cwd=tmp_path)
+    assert (nobody.returncode, nobody.stdout) == (2, "")
+    assert "[mirror] intervall: unknown key" in nobody.stderr
 
 
 # --- the socket ------------------------------------------------------------------------------------------------

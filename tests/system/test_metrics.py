@@ -146,9 +146,9 @@ async def test_an_outage_and_what_is_owed(home: Home, upstream: FakeIndex) -> No
         await until(lambda: told(home, "/readyz", 200))
         upstream.fault("/simple/alpha/", Status(503))
         upstream.index.publish("alpha", "2.0", file("alpha", "2.0"))
+        await until(lambda: measured(home, **{"heliostat_projects failing": 1}))
         await until(lambda: behind(home))
         found = await home.metrics()
-        assert found["heliostat_projects failing"] == 1
         assert found["heliostat_lag_serials"] > 0
         assert found["heliostat_upstream_requests_total page 503"] >= 1
         assert found["heliostat_oldest_owed_seconds"] > 0

@@ -109,6 +109,17 @@ async def test_the_json_has_what_the_documentation_says(home: Path) -> None:
     assert documented == keys
 
 
+async def test_a_daemon_without_an_endpoint_is_asked(home: Path) -> None:
+    async with supervised("mirror", cwd=home) as service:
+        await service.until(lambda said: "1 owed" in said.get("STATUS", "") and "next poll" in said["STATUS"])
+        told = json.loads((await arun("status", "--json", cwd=home)).stdout)
+        assert told["live"]["phase"] == "waiting"
+        assert told["live"]["lag_serials"] == told["lag"] > 0
+        assert told["live"]["lag_seconds"] >= 0
+        assert "next poll in" in (await arun("status", cwd=home)).stdout
+        assert await service.stop() == 0
+
+
 @pytest.mark.parametrize("address", ["127.0.0.1", "[::1]", "unix"])
 async def test_a_running_daemon_is_asked(home: Path, address: str) -> None:
     text = (home / "heliostat.toml").read_text()

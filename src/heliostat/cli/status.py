@@ -95,7 +95,15 @@ def _read(config: Config) -> tuple[dict[str, Any], Status, Live | None]:
         return {**msgspec.to_builtins(status), "live": None}, status, None
     from heliostat.service.live import live_from
 
+    if live.get("lag_serials") != status.lag:  # one of the two readings of the ledger is newer
+        live = {**live, "lag_serials": status.lag, "lag_seconds": _seconds_behind(status)}
     return {**msgspec.to_builtins(status), "live": live}, status, live_from(live)
+
+
+def _seconds_behind(status: Status) -> float | None:
+    if not status.lag or status.behind_since is None:
+        return 0.0 if status.lag == 0 else None
+    return max(0.0, time.time() - status.behind_since)
 
 
 def _on_terminal(options: Options) -> bool:

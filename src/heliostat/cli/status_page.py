@@ -18,7 +18,14 @@ if TYPE_CHECKING:
 
 #: Projects that are shown when the page is as long as it likes; on a screen as many as fit.
 _MOST = 20
-_COLOURS = {"complete": "green", "catching up": "cyan", "incomplete": "yellow", "in trouble": "red", "empty": "dim"}
+_COLOURS = {
+    "complete": "green",
+    "catching up": "cyan",
+    "waiting": "yellow",
+    "incomplete": "yellow",
+    "in trouble": "red",
+    "empty": "dim",
+}
 _STATE_COLOURS = {"failing": "yellow", "blocked": "yellow", "held": "red", "pending": "cyan", "current": "green"}
 _TIGHT = 0.1
 

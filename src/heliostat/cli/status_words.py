@@ -14,7 +14,10 @@ OWED = ("pending", "failing", "blocked", "held")
 
 
 def verdict(status: Status, live: Live | None, now: float) -> tuple[str, str]:
-    """One word for it, and the reason: ``complete``, ``catching up``, ``incomplete``, ``in trouble`` or ``empty``."""
+    """One word for it, and the reason.
+
+    ``complete``, ``catching up``, ``waiting`` (upstream asks for it), ``incomplete``, ``in trouble`` or ``empty``.
+    """
     trouble = live.trouble_text if live else status.trouble
     since = live.trouble_since if live else status.trouble_since
     if trouble:
@@ -24,6 +27,8 @@ def verdict(status: Status, live: Live | None, now: float) -> tuple[str, str]:
     if states.get("held"):
         count = fmt.counted(states["held"], "removal")
         return "incomplete", f"{count} wait for approval: heliostat mirror --once --allow-removals {states['held']}"
+    if live and live.held_until is not None and live.held_until > now:
+        return "waiting", f"{live.held_by} asks to wait until {fmt.moment(live.held_until)}"
     if not status.cursor and not status.projects:
         return "empty", "nothing has been mirrored yet"
     lag = status.lag or 0

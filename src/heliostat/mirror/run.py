@@ -85,7 +85,9 @@ class Mirror:
     def reconfigure(self, config: Config) -> None:
         """From the next pass on ``config`` counts; directory and state stay what they are."""
         if config.upstream != self._config.upstream:
+            before = self._sources
             self._sources, self._overlapped = Sources(config.upstream), False
+            self._sources.take_over(before)
         self._config, self._seen = config, None
 
     @property

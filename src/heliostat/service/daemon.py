@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
@@ -189,9 +190,17 @@ class Daemon:
             if result.concerns_passes:
                 self._end_pass()
             self._poked.set()
+        failed: list[str] = []
         for listener in self.after_reload:
-            await _guarded(listener(taken), "taking over the configuration")
-        return result
+            try:
+                await listener(taken)
+            except ConfigError as error:
+                failed += error.problems
+                log.error("%s: %s", taken.source, error)
+            except Exception:
+                failed.append("a part of the daemon failed unexpectedly; the daemon's log has more")
+                log.exception("taking over the configuration failed unexpectedly")
+        return dataclasses.replace(result, failed=tuple(failed))
 
     def progressed(self) -> float:
         """When the loop last got on, monotonic: a batch, bytes, an answer, the end of a pause that is not over yet.
@@ -207,6 +216,11 @@ class Daemon:
         if figures != self._figures or quiet or (pace is not None and pace.held > 0):
             self._figures, self.health.progress = figures, now
         return self.health.progress
+
+    def look_at_hold(self) -> None:
+        """Take note of whether upstream asks to wait."""
+        hold = self.mirror.sources.pauses.hold
+        self.health.held_by, self.health.held_until = hold or (None, None)
 
     # -- the loop -----------------------------------------------------------------------------------------------
 

@@ -58,15 +58,23 @@ class Gathering:
 
         Raises StateError.
         """
-        figures = await self.figures()
-        return {**msgspec.to_builtins(await self._status.get()), "live": self._live(figures)}
+        figures, status = await self.figures(), await self._status.get()
+        # How far behind it is is said twice: of one reading of the ledger.
+        told = {"lag_serials": status.lag, "lag_seconds": self._seconds_behind(status)}
+        return {**msgspec.to_builtins(status), "live": self._live(figures) | told}
+
+    def _seconds_behind(self, status: Status) -> float | None:
+        if status.lag is None or status.lag == 0:
+            return None if status.lag is None else 0.0
+        since = status.behind_since if status.behind_since is not None else self._daemon.health.behind_since
+        return None if since is None else max(0.0, time.time() - since)
 
     def _live(self, figures: Figures) -> dict[str, Any]:
         health, traffic, sources = self._daemon.health, self._daemon.mirror.traffic, self._daemon.mirror.sources
+        self._daemon.look_at_hold()
         live = {
             "version": __version__,
-            "lag_serials": None if figures.ledger is None else figures.ledger.lag,
-            "lag_seconds": figures.behind,
+            "configuration": self._daemon.config.source,
             "disk": figures.disk,
             "result": figures.result,
             "sources": [

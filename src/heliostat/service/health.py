@@ -67,6 +67,9 @@ class Health(msgspec.Struct, kw_only=True):
     defects: int = 0
     #: When the next poll is due; None while one runs or none is planned.
     next_poll: float | None = None
+    #: Which server asks to wait, and until when nothing is asked of it; None while none does, or for a moment only.
+    held_by: str | None = None
+    held_until: float | None = None
     #: How many passes ended in which way since the daemon began.
     passes: dict[Result, int] = msgspec.field(default_factory=dict)
     #: Polls of upstream for changes that were answered, since the daemon began.

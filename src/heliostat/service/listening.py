@@ -34,7 +34,7 @@ async def listening(daemon: Daemon, extra_routes: Routes = tuple, bounds: Bounds
     """While this is open the endpoint answers on the configured addresses; a reload opens and closes some of them.
 
     ``extra_routes`` is asked once, when the first address is opened.  Raises ConfigError for an address that cannot be
-    listened on; at a reload that is logged, and everything else stays.
+    listened on; at a reload that is told in its result, and everything else stays.
     """
     async with _Doors(daemon, extra_routes, bounds) as doors:
         for address in daemon.config.service.listen:
@@ -72,14 +72,20 @@ class _Doors:
             await self._runner.cleanup()
 
     async def follow(self, addresses: tuple[str, ...]) -> None:
-        """Those that are new are opened, those that are not wanted any more closed, and the others left alone."""
+        """Those that are new are opened, those that are not wanted any more closed, and the others left alone.
+
+        Raises ConfigError, after all of it, for those that cannot be opened.
+        """
+        problems: list[str] = []
         for address in [one for one in self._open if one not in addresses]:
             self.close(address)
         for address in [one for one in addresses if one not in self._open]:
             try:
                 await self.open(address)
             except OSError as error:
-                log.error("[service] listen: %s", _explain(address, error))
+                problems.append(f"[service] listen: {_explain(address, error)}")
+        if problems:
+            raise ConfigError(problems)
 
     async def open(self, address: str) -> None:
         """Raises OSError."""

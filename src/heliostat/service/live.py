@@ -34,6 +34,8 @@ class Live(msgspec.Struct, kw_only=True):
     trouble_text: str | None = None
     trouble_since: float | None = None
     next_poll: float | None = None
+    held_by: str | None = None
+    held_until: float | None = None
     #: How the last pass ended, and its figures.
     result: str | None = None
     last: LastPass | None = None

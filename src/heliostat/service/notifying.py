@@ -80,6 +80,7 @@ async def _tell(daemon: Daemon, notifier: Notifier) -> None:
         if stopping:
             notifier.stopping(daemon.config.service.grace + _CLOSING)
         watchdog.feed()
+        daemon.look_at_hold()
         notifier.status(status_line(daemon.health, rate.feed(daemon.health.counters, time.monotonic())))
         if stopping:
             await asyncio.sleep(pause)
@@ -137,16 +138,22 @@ def status_line(health: Health, rate: float) -> str:
         parts.append(f"{owed} owed")
     if health.trouble:
         parts.append(f"{health.trouble}: {health.trouble_text}")
+    if health.held_until is not None:
+        parts.append(f"{health.held_by} asks to wait until {_clock_time(health.held_until)}")
     if health.phase == "working":
         counters = health.counters
         parts.append(counters.phase)
         if counters.projects_total:
             parts.append(f"{counters.projects_done} of {counters.projects_total} projects, {rate / 1e6:.1f} MB/s")
     elif health.phase == "waiting" and health.next_poll is not None:
-        parts.append(f"next poll at {time.strftime('%H:%M:%S', time.localtime(health.next_poll))}")
+        parts.append(f"next poll at {_clock_time(health.next_poll)}")
     else:
         parts.append(health.phase)
     return "; ".join(parts)
+
+
+def _clock_time(moment: float) -> str:
+    return time.strftime("%H:%M:%S", time.localtime(moment))
 
 
 async def _either(event: asyncio.Event, seconds: float) -> bool:

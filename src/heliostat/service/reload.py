@@ -24,6 +24,8 @@ class ReloadResult:
     changed: tuple[str, ...] = ()
     #: Keys that keep their old value until the daemon is started anew.
     restart: tuple[str, ...] = ()
+    #: What was taken over and did not work, such as an address that cannot be opened; the next reload tries it again.
+    failed: tuple[str, ...] = ()
 
     @property
     def concerns_passes(self) -> bool:

@@ -79,9 +79,8 @@ class Upstream:
         self._pace = Pace(
             config.metadata_at_once,
             config.files_at_once,
-            first=config.retry_delay,
-            most=config.retry_delay_most,
             clock=self._clock,
+            pauses=self.sources.pauses,
         )
         self.traffic.follow(self._pace.figures)
         self._way = Way(

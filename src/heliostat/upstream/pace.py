@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from types import TracebackType
 from typing import NamedTuple, Protocol, Self
 
@@ -19,6 +20,10 @@ from heliostat.upstream.faults import TimedOut
 from heliostat.upstream.limit import Limit
 from heliostat.upstream.retry import MOST_RETRY_AFTER
 
+log = logging.getLogger(__name__)
+
+#: Waits up to so many seconds that upstream asks for are not worth a word.
+_SHORT = 5.0
 #: Files above this (bytes) are large: they never take the last permit from small ones.
 LARGE = 32 << 20
 #: So many bytes count as much work as one request.
@@ -263,9 +268,13 @@ class Pause:
     ``first`` and ``most`` (seconds) bound the pause after a rate limit that does not say how long.
     """
 
-    def __init__(self, clock: Clock, *, first: float, most: float) -> None:
+    def __init__(self, clock: Clock, *, first: float, most: float, name: str = "upstream") -> None:
         self._clock, self._first, self._most = clock, first, most
+        #: Whom it is about, in the log.
+        self.name = name
         self._not_before = 0.0
+        #: How long those who read the log know that nothing is asked.
+        self._known_until = 0.0
         self._last_limited = 0.0
         self._strikes = 0
         self.rate_limited = 0
@@ -280,14 +289,31 @@ class Pause:
         """Seconds for which no request may be sent."""
         return max(0.0, self._not_before - self._clock.now())
 
+    @property
+    def announced(self) -> float:
+        """The same for a wait that is long enough to be told of; 0 for others."""
+        return self.held if self._known_until > self._clock.now() else 0.0
+
     async def wait(self) -> None:
         """Return when requests may be sent."""
         while (left := self._not_before - self._clock.now()) > 0:
             await self._clock.sleep(left)
 
-    def hold(self, seconds: float) -> None:
+    def hold(self, seconds: float, why: object = "") -> None:
         """Nobody sends a request for so long from now; never shortens what was said before."""
-        self._not_before = max(self._not_before, self._clock.now() + min(seconds, MOST_RETRY_AFTER))
+        now = self._clock.now()
+        self._not_before = max(self._not_before, now + min(seconds, MOST_RETRY_AFTER))
+        if (left := self._not_before - now) <= _SHORT:
+            return
+        if now >= self._known_until:
+            until = time.strftime("%H:%M:%S", time.localtime(self._clock.wall() + left))
+            log.warning("%s asks to wait: nothing is asked of it for %.0f s, until %s: %s", self.name, left, until, why)
+        self._known_until = self._not_before
+
+    def as_before(self, other: Pause) -> None:
+        """What was asked of one that is replaced by this one still counts."""
+        self._not_before, self._known_until = other._not_before, other._known_until
+        self._last_limited, self._strikes = other._last_limited, other._strikes
 
     def limited(self, error: RateLimited, started: float) -> None:
         """Upstream said to a request begun at ``started`` that it was asked too much."""
@@ -296,9 +322,9 @@ class Pause:
             self._strikes += 1
             self._last_limited = self._clock.now()
         if error.retry_after is not None:
-            self.hold(error.retry_after)
+            self.hold(error.retry_after, error)
         else:
-            self.hold(min(self._most, self._first * 2.0 ** min(self._strikes - 1, 60)))
+            self.hold(min(self._most, self._first * 2.0 ** min(self._strikes - 1, 60)), error)
 
     def fine(self, started: float) -> None:
         """A request begun at ``started`` was answered; after the last limit that means upstream bears it again."""
@@ -306,27 +332,31 @@ class Pause:
             self._strikes = 0
 
 
-class Pace:
-    """Both gates, and the pauses that were asked for: one for all, or where several servers are asked one for each.
+class Hold(NamedTuple):
+    """A wait that a server asked for, and that is long enough to be told of."""
 
-    ``first`` and ``most`` (seconds) bound the pause after a rate limit that does not say how long.
+    server: str
+    #: Seconds since the epoch.
+    until: float
+
+
+class Pauses:
+    """What servers asked for: one pause for all, or where several are asked one for each.
+
+    They outlive a pass.  ``only`` is the base of the only source, for the log.  ``first`` and ``most`` (seconds) bound
+    the pause after a rate limit that does not say how long.
     """
 
-    def __init__(
-        self, metadata: int, files: int, *, first: float = 1.0, most: float = 60.0, clock: Clock | None = None
-    ) -> None:
-        self._clock = clock or SystemClock()
-        self.metadata = Gate(self, Limit(metadata), self._clock)
-        #: Two are kept where two are allowed: one large file, and room for small ones.
-        self.files = Gate(self, Limit(files, least=min(2, files)), self._clock)
-        self._first, self._most = first, most
+    def __init__(self, clock: Clock, *, first: float, most: float, only: str = "upstream") -> None:
+        self._clock, self._first, self._most, self._only = clock, first, most, only
         self._pauses: dict[str | None, Pause] = {}
 
-    def pause_of(self, server: str | None = None) -> Pause:
+    def of(self, server: str | None) -> Pause:
         """What a server asked for; without a name that of the only one there is."""
         found = self._pauses.get(server)
         if found is None:
-            found = self._pauses[server] = Pause(self._clock, first=self._first, most=self._most)
+            name = self._only if server is None else server
+            found = self._pauses[server] = Pause(self._clock, first=self._first, most=self._most, name=name)
         return found
 
     @property
@@ -334,11 +364,61 @@ class Pace:
         """How often it was said that too much was asked."""
         return sum(pause.rate_limited for pause in self._pauses.values())
 
+    @property
+    def held(self) -> float:
+        """Seconds for which requests are held back, to one server at least."""
+        return max((pause.held for pause in self._pauses.values()), default=0.0)
+
+    @property
+    def hold(self) -> Hold | None:
+        """The longest wait that is worth to be told of; None when there is none."""
+        longest = max(self._pauses.values(), key=lambda pause: pause.announced, default=None)
+        if longest is None or not longest.announced:
+            return None
+        return Hold(longest.name, self._clock.wall() + longest.held)
+
+    def take_over(self, old: Pauses, servers: Collection[str]) -> None:
+        """What those of ``servers``, the sources there are now, asked of ``old`` still counts."""
+        for pause in old._pauses.values():
+            if pause.name in servers and pause.held:
+                self.of(None if pause.name == self._only and len(servers) == 1 else pause.name).as_before(pause)
+
+
+class Pace:
+    """Both gates, and the pauses that were asked for: one for all, or where several servers are asked one for each.
+
+    ``pauses`` are those of the passes before; without them ``first`` and ``most`` are as there.
+    """
+
+    def __init__(
+        self,
+        metadata: int,
+        files: int,
+        *,
+        first: float = 1.0,
+        most: float = 60.0,
+        clock: Clock | None = None,
+        pauses: Pauses | None = None,
+    ) -> None:
+        self._clock = clock or SystemClock()
+        self.metadata = Gate(self, Limit(metadata), self._clock)
+        #: Two are kept where two are allowed: one large file, and room for small ones.
+        self.files = Gate(self, Limit(files, least=min(2, files)), self._clock)
+        self._pauses = pauses or Pauses(self._clock, first=first, most=most)
+        self._limited_before = self._pauses.rate_limited
+
+    def pause_of(self, server: str | None = None) -> Pause:
+        """What a server asked for; without a name that of the only one there is."""
+        return self._pauses.of(server)
+
+    @property
+    def rate_limited(self) -> int:
+        """How often it was said in this pass that too much was asked."""
+        return self._pauses.rate_limited - self._limited_before
+
     def hold(self, seconds: float) -> None:
         """Nobody sends a request for so long from now; see :meth:`Pause.hold`."""
         self.pause_of().hold(seconds)
 
     def figures(self) -> PaceFigures:
-        pauses = self._pauses.values()
-        held = max((pause.held for pause in pauses), default=0.0)
-        return PaceFigures(self.metadata.figures(), self.files.figures(), held, self.rate_limited)
+        return PaceFigures(self.metadata.figures(), self.files.figures(), self._pauses.held, self.rate_limited)

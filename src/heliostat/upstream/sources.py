@@ -15,7 +15,7 @@ from heliostat import names
 from heliostat.config import UpstreamConfig
 from heliostat.errors import Unavailable, UpstreamError
 from heliostat.upstream.faults import NotConnected, TimedOut
-from heliostat.upstream.pace import Clock, Gate, Permit, SystemClock
+from heliostat.upstream.pace import Clock, Gate, Pauses, Permit, SystemClock
 from heliostat.upstream.urls import source
 
 log = logging.getLogger(__name__)
@@ -62,8 +62,14 @@ class Sources:
         self._rest = config.source_rest
         self.standings = tuple(Standing(number, one.base) for number, one in enumerate(self.all))
         self._hosts: dict[str, Standing] = {}
+        #: What they asked to wait.
+        self.pauses = Pauses(self._clock, first=config.retry_delay, most=config.retry_delay_most, only=self.all[0].base)
         #: The source that answered last.
         self.last = self.standings[0]
+
+    def take_over(self, old: Sources) -> None:
+        """What a source that was one before asked to wait still counts."""
+        self.pauses.take_over(old.pauses, [one.base for one in self.all])
 
     @property
     def in_use(self) -> Standing:
