@@ -1,17 +1,22 @@
 """A soak: one process keeps a mirror open and follows an index that changes all the time; does its memory grow?
 
     python benchmarks/soak.py [--minutes 60] [--changes 2] [--interval 10] [--projects 2000] [--directory /dev/shm]
+                              [--daemon [--faults]]
 
 The index is served by this process and changed through its control interface: new releases, yanks, files that go, new
 projects.  The resident size is read every ten seconds from ``/proc``; the answer is the size at the end beside the
 size after a third.  At the end the mirror must be what upstream is, down to the last byte, which the tests' own
 comparison tells (it needs the source tree's ``tests``).
+
+With ``--daemon`` it is the real daemon that follows, poked every ``--interval`` seconds; with ``--faults`` (which needs
+``--daemon``) the index often fails as well: it asks for less, breaks off, cuts short, lags, or does not answer.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import os
 import random
 import sys
@@ -22,27 +27,51 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from contestants import TUNED, heliostat, heliostat_config
+from following import Following, following
 from harness import mirror_directory, resident, successful, timed
 from held_open import HeldOpen, held_open
 from tables import machine, spread, table
 
 from heliostat.fakeindex import FakeIndex, Index, Options
 from heliostat.fakeindex.control import Control
+from heliostat.fakeindex.faults import Cut, Hang, Reset, Stale, Status, Wire
 from heliostat.fakeindex.synthetic import many_projects
 
 _TESTS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "tests")
 _SAMPLE_EVERY = 10.0
+#: What goes wrong with ``--faults``, and after how many changes each time.
+_FAULTS: tuple[tuple[str, Wire], ...] = (
+    ("/pypi", Status(429, retry_after=1)),
+    ("/simple/*", Status(429, retry_after=1)),
+    ("/packages/*", Reset()),
+    ("/simple/*", Reset(-1)),
+    ("/packages/*", Cut()),
+    ("/pypi/*/json", Cut()),
+    ("/simple/*", Stale()),
+    ("/pypi/*/json", Stale()),
+    ("/packages/*", Hang(0.5)),
+    ("/simple/*", Hang()),
+)
+_FAIL_EVERY = 7
 
 
 def main() -> None:
     options = _options()
     index = many_projects(options.projects, 2, 1, 20_000)
     with served(index) as url, mirror_directory(options.directory) as place:
-        config = heliostat_config(url, place, TUNED)
+        address = f"{place}.sock"
+        more = {"stall-timeout": 2, "retry-delay": 0.1} if options.faults else {}
+        config = heliostat_config(
+            url, place, {**TUNED, **more}, {"interval": 86400}, {"listen": [f"unix:{address}"], "grace": 1}
+        )
         successful(timed(heliostat(config)), "the first synchronisation")
         changer, sizes = Changer(Control(url), options.projects, options.seed), Sizes()
-        with held_open(config) as mirror:
-            passes = _soak(options, mirror, changer, sizes)
+        if options.daemon:
+            with following(config, address) as daemon:
+                passes = _soak_daemon(options, config, daemon, changer, sizes)
+        else:
+            with held_open(config) as mirror:
+                passes = _soak(options, mirror, changer, sizes)
         unequal = _differences(index, place)
     _report(options, changer, sizes, passes, unequal)
     if unequal:
@@ -57,7 +86,12 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--projects", type=int, default=2000, help="at the beginning (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of what changes (%(default)s)")
     parser.add_argument("--directory", help="where the mirror is written (default: the temporary folder)")
-    return parser.parse_args()
+    parser.add_argument("--daemon", action="store_true", help="the real daemon follows")
+    parser.add_argument("--faults", action="store_true", help="the index often fails")
+    options = parser.parse_args()
+    if options.faults and not options.daemon:
+        parser.error("--faults needs --daemon")
+    return options
 
 
 class Changer:
@@ -69,6 +103,14 @@ class Changer:
         #: (name, version, file name) of what may be yanked or removed.
         self._releases: list[tuple[str, str, str]] = []
         self.done: Counter[str] = Counter()
+
+    def fail(self) -> None:
+        """The next few requests of some kind are answered badly."""
+        path, action = self._random.choice(_FAULTS)
+        self._control.fault(path, action, times=self._random.randrange(1, 4))
+
+    def recover(self) -> None:
+        self._control.clear_faults()
 
     def change(self) -> None:
         kinds = ["release", "release", "yank", "file removed", "file removed", "new project"]
@@ -135,6 +177,30 @@ def _soak(options: argparse.Namespace, mirror: HeldOpen, changer: Changer, sizes
     return passes
 
 
+def _soak_daemon(
+    options: argparse.Namespace, config: str, daemon: Following, changer: Changer, sizes: Sizes
+) -> list[dict[str, float]]:
+    """Changes until the time is over, and a last pass, without faults, that tries all that is owed; that pass alone."""
+    started = time.monotonic()
+    end, next_poke, changed = started + options.minutes * 60, started + options.interval, 0
+    while (now := time.monotonic()) < end:
+        while changed < (now - started) * options.changes:
+            if options.faults and changed % _FAIL_EVERY == 0:
+                changer.fail()
+            changer.change()
+            changed += 1
+        if now >= next_poke:
+            daemon.poke()
+            next_poke = now + options.interval
+        sizes.sample(daemon.pid)
+        time.sleep(min(0.5, 1 / options.changes))
+    changer.recover()
+    last = successful(timed(heliostat(config)), "the last pass")
+    sizes.found.append((end - started, resident(daemon.pid)))
+    summary = json.loads(last.output)
+    return [{name: summary[name] for name in ("updated", "added", "complete")} | {"cpu": daemon.cpu()}]
+
+
 @contextmanager
 def served(index: Index) -> Iterator[str]:
     """``index`` on loopback, by a thread of this process, so that it can be looked at afterwards; its URL."""
@@ -173,7 +239,7 @@ def _report(
     )
     rows = [
         ["what", "figure"],
-        ["passes", str(len(passes))],
+        ["passes (with --daemon: the last one, and CPU of all)", str(len(passes))],
         ["changes", ", ".join(f"{count} {kind}" for kind, count in sorted(changer.done.items()))],
         ["projects updated or added", f"{sum(one['updated'] + one['added'] for one in passes):.0f}"],
         ["passes that left something owed", str(sum(not one["complete"] for one in passes))],

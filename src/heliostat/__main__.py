@@ -2,7 +2,7 @@
 
 import sys
 
-from heliostat.cli.main import main
+from heliostat.cli.entry import main
 
 if __name__ == "__main__":
     sys.exit(main())

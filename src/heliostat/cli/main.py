@@ -18,6 +18,7 @@ from collections.abc import Sequence
 import click
 
 from heliostat import __version__
+from heliostat.cli.entry import release
 from heliostat.cli.exit_codes import ExitCode, Stopped, error_code, signal_code
 from heliostat.cli.format import plain
 from heliostat.cli.log_format import in_journal, resolve, without_secrets
@@ -60,6 +61,8 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - as above
         if cmd_name not in _COMMANDS:
             return None
+        if cmd_name != "mirror":
+            release()
         command: click.Command = importlib.import_module(_COMMANDS[cmd_name]).command
         return command
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from heliostat.cli import format as fmt
+from heliostat.cli.entry import release
 from heliostat.cli.example import write_example
 from heliostat.cli.exit_codes import ExitCode, plan_exit_code
 from heliostat.cli.options import (
@@ -65,6 +66,8 @@ def command(
     from heliostat.names import normalise
 
     options = current()
+    if once or names or dry_run:
+        release()
     for name in names:
         normalise(name)
     path = find_config(options.config, os.environ)
@@ -184,6 +187,7 @@ def _follow(config: Config, wish: _Wish, options: Options) -> int:
                 notifier.status(f"ended: {error}")
                 raise
     except MirrorLocked:
+        release()
         # There is a daemon already: it can do what this one was to do first, but there is no need of a second one.
         code = _handed_over(config, wish, options) if wish.full or wish.allow_removals else None
         if code is None:

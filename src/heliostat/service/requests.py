@@ -23,6 +23,8 @@ class Requests:
         loop = asyncio.get_running_loop()
         for kind in _KINDS:
             loop.add_signal_handler(kind, self.ask, kind)
+        # Whoever started us may have had them wait until now.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _KINDS)
         try:
             yield
         finally:
