@@ -127,6 +127,7 @@ def test_common_options_count_before_and_after_the_command(tmp_path: Path, argum
     assert json.loads(done.stdout) == {
         "source": str(tmp_path / "x.toml"),
         "problems": [],
+        "warnings": [],
         "upstream": "https://index.example",
         "directory": str(tmp_path / "pypi"),
         "holds": "2 projects",
@@ -296,7 +297,7 @@ import sys
 from heliostat.cli import config_cmd
 from heliostat.cli.main import main
 
-def fail():
+def fail(**_):
     raise OSError("it broke\\n\\x1b[2J")
 
 config_cmd.settings = fail
