@@ -136,7 +136,7 @@ async def test_one_that_is_down_is_told_the_latest_when_it_is_back(tmp_path: Pat
         configure(tmp_path, upstream.url, push=f'downstream = ["{gone.url}", "{other.url}"]')
         async with daemon_process(tmp_path) as daemon:
             await daemon.logged(
-                rf"^<4>.*ping to {gone.url} failed: no connection to [^:]*:\d+: [^;]*; trying again in (?:[1-9]|0\.[1-9])"
+                rf"^<4>.*ping to {gone.url} failed: no connection to [^:]*:\d+: [^;]*; trying again in \d"
             )
             for name in ("beta", "gamma", "delta"):
                 publish(upstream.index, name)
