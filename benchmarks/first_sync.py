@@ -6,6 +6,8 @@
 Upstream is the fake index on loopback, a process of its own.  Figures are of whole processes; the contestants take
 turns, and the ratios are medians over the turns, with their range.  "default" is the polite default configuration,
 "tuned" sets bounds for an upstream of one's own.  curl fetches the same URLs, 50 at a time, and keeps them as files.
+Wheels are archives that hold their metadata, as real ones do, and heliostat takes the sidecars from there; with
+--opaque they are noise, and every sidecar is a request of its own.
 
 With a slow upstream or a slow disk the tuned heliostat runs once without and once with it; so do bandersnatch and
 curl with a slow upstream (a disk can be slowed down for heliostat only, through its own interface to it).
@@ -40,7 +42,7 @@ def main() -> None:
     bounds = {"metadata-at-once": options.metadata_at_once, "files-at-once": options.files_at_once}
     arguments = ("--projects", str(options.projects), "--files", str(options.files), "--size", str(options.size))
     versions: list[str] = []
-    with upstream(*arguments) as url:
+    with upstream(*arguments, *([] if options.opaque else ["--archives"])) as url:
         urls = urls_of_everything(url)
         conditions = {"latency": options.latency, "error_rate": options.error_rate}
         conditions = {key: value for key, value in conditions.items() if value}
@@ -50,7 +52,9 @@ def main() -> None:
             contestants, pairs = _ordinary(options, url, urls, bounds, versions)
         results = take_turns(contestants, url, turns=options.turns, parent=options.directory)
     where = options.directory or "the temporary folder"
-    print(f"{options.projects} projects, {len(urls)} URLs, {options.turns} turns, in {where}; tuned: {bounds}")
+    kind = "noise" if options.opaque else "archives"
+    print(f"{options.projects} projects, wheels are {kind}, {len(urls)} URLs, {options.turns} turns, in {where}")
+    print(f"tuned: {bounds}")
     print(", ".join([machine(), *versions]) + "\n")
     print(figures(results) + "\n")
     print(ratio_table(results, pairs))
@@ -63,6 +67,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--size", type=int, default=20_000, help="average bytes of a file (%(default)s)")
     parser.add_argument("--metadata-at-once", type=int, default=TUNED["metadata-at-once"], help="tuned (%(default)s)")
     parser.add_argument("--files-at-once", type=int, default=TUNED["files-at-once"], help="tuned (%(default)s)")
+    parser.add_argument("--opaque", action="store_true", help="wheels that do not hold their metadata")
     parser.add_argument("--latency", type=float, default=0.0, metavar="SECONDS", help="before each answer of upstream")
     parser.add_argument("--error-rate", type=float, default=0.0, metavar="SHARE", help="of requests that get a 503")
     parser.add_argument("--slow-disk", type=float, metavar="MS", help="milliseconds added to each disk operation")

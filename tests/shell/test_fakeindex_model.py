@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import itertools
 import json
 import os
 import xmlrpc.client
+import zipfile
 
 import pytest
 from hypothesis import given
@@ -484,3 +486,21 @@ def test_the_action_is_escaped_twice_and_forbidden_characters_go() -> None:
     rows = [Event("demo", "1", 5, "add py3 file ö\x01 & x.whl", 1)]
     parsed = xmlrpc.client.loads(render.xml_answer(render.xml_rows(rows)))[0][0]
     assert parsed[0][3] == "add py3 file &#246; & x.whl"  # type: ignore[index]
+
+
+def test_wheels_that_are_archives_hold_their_metadata() -> None:
+    index = many_projects(3, 5, 3, 1000, archives=True)
+    project = index.get("project-0000001")
+    assert project is not None
+    for release in project.releases.values():
+        for file in release.files:
+            content = file.content
+            whole = content.read(0, content.size)
+            assert len(whole) == content.size == sum(map(len, content.chunks(step=100)))
+            assert b"".join(content.chunks(step=77)) == whole
+            if file.sidecar is not None:
+                with zipfile.ZipFile(io.BytesIO(whole)) as archive:
+                    (name,) = archive.namelist()
+                    assert name.endswith(".dist-info/METADATA")
+                    assert archive.read(name) == file.sidecar
+                    assert archive.testzip() is None

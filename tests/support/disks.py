@@ -103,6 +103,10 @@ class WatchedDisk:
         self.looked()
         return self._disk.read(path)
 
+    def read_part(self, path: str, start: int, size: int) -> bytes:
+        self.looked()
+        return self._disk.read_part(path, start, size)
+
     def read_link(self, path: str) -> str | None:
         self.looked()
         return self._disk.read_link(path)

@@ -44,7 +44,8 @@ def suffering_index() -> Index:
 
 def publish_victim(index: Index, version: str) -> None:
     """A release of ``demo``: wheel with sidecar and provenance, sdist, and a file that is not small."""
-    first = uploaded(wheel(VICTIM, version))
+    built = wheel(VICTIM, version)
+    first = uploaded(built, sidecar=built.metadata + b"\n")  # not what is in the wheel, so it has to be asked for
     first.provenance = provenance_for(first)
     large = UploadedFile(f"{VICTIM}-{version}.zip", Virtual(LARGE, seed=len(index.changes)))
     index.publish(VICTIM, version, [first, uploaded(sdist(VICTIM, version)), large])

@@ -43,6 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     what.add_argument("--size", type=int, default=20_000, metavar="BYTES", help="average size of a file (%(default)s)")
     what.add_argument("--description", type=int, default=0, metavar="BYTES", help="average length in a document")
     what.add_argument("--long-tail", action="store_true", help="most of them much shorter, a few much longer")
+    what.add_argument("--archives", action="store_true", help="wheels are archives with their metadata in them")
     what.add_argument("--recorded", metavar="FOLDER", help="recorded answers of a real index")
     how = parser.add_argument_group("how it behaves")
     how.add_argument("--host", default="127.0.0.1")
@@ -78,6 +79,7 @@ def _index(asked: argparse.Namespace, parser: argparse.ArgumentParser) -> Index:
                 seed=asked.seed,
                 description=asked.description,
                 long_tail=asked.long_tail,
+                archives=asked.archives,
             )
         except ValueError as error:
             parser.error(str(error))

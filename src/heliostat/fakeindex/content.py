@@ -10,7 +10,7 @@ import hashlib
 import random
 import struct
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import NamedTuple
 
@@ -97,6 +97,29 @@ class Virtual(Content):
     def _block(self, number: int) -> bytes:
         key = struct.pack(">Qq", number, self.seed)
         return hashlib.blake2b(key, digest_size=_STAMP).digest() + _noise()
+
+
+class Ended(Content):
+    """Made-up bytes with a fixed end, such as an archive's list of what is in it; ``size`` bytes in all.
+
+    Raises ValueError when ``size`` is below that of the end.
+    """
+
+    __slots__ = ("_begin", "_end")
+
+    def __init__(self, size: int, seed: int, end: Callable[[int], bytes]) -> None:
+        """``end`` is asked with the position at which it stands; its length is always the same."""
+        super().__init__()
+        length = len(end(0))
+        if size < length:
+            raise ValueError(f"{size} bytes, but the end alone has {length}")
+        self.size = size
+        self._begin, self._end = Virtual(size - length, seed), end(size - length)
+
+    def read(self, start: int, stop: int) -> bytes:
+        before = self._begin.size
+        body = self._begin.read(start, min(stop, before)) if start < before else b""
+        return body + self._end[max(0, start - before) : max(0, stop - before)]
 
 
 def made_up_digests(seed: int) -> Digests:

@@ -7,20 +7,23 @@ import random
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from math import exp
 from statistics import NormalDist
 from typing import Any
 
 import msgspec
 
-from heliostat.fakeindex.content import Virtual
+from heliostat.fakeindex.content import Content, Ended, Virtual
 from heliostat.fakeindex.index import Index
 from heliostat.fakeindex.project import Project, Release, UploadedFile
-from heliostat.fakeindex.wheels import Built, sdist, wheel
+from heliostat.fakeindex.wheels import Built, metadata_member, sdist, wheel
 from heliostat.model import Event
 
 _OWNER = re.compile(r"/project_(\d{7})-[^/]*")
 _NOW = 1_790_000_000
+#: Bytes; room for the metadata and the archive's list.
+_SMALLEST_WHEEL = 512
 #: File names that break naive code; old uploads have them.
 ODD_FILENAMES = (
     "odd files-1.0.linux-x86_64.tar.gz",
@@ -62,17 +65,19 @@ def many_projects(
     seed: int = 0,
     description: int = 0,
     long_tail: bool = False,
+    archives: bool = False,
 ) -> Index:
     """``count`` projects ``project-0000000`` and so on, made up when they are asked for.
 
     ``sidecars`` of each project's files are wheels with a ``.metadata`` (by default three, if there are so many), the
     others sdists; they have ``size`` bytes on average, and the documents a description of ``description`` bytes on
     average: with ``long_tail`` most much shorter and a few much longer, else evenly from a tenth to twice of it.
+    With ``archives`` the wheels are archives with their metadata in them; otherwise they are noise.
     Raises ValueError for more sidecars than files, and for numbers below 0.
     """
     sidecars = min(3, files_per_project) if sidecars is None else sidecars
     index = Index()
-    index.add_bulk(Synthetic(count, files_per_project, sidecars, size, seed, description, long_tail))
+    index.add_bulk(Synthetic(count, files_per_project, sidecars, size, seed, description, long_tail, archives))
     return index
 
 
@@ -87,6 +92,7 @@ class Synthetic:
     seed: int = 0
     description: int = 0
     long_tail: bool = False
+    archives: bool = False
 
     def __post_init__(self) -> None:
         if min(self.count, self.files, self.sidecars, self.size, self.description) < 0:
@@ -155,11 +161,16 @@ class Synthetic:
     def _file(self, number: int, position: int, version: str, filename: str) -> UploadedFile:
         seed = (self.seed << 40) + number * 64 + position
         sidecar, moment = None, datetime.fromtimestamp(_NOW + number, UTC)
+        size = max(1, int(self.size * self._share(number, position)))
+        content: Content = Virtual(size, seed)
         if filename.endswith(".whl"):
             sidecar = f"Metadata-Version: 2.2\nName: project-{number:07}\nVersion: {version}\n".encode()
+            if self.archives:
+                info = f"project_{number:07}-{version}.dist-info"
+                content = Ended(max(size, _SMALLEST_WHEEL), seed, partial(metadata_member, info, sidecar))
         return UploadedFile(
             filename,
-            Virtual(max(1, int(self.size * self._share(number, position))), seed),
+            content,
             sidecar=sidecar,
             upload_time=moment.strftime(f"%Y-%m-%dT%H:%M:%S.{number % 1000000:06}Z"),
             requires_python=">=3.8",

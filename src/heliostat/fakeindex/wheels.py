@@ -11,8 +11,10 @@ import gzip
 import hashlib
 import io
 import re
+import struct
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -54,6 +56,19 @@ def wheel(
     record = "".join(f"{path},sha256={_record_digest(data)},{len(data)}\n" for path, data in files.items())
     files[f"{info}/RECORD"] = f"{record}{info}/RECORD,,\n".encode()
     return Built(f"{_part(name)}-{_version_part(version)}-{tags}.whl", _zip(files), metadata)
+
+
+def metadata_member(info: str, metadata: bytes, position: int) -> bytes:
+    """The end of an archive whose only listed member is METADATA in the directory ``info``; it stands at ``position``.
+
+    What lies before it belongs to no member.
+    """
+    name, packed = f"{info}/METADATA".encode(), zlib.compress(metadata, wbits=-zlib.MAX_WBITS)
+    what = struct.pack("<H", 20), struct.pack("<2HI3I2H", 0, 8, 33 << 16, zlib.crc32(metadata), len(packed),
+                                              len(metadata), len(name), 0)  # fmt: skip
+    member = b"PK\3\4" + b"".join(what) + name + packed
+    entry = b"PK\1\2" + b"".join((what[0], *what)) + struct.pack("<3H2I", 0, 0, 0, 0, position) + name
+    return member + entry + struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, 1, 1, len(entry), position + len(member), 0)
 
 
 def sdist(

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import itertools
 import weakref
+from functools import partial
 
 import msgspec
 
@@ -19,11 +20,13 @@ from heliostat.errors import (
     Invalid,
     Missing,
     Refused,
+    StoreError,
     Unavailable,
     UpstreamError,
 )
 from heliostat.mirror.transfer import Transfer
 from heliostat.mirror.wanted import Wanted, strongest
+from heliostat.mirror.wheel_metadata import Read, find, part_of, unpack
 from heliostat.store.disk import Operations
 from heliostat.store.incoming import Incoming, digests_of
 from heliostat.store.room import Room
@@ -142,6 +145,42 @@ class Downloader:
                 await self._upstream.back_off(wrong - 1, error)
                 continue
             return Fetched(body, digests, len(body))
+
+    async def metadata_within(self, want: Wanted, wheel: bytes | str) -> Fetched | None:
+        """A wheel's sidecar, taken out of the wheel (its bytes, or where it lies) and verified.
+
+        None when upstream's page gives no SHA-256 for it, or when these bytes are not in the wheel.
+        """
+        declared = want.file.core_metadata
+        if not (isinstance(declared, dict) and "sha256" in declared and want.file.filename.endswith(".whl")):
+            return None
+        if isinstance(wheel, bytes) and len(wheel) <= _INLINE:
+            read, size = part_of(wheel), len(wheel)
+            entry = find(read, size)
+            if entry is None or entry.size <= _INLINE:
+                return self._as_declared(declared, entry and unpack(read, entry))
+        return self._as_declared(declared, await in_computing_thread(self._read_metadata, wheel))
+
+    def _read_metadata(self, wheel: bytes | str) -> bytes | None:
+        try:
+            if isinstance(wheel, str):
+                read: Read = partial(self._disk.read_part, wheel)
+                there = self._disk.stat(wheel)
+                size = there.size if there else 0
+            else:
+                read, size = part_of(wheel), len(wheel)
+            entry = find(read, size)
+            if entry is None or max(entry.packed, entry.size) > self._max_sidecar:
+                return None
+            return unpack(read, entry)
+        except StoreError:  # the file itself is somebody else's business
+            return None
+
+    def _as_declared(self, declared: dict[str, str], body: bytes | None) -> Fetched | None:
+        if body is None:
+            return None
+        digests = digests_of(body, tuple(declared))
+        return Fetched(body, digests, len(body)) if digests == declared else None
 
     async def _with_retries(
         self,

@@ -156,6 +156,7 @@ class FileCollector:
         places: Places,
         transfers: _Transfers,
     ) -> Ready:
+        within: Fetched | None = None
         if present is not None:
             await self._correct_times(present, want, batch)
         if present is not None and present.file:
@@ -167,6 +168,8 @@ class FileCollector:
             begun = time.monotonic()
             fetched = await self._downloader.file(want, transfer)
             self._traffic.files.add(time.monotonic() - begun)
+            if want.has_sidecar and not (present is not None and present.sidecar):
+                within = await self._downloader.metadata_within(want, fetched.content)
             path, sha256 = want.path_for(fetched.digests), fetched.digests["sha256"]
             # Where it belongs was perhaps not known before: what lies there is another project's, and stays.
             if want.path is None and await self._holds(places, batch, path, fetched.digests["sha256"]):
@@ -176,7 +179,7 @@ class FileCollector:
             self._count(fetched, transfer)
         ready = Ready(want, path, sha256)
         if want.has_sidecar:
-            ready.sidecar = await self._sidecar(want, path, present, batch, inventory, places, transfers)
+            ready.sidecar = await self._sidecar(want, path, present, within, batch, inventory, places, transfers)
         return ready
 
     async def _holds(self, places: Places, batch: _Batch, path: str, sha256: str) -> bool:
@@ -199,11 +202,13 @@ class FileCollector:
         want: Wanted,
         path: str,
         present: Present | None,
+        within: Fetched | None,
         batch: _Batch,
         inventory: Inventory,
         places: Places,
         transfers: _Transfers,
     ) -> dict[str, str]:
+        """``within``: what was taken out of the wheel."""
         declared, target = want.file.core_metadata, names.sidecar_path(path)
         ours = inventory.sidecar_of(want.file.filename)
         known = dict(declared) if isinstance(declared, dict) else ours
@@ -214,15 +219,25 @@ class FileCollector:
                 if kept:
                     await batch.add(Placement(kept, target), 0)
                 return known
+        if within is None and present is not None and present.file and not present.withheld:
+            within = await self._downloader.metadata_within(want, path)
         transfer = transfers.sidecar(want)
-        begun = time.monotonic()
-        fetched = await self._downloader.sidecar(want, transfer)
-        self._traffic.files.add(time.monotonic() - begun)
+        fetched = within if within is not None else await self._fetch_sidecar(want, transfer)
         looked = want.path is not None and not (present is not None and present.sidecar_place_taken)
         if looked or not await self._holds(places, batch, target, fetched.digests["sha256"]):
             await batch.take(fetched, target, want.mtime_ns)
-        self._count(fetched, transfer)
+        if within is None:
+            self._count(fetched, transfer)
+        else:
+            transfer.done()
+            self._traffic.from_wheels += 1
         return {"sha256": fetched.digests["sha256"]} if not isinstance(declared, dict) or not declared else declared
+
+    async def _fetch_sidecar(self, want: Wanted, transfer: Transfer) -> Fetched:
+        begun = time.monotonic()
+        fetched = await self._downloader.sidecar(want, transfer)
+        self._traffic.files.add(time.monotonic() - begun)
+        return fetched
 
     def _count(self, fetched: Fetched, transfer: Transfer) -> None:
         transfer.done()

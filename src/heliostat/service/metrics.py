@@ -241,6 +241,7 @@ def _work(traffic: Traffic) -> Iterator[Metric]:
         _histogram("project_duration_seconds", "From a project's first request until it is durable.", traffic.projects),
         _histogram("file_duration_seconds", "From a file's first request until it is verified.", traffic.files),
         _histogram("file_size_bytes", "Sizes of files and sidecars fetched.", traffic.sizes),
+        _counter("sidecars_from_wheels", "Sidecars taken out of their wheels.", "", [("", traffic.from_wheels)]),
         _histogram("batch_duration_seconds", "How long it takes to make a batch durable.", traffic.batches),
     )
 

@@ -53,6 +53,7 @@ class Operations(Protocol):
     def set_mode(self, path: str, mode: int) -> None: ...
     def stat(self, path: str) -> Entry | None: ...
     def read(self, path: str) -> bytes | None: ...
+    def read_part(self, path: str, start: int, size: int) -> bytes: ...
     def read_link(self, path: str) -> str | None: ...
     def names(self, path: str) -> list[str]: ...
     def free(self) -> tuple[int, int, int]: ...
@@ -216,6 +217,15 @@ class Disk:
                     return file.read()
             except (FileNotFoundError, NotADirectoryError):
                 return None
+
+    def read_part(self, path: str, start: int, size: int) -> bytes:
+        """Up to ``size`` bytes of a file from ``start`` on."""
+        with _refusals("read", path):
+            handle = os.open(self.full(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+            try:
+                return os.pread(handle, size, start)
+            finally:
+                os.close(handle)
 
     def read_link(self, path: str) -> str | None:
         """What a symbolic link holds; None when there is none."""

@@ -93,6 +93,8 @@ class Traffic:
         #: Of files, sidecars included: from the first request until the bytes are verified; and their sizes.
         self.files = Histogram(SECONDS_OF_WORK)
         self.sizes = Histogram(SIZES)
+        #: Sidecars that were taken out of their wheels, and so were not asked for.
+        self.from_wheels = 0
         #: Of the durable batches.
         self.batches = Histogram(SECONDS_OF_WORK)
         #: How the pace is now; None before the first pass.
