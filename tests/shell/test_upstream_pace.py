@@ -6,8 +6,10 @@ import pytest
 
 from heliostat.errors import Missing, RateLimited, Unavailable
 from heliostat.upstream.faults import TimedOut
+from heliostat.upstream.gate import Gate
 from heliostat.upstream.limit import Limit
-from heliostat.upstream.pace import Gate, Pace
+from heliostat.upstream.pace import Pace
+from heliostat.upstream.pauses import Pauses
 from support.scripted import HandClock
 
 URL = "https://index.example/x"
@@ -15,7 +17,7 @@ URL = "https://index.example/x"
 
 def gate(limit: int) -> Gate:
     clock = HandClock()
-    return Gate(Pace(1, 1, clock=clock), Limit(limit, start=limit), clock)
+    return Gate(Pauses(clock, first=1, most=60), Limit(limit, start=limit), clock)
 
 
 async def settle() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from heliostat.config import UpstreamConfig
 from heliostat.upstream.client import Upstream
-from heliostat.upstream.pace import Clock
+from heliostat.upstream.clock import Clock
 from heliostat.upstream.session import OwnTally
 from heliostat.upstream.traffic import Traffic
 

@@ -24,7 +24,7 @@ from heliostat.pages.changes import (
     segment_name,
     segment_start,
 )
-from heliostat.upstream.pace import Permit, Permits
+from heliostat.upstream.gate import Permit, Permits
 from heliostat.upstream.response import Response
 from heliostat.upstream.session import Session, header_lines
 from heliostat.upstream.traffic import Kind

@@ -14,11 +14,12 @@ from heliostat.model import Event, Listed, ProjectName
 from heliostat.pages.changes import Head
 from heliostat.upstream import retry
 from heliostat.upstream.changes import Changes, HeadAnswer, Place, Rows
+from heliostat.upstream.clock import Clock, SystemClock
 from heliostat.upstream.failover import Failover, Route, Way
 from heliostat.upstream.feed import Feed
 from heliostat.upstream.files import FileStream, fetch_whole, size_of
 from heliostat.upstream.metadata import DocumentAnswer, Metadata, PageAnswer, RootAnswer
-from heliostat.upstream.pace import Clock, Pace, PaceFigures, SystemClock
+from heliostat.upstream.pace import Pace, PaceFigures
 from heliostat.upstream.session import OwnTally, Session, Tally
 from heliostat.upstream.sources import Sources
 from heliostat.upstream.traffic import Kind, Traffic

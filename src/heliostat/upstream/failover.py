@@ -15,8 +15,9 @@ from heliostat.errors import Invalid, Missing, RateLimited, Unavailable, Upstrea
 from heliostat.upstream import retry
 from heliostat.upstream.changes import Changes
 from heliostat.upstream.feed import Feed
+from heliostat.upstream.gate import Gate
 from heliostat.upstream.metadata import Metadata
-from heliostat.upstream.pace import Gate, Pace
+from heliostat.upstream.pace import Pace
 from heliostat.upstream.session import Session
 from heliostat.upstream.sources import BoundGate, Left, Sources, Standing, shows_death
 from heliostat.upstream.urls import Checked

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from heliostat.errors import FeedUnsupported, Missing
 from heliostat.model import Event, Listed
 from heliostat.upstream import xmlrpc
-from heliostat.upstream.pace import Permit, Permits
+from heliostat.upstream.gate import Permit, Permits
 from heliostat.upstream.response import Response
 from heliostat.upstream.session import Session, header_lines
 from heliostat.upstream.traffic import Kind

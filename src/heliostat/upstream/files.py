@@ -9,7 +9,8 @@ from typing import Self
 from heliostat.errors import IntegrityError, Invalid, Refused, Unavailable, UpstreamError
 from heliostat.upstream import faults
 from heliostat.upstream.bulk import Bulk
-from heliostat.upstream.pace import LARGE, Permit, Permits
+from heliostat.upstream.gate import Permit, Permits
+from heliostat.upstream.pace import LARGE
 from heliostat.upstream.response import Response
 from heliostat.upstream.session import Session, header_lines
 from heliostat.upstream.traffic import Kind

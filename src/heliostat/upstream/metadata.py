@@ -17,7 +17,7 @@ from heliostat.model import Document, Listed, ProjectName, ProjectPage
 from heliostat.pages.document import parse_document
 from heliostat.pages.parse_json import parse_project
 from heliostat.pages.root_list import RootListParser
-from heliostat.upstream.pace import Permit, Permits
+from heliostat.upstream.gate import Permit, Permits
 from heliostat.upstream.response import Response
 from heliostat.upstream.session import Session, header_lines
 from heliostat.upstream.traffic import Kind

@@ -18,7 +18,8 @@ from heliostat.config import UpstreamConfig
 from heliostat.errors import ConfigError, FeedUnsupported, Invalid, UpstreamError
 from heliostat.upstream import body, faults
 from heliostat.upstream.channel import Channel
-from heliostat.upstream.pace import Clock, Permit
+from heliostat.upstream.clock import Clock
+from heliostat.upstream.gate import Permit
 from heliostat.upstream.response import Response
 from heliostat.upstream.traffic import Kind, Traffic
 from heliostat.upstream.urls import Origin, UrlPolicy, basic_authorization, origin_of, redacted

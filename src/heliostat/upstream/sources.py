@@ -14,8 +14,10 @@ from collections.abc import Callable, Collection, Iterator
 from heliostat import names
 from heliostat.config import UpstreamConfig
 from heliostat.errors import Unavailable, UpstreamError
+from heliostat.upstream.clock import Clock, SystemClock
 from heliostat.upstream.faults import NotConnected, TimedOut
-from heliostat.upstream.pace import Clock, Gate, Pauses, Permit, SystemClock
+from heliostat.upstream.gate import Gate, Permit
+from heliostat.upstream.pauses import Pauses
 from heliostat.upstream.urls import source
 
 log = logging.getLogger(__name__)
