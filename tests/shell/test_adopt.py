@@ -15,7 +15,7 @@ from heliostat.fakeindex.wheels import sdist, wheel
 from heliostat.mirror.adopt.files import Check
 from heliostat.mirror.adopt.layouts import recognise
 from heliostat.mirror.adopt.report import Finding, Result
-from heliostat.mirror.adopt.run import look_over
+from heliostat.mirror.adopt.survey import look_over
 from heliostat.mirror.places import scope_of
 from heliostat.mirror.report import Counters
 from heliostat.mirror.run import Mirror

@@ -77,7 +77,7 @@ def _dry(config: Config, options: Options, tool: Any, check: Check) -> int:
     from heliostat.errors import ConfigError
     from heliostat.mirror.adopt.layouts import recognise
     from heliostat.mirror.adopt.loose import LooseFiles
-    from heliostat.mirror.adopt.run import look_over
+    from heliostat.mirror.adopt.survey import look_over
     from heliostat.mirror.places import scope_of
     from heliostat.store.threads import Keeper
 

@@ -274,7 +274,8 @@ class Mirror:
         Only of a mirror that was opened for ``adopting``.  Raises ConfigError, StoreError, StateError.
         """
         from heliostat.mirror.adopt.layouts import recognise
-        from heliostat.mirror.adopt.run import Adoption, begun, earlier
+        from heliostat.mirror.adopt.position import begun, earlier
+        from heliostat.mirror.adopt.run import Adoption
         from heliostat.mirror.root import write_root
 
         config, path = self._config, f"{state_directory(self._config)}/{ADOPTION}"

@@ -111,5 +111,4 @@ class LooseFiles:
                 disk.set_mode(target, _FILE_MODE)
 
     def _tell(self, kind: Kind, path: str, problem: str) -> None:
-        for one in self.record.add([Finding(kind, path, "", problem)]):
-            self.result.kinds[one.kind] = self.result.kinds.get(one.kind, 0) + 1
+        self.result.count(self.record.add([Finding(kind, path, "", problem)]))

@@ -67,6 +67,11 @@ class Result(msgspec.Struct, kw_only=True):
     def differences(self) -> int:
         return sum(count for kind, count in self.kinds.items() if kind in DIFFERENCES)
 
+    def count(self, findings: Iterable[Finding]) -> None:
+        """These were found, too."""
+        for one in findings:
+            self.kinds[one.kind] = self.kinds.get(one.kind, 0) + 1
+
 
 class Record:
     """The findings, in the file at ``path``; with None in memory, for a run that changes nothing.

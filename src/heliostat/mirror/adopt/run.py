@@ -8,21 +8,19 @@ each step finds what is left of it to do.
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import cast
+from collections.abc import Callable, Sequence
 
 import msgspec
 
-from heliostat.errors import ConfigError, Obstructed, StoreError
-from heliostat.mirror.adopt.catalogue import SIMPLE, Catalogue
-from heliostat.mirror.adopt.drafts import Draft, read_draft
+from heliostat.errors import Obstructed, StoreError
+from heliostat.mirror.adopt.catalogue import SIMPLE
 from heliostat.mirror.adopt.eye import Eye, Stopping
-from heliostat.mirror.adopt.files import Check, Inspector
-from heliostat.mirror.adopt.layouts import Layout, Tool, bring_below_web
-from heliostat.mirror.adopt.plans import Plan, Relocation, plan_for
+from heliostat.mirror.adopt.files import Check
+from heliostat.mirror.adopt.layouts import Layout, bring_below_web
+from heliostat.mirror.adopt.plans import Plan, Relocation
+from heliostat.mirror.adopt.position import DONE, UNDER_WAY, Intention, Position
 from heliostat.mirror.adopt.report import Finding, Record, Result
+from heliostat.mirror.adopt.survey import Survey, moved, tell
 from heliostat.mirror.doomed import Reaper
 from heliostat.mirror.places import DAMAGED
 from heliostat.mirror.rebuild import adopt_spellings, claims_of
@@ -33,125 +31,7 @@ from heliostat.store.tree import Tree
 
 log = logging.getLogger(__name__)
 
-#: Projects that are committed together, files of theirs after which it is enough, and bytes when they are hashed.
-_BATCH, _BATCH_FILES, _BATCH_BYTES = 256, 20_000, 16 << 30
-_FILE_MODE, _FOLDER_MODE = 0o644, 0o755
-#: What the ledger remembers while an adoption is under way, and for good.
-UNDER_WAY, DONE = "adopting", "adopted"
-
-
-class Intention(msgspec.Struct, kw_only=True):
-    """What goes once a project's pages do not name it any more; afterwards nothing else would tell."""
-
-    aside: list[str] = []
-    leftovers: list[str] = []
-    doomed: list[str] = []
-
-    def also(self, plan: Plan) -> Intention:
-        """This, and what ``plan`` says."""
-        return Intention(
-            aside=list(dict.fromkeys([*self.aside, *plan.aside])),
-            leftovers=list(dict.fromkeys([*self.leftovers, *plan.leftovers])),
-            doomed=list(dict.fromkeys([*self.doomed, *plan.doomed])),
-        )
-
-
-class Position(msgspec.Struct, kw_only=True):
-    """How far an adoption is."""
-
-    tool: str
-    check: str
-    top: bool
-    #: The last project of the last batch.
-    after: str = ""
-    #: Bytes of the record that are about what is done.
-    recorded: int = 0
-    #: Of the projects of the batch under way.
-    intentions: dict[str, Intention] = {}
-    result: Result
-
-
-class Survey:
-    """Looks at projects, and says what is to be done; changes nothing."""
-
-    def __init__(
-        self, eye: Eye, layout: Layout, check: Check, *, elsewhere: bool, stopped: Callable[[], bool], workers: int = 0
-    ) -> None:
-        self.eye, self._layout, self._check, self._elsewhere = eye, layout, check, elsewhere
-        self._inspector = Inspector(eye, check, stopped)
-        self._stopped = stopped
-        self._workers = workers or min(16, max(2, os.cpu_count() or 1))
-        self.catalogue = Catalogue(eye)
-
-    def batches(self, after: str, counters: Counters) -> Iterator[list[Plan]]:
-        """Plans of all projects after that name, in order.  Raises Stopping, StoreError."""
-        rest = [name for name in self.catalogue.names if name > after]
-        counters.projects_total, counters.projects_done = len(self.catalogue.names), 0
-        counters.projects_done = counters.projects_total - len(rest)
-        with ThreadPoolExecutor(self._workers, thread_name_prefix="heliostat-adopt") as pool:
-            drafts: list[Draft] = []
-            size = files = 0
-            for name in rest:
-                if self._stopped():
-                    raise Stopping
-                drafts.append(read_draft(self.eye, self.catalogue, name))
-                size += sum(entry.file.size or 0 for entry in drafts[-1].entries)
-                files += len(drafts[-1].entries)
-                large = size > _BATCH_BYTES and self._check == "digest"
-                if len(drafts) == _BATCH or files > _BATCH_FILES or large:
-                    yield self._plans(pool, drafts, counters)
-                    drafts, size, files = [], 0, 0
-            if drafts:
-                yield self._plans(pool, drafts, counters)
-
-    def _plans(self, pool: ThreadPoolExecutor, drafts: Sequence[Draft], counters: Counters) -> list[Plan]:
-        looks = pool.map(
-            self._inspector.look,
-            [draft.name for draft in drafts for _ in draft.entries],
-            [entry for draft in drafts for entry in draft.entries],
-        )
-        plans = []
-        for draft in drafts:
-            seen = [next(looks) for _ in draft.entries]
-            plan = plan_for(self.eye, draft, seen, tool=self._layout.tool, elsewhere=self._elsewhere)
-            plans.append(plan)
-            counters.projects_done += 1
-            counters.files_done += plan.files
-            counters.bytes_done += plan.bytes if self._check == "digest" else 0
-        return plans
-
-    def about_the_tree(self) -> tuple[list[str], list[Finding]]:
-        """Leftovers that belong to no project, and what is said of them and of what is left alone."""
-        gone = [*self.catalogue.temporaries, *self.catalogue.hashed, *self._layout.leftovers(self.eye.root)]
-        said = [Finding("removed", path, "", f"left by {self._layout.tool}") for path in gone]
-        said += [Finding("strange", path, "", "no project; left alone") for path in self.catalogue.strange]
-        return gone, said
-
-
-def look_over(
-    root: str,
-    layout: Layout,
-    check: Check,
-    *,
-    elsewhere: bool,
-    in_scope: Callable[[str], bool],
-    counters: Counters,
-    stopped: Callable[[], bool],
-) -> tuple[Result, Record]:
-    """What an adoption would find and do; nothing is written, and no lock taken."""
-    result, record = Result(tool=layout.tool, check=check, dry_run=True), Record(None, 0, new=True)
-    moves = layout.moves(root)
-    survey = Survey(Eye(root, moves), layout, check, elsewhere=elsewhere, stopped=stopped)
-    _count(result, record.add(_moved(name) for name in moves))
-    try:
-        for plans in survey.batches("", counters):
-            for plan in plans:
-                _tell(result, plan, in_scope)
-                _count(result, record.add(plan.findings))
-        _count(result, record.add(survey.about_the_tree()[1]))
-    except Stopping:
-        result.interrupted = True
-    return result, record
+_FILE_MODE = 0o644
 
 
 class Adoption:
@@ -178,7 +58,7 @@ class Adoption:
         position, record = self._begin()
         result = position.result
         try:
-            _count(result, record.add(map(_moved, self._layout.moves(self._tree.disk.root))))
+            result.count(record.add(map(moved, self._layout.moves(self._tree.disk.root))))
             bring_below_web(self._tree.disk, self._layout)
             self._tree.prepare()
             self._tree.clean_partial(downloads=False)
@@ -209,7 +89,7 @@ class Adoption:
                 ledger.put(**{UNDER_WAY: msgspec.json.encode(position).decode(), DONE: None})
         position.result.resumed = position is not fresh
         record = Record(self._path, position.recorded, new=position is fresh)
-        _count(position.result, record.pending)
+        position.result.count(record.pending)
         return position, record
 
     def _carry_out(self, plans: list[Plan], position: Position, record: Record) -> None:
@@ -238,8 +118,8 @@ class Adoption:
                 self._remove(path)
         tree.disk.sync()
         for plan in plans:
-            _tell(result, plan, self._in_scope)
-        _count(result, new)
+            tell(result, plan, self._in_scope)
+        result.count(new)
         position.after, position.recorded = plans[-1].name, record.size
         position.intentions = {name: one for name, one in position.intentions.items() if name not in intentions}
         doomed = [PathRow(path, name, "doomed", "unlink") for name, one in intentions.items() for path in one.doomed]
@@ -332,7 +212,7 @@ class Adoption:
         tree, ledger = self._tree, self._ledger
         adopt_spellings(tree, ledger)
         gone, said = survey.about_the_tree()
-        _count(position.result, record.add(said))
+        position.result.count(record.add(said))
         for path in gone:
             found = tree.disk.stat(path)
             if found is not None and found.is_directory and path not in survey.catalogue.hashed:
@@ -352,46 +232,3 @@ class Adoption:
             if found is not None and found.is_directory:
                 self._remove_all(path)
             self._remove(path)
-
-
-def begun(ledger: Ledger) -> Layout | None:
-    """The layout of an adoption that was interrupted: some of what it was recognised by may be gone."""
-    before = ledger.get(UNDER_WAY)
-    if before is None:
-        return None
-    position = msgspec.json.decode(before, type=Position)
-    return Layout(cast(Tool, position.tool), position.top)
-
-
-def earlier(ledger: Ledger, path: str) -> tuple[Result, Record] | None:
-    """What an adoption that is finished came to; None when this ledger is still to be filled by one.
-
-    Raises ConfigError for the ledger of a mirror that was never adopted.
-    """
-    if (done := ledger.get(DONE)) is not None:
-        position = msgspec.json.decode(done, type=Position)
-        position.result.already = True
-        return position.result, Record(path if os.path.exists(path) else None, position.recorded, new=False)
-    if ledger.get(UNDER_WAY) is None and not ledger.get("rebuilding"):
-        problem = "there is a ledger already, so this is a heliostat mirror; to adopt the tree all the same"
-        raise ConfigError([f"{ledger.path}: {problem}, move the ledger away first"])
-    return None
-
-
-def _tell(result: Result, plan: Plan, in_scope: Callable[[str], bool]) -> None:
-    if plan.row is None:
-        return
-    result.projects += 1
-    result.files += plan.files
-    result.bytes += plan.bytes
-    result.hashed += plan.hashed
-    result.outside += not in_scope(plan.name)
-
-
-def _count(result: Result, findings: Sequence[Finding]) -> None:
-    for one in findings:
-        result.kinds[one.kind] = result.kinds.get(one.kind, 0) + 1
-
-
-def _moved(name: str) -> Finding:
-    return Finding("moved", name, "", f"to web/{name}; a link stays, for web servers that still serve the old place")
