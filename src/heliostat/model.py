@@ -67,6 +67,19 @@ class DocumentFile(msgspec.Struct, frozen=True, kw_only=True):
     #: The release it is listed under; ``None`` where the document does not say.
     version: str | None = None
 
+    def as_on_page(self) -> DistFile:
+        """The file as an index page would list it, without the hash that only the document has."""
+        return DistFile(
+            filename=self.filename,
+            url=self.url,
+            hashes={name: digest for name, digest in self.hashes.items() if name != "blake2b_256"},
+            size=self.size,
+            upload_time=self.upload_time,
+            requires_python=self.requires_python,
+            yanked=self.yanked,
+            core_metadata=self.core_metadata,
+        )
+
 
 class Document(msgspec.Struct, frozen=True, kw_only=True):
     """What the mirror needs of a project's JSON document (``/pypi/NAME/json``)."""

@@ -131,7 +131,7 @@ def wanted_files(
     wanted = [_wanted(file, described.get(file.filename), held, listed=True) for file in page.files]
     on_page = {file.filename for file in page.files}
     wanted += [
-        _wanted(_as_dist_file(entry), entry, held, listed=False)
+        _wanted(entry.as_on_page(), entry, held, listed=False)
         for filename, entry in described.items()
         # One whose place the document does not tell could not be found by readers.
         if filename not in on_page and digits_of(entry) is not None
@@ -182,19 +182,6 @@ def _wanted(file: DistFile, entry: DocumentFile | None, held: Mapping[str, Held]
 
 def _contradict(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
     return any(other[algorithm] != digest for algorithm, digest in one.items() if algorithm in other)
-
-
-def _as_dist_file(entry: DocumentFile) -> DistFile:
-    return DistFile(
-        filename=entry.filename,
-        url=entry.url,
-        hashes={name: digest for name, digest in entry.hashes.items() if name != "blake2b_256"},
-        size=entry.size,
-        upload_time=entry.upload_time,
-        requires_python=entry.requires_python,
-        yanked=entry.yanked,
-        core_metadata=entry.core_metadata,
-    )
 
 
 def nanoseconds(upload_time: str | None) -> int | None:

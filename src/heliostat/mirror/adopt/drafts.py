@@ -14,7 +14,7 @@ from heliostat.mirror.adopt.catalogue import JSON, PAGES, PYPI, SIMPLE, Catalogu
 from heliostat.mirror.adopt.eye import Eye
 from heliostat.mirror.adopt.layouts import is_temporary
 from heliostat.mirror.adopt.report import Finding
-from heliostat.model import DistFile, Document, DocumentFile, ProjectName, ProjectPage
+from heliostat.model import DistFile, Document, ProjectName, ProjectPage
 from heliostat.pages import parse_html, parse_json
 from heliostat.pages.document import parse_document
 from heliostat.pages.links import local_document_url, local_page_url
@@ -116,22 +116,8 @@ def _read_document(eye: Eye, catalogue: Catalogue, draft: Draft) -> None:
 def _page_of(name: ProjectName, document: Document) -> ProjectPage:
     """Where there is no page the document tells the files."""
     files = {entry.filename: entry for entry in document.files}
-    return ProjectPage(
-        name=name, files=tuple(map(_as_file, files.values())), versions=document.versions, serial=document.serial
-    )
-
-
-def _as_file(entry: DocumentFile) -> DistFile:
-    return DistFile(
-        filename=entry.filename,
-        url=entry.url,
-        hashes={key: value for key, value in entry.hashes.items() if key != "blake2b_256"},
-        size=entry.size,
-        upload_time=entry.upload_time,
-        requires_python=entry.requires_python,
-        yanked=entry.yanked,
-        core_metadata=entry.core_metadata,
-    )
+    shown = tuple(entry.as_on_page() for entry in files.values())
+    return ProjectPage(name=name, files=shown, versions=document.versions, serial=document.serial)
 
 
 def _collect(draft: Draft) -> None:
