@@ -80,7 +80,7 @@ def follow_list(place: str) -> None:
     ledger = stages("open", lambda: Ledger(path, create=False))
     stages("ask", lambda: (ledger.facts(), ledger.states(), ledger.published_count(), ledger.checkpoint()))
     serial = stages("read list", lambda: _read_list(ledger, os.path.join(place, _LIST), scope))
-    difference = stages("compare", lambda: ledger.intake.finish_list(serial, now, everything=False))
+    difference = stages("compare", lambda: ledger.root_list.finish(serial, now, everything=False))
     rows = stages("todo list", lambda: list(_due(ledger, now)))
     stages("record", lambda: _record(ledger, rows))
     stages("close", ledger.close)
@@ -89,10 +89,10 @@ def follow_list(place: str) -> None:
 
 def _read_list(ledger: Ledger, path: str, scope: Scope) -> int:
     parser = RootListParser(path)
-    ledger.intake.begin_list()
+    ledger.root_list.begin()
     with open(path, "rb") as file:
         while piece := file.read(_PIECE):
-            ledger.intake.add_listed(parser.feed(piece), scope.__contains__)
+            ledger.root_list.add(parser.feed(piece), scope.__contains__)
     return parser.close() or 0
 
 

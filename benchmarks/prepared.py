@@ -60,10 +60,10 @@ def fill_ledger(ledger: Ledger, projects: Sequence[tuple[str, int]], serial: int
 
 def take_list(ledger: Ledger, projects: Sequence[tuple[str, int]], serial: int, now: float) -> None:
     """A complete root list, compared with the ledger."""
-    ledger.intake.begin_list()
+    ledger.root_list.begin()
     for batch in _batches(projects):
-        ledger.intake.add_listed([Listed(name, theirs) for name, theirs in batch], lambda _: True)
-    ledger.intake.finish_list(serial, now, everything=False)
+        ledger.root_list.add([Listed(name, theirs) for name, theirs in batch], lambda _: True)
+    ledger.root_list.finish(serial, now, everything=False)
 
 
 def published(name: ProjectName, display: str, serial: int, now: float) -> Published:

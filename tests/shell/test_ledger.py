@@ -19,8 +19,8 @@ from heliostat.errors import StateError
 from heliostat.model import Event, Listed, ProjectName
 from heliostat.state.changelog import Change, Entry
 from heliostat.state.database import open_readonly, refuse_network_file_system
-from heliostat.state.intake import Difference
 from heliostat.state.ledger import Ledger
+from heliostat.state.root_list import Difference
 from heliostat.state.rows import Failed, PathRow, Published, Tombstone
 
 
@@ -48,9 +48,9 @@ def published(name: str, serial: int, wanted: int | None = None) -> Published:
 
 
 def take_list(ledger: Ledger, serial: int, *listed: tuple[str, int | None], everything_again: bool = False) -> None:
-    ledger.intake.begin_list()
-    ledger.intake.add_listed([Listed(name, number) for name, number in listed], everything)
-    ledger.intake.finish_list(serial, 1.0, everything=everything_again)
+    ledger.root_list.begin()
+    ledger.root_list.add([Listed(name, number) for name, number in listed], everything)
+    ledger.root_list.finish(serial, 1.0, everything=everything_again)
 
 
 def test_events_fold_to_the_highest_serial_of_each_project_with_the_cursor(ledger: Ledger) -> None:
@@ -156,9 +156,9 @@ def test_a_list_finds_what_is_new_changed_and_absent(ledger: Ledger) -> None:
     take_list(ledger, 10, ("a", 3), ("b", 5), ("c", 10))
     ledger.record([published("a", 3), published("b", 5), published("c", 10)])
     assert ledger.checkpoint() == 10
-    ledger.intake.begin_list()
-    ledger.intake.add_listed([Listed("a", 3), Listed("B", 12), Listed("d", 11)], everything)
-    difference = ledger.intake.finish_list(12, 2.0, everything=False)
+    ledger.root_list.begin()
+    ledger.root_list.add([Listed("a", 3), Listed("B", 12), Listed("d", 11)], everything)
+    difference = ledger.root_list.finish(12, 2.0, everything=False)
     assert (difference.listed, difference.new, difference.changed, difference.absent) == (3, 1, 1, 1)
     absent = ledger.row("c")
     assert absent is not None
@@ -456,12 +456,12 @@ def test_a_list_makes_owed_exactly_what_is_new_changed_or_absent(
     with tempfile.TemporaryDirectory() as folder:
         ledger = Ledger(f"{folder}/heliostat.db")
         ledger.connection.execute("PRAGMA synchronous = OFF")
-        ledger.intake.very_many = very_many
+        ledger.root_list.very_many = very_many
         ledger.intake.fold_events([event(name, serial) for name, serial in known.items()], 20, 1.0, everything)
         ledger.record([published(name, serial) for name, serial in known.items()])
-        ledger.intake.begin_list()
-        ledger.intake.add_listed([Listed(name, serial) for name, serial in listed.items()], everything)
-        difference = ledger.intake.finish_list(30, 2.0, everything=False)
+        ledger.root_list.begin()
+        ledger.root_list.add([Listed(name, serial) for name, serial in listed.items()], everything)
+        difference = ledger.root_list.finish(30, 2.0, everything=False)
         new = {name.lower() for name in listed} - known.keys()
         changed = {
             name.lower()

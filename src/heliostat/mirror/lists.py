@@ -67,8 +67,8 @@ class ListReader:
                 await self._upstream.page(name)
 
     async def compare(self, serial: int, now: float, *, restart: bool, jump: bool, etag: str | None) -> None:
-        """Compare what was collected, see :meth:`heliostat.state.intake.Intake.finish_list`."""
-        finish = self._ledger.intake.finish_list
+        """Compare what was collected, see :meth:`heliostat.state.root_list.RootList.finish`."""
+        finish = self._ledger.root_list.finish
         difference = await self._keeper(finish, serial, now, everything=restart, jump=jump)
         await self._keeper(self._ledger.put, root_etag=etag, reconciled=now)
         log.info(
@@ -79,11 +79,11 @@ class ListReader:
     async def _collect(self, lists: AsyncIterable[list[Listed]]) -> int:
         """Take the entries that come; the highest serial among them."""
         self._opened = True
-        await self._keeper(self._ledger.intake.begin_list)
+        await self._keeper(self._ledger.root_list.begin)
         highest = 0
         async for batch in lists:
             highest = max(highest, max((item.serial or 0 for item in batch), default=0))
-            await self._keeper(self._ledger.intake.add_listed, batch, self._scope.__contains__)
+            await self._keeper(self._ledger.root_list.add, batch, self._scope.__contains__)
         self.tells_serials = highest > 0
         return highest
 

@@ -6,8 +6,10 @@ finds nothing new should not touch the disk at all.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 from heliostat.state import schema
@@ -22,6 +24,22 @@ class Executes(Protocol):
     def execute(self, sql: str, parameters: Any = ..., /) -> sqlite3.Cursor: ...
     def executemany(self, sql: str, parameters: Any, /) -> sqlite3.Cursor: ...
     def close(self) -> None: ...
+
+
+@contextlib.contextmanager
+def transaction(connection: Executes) -> Iterator[None]:
+    """All or nothing, durable at the end; joins a transaction that is open already."""
+    if connection.in_transaction:
+        yield
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
 
 
 class Connection:

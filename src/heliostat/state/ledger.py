@@ -15,12 +15,13 @@ import msgspec
 
 from heliostat.errors import StateError
 from heliostat.state.changelog import Changelog
-from heliostat.state.connection import Connection, Executes
+from heliostat.state.connection import Connection, Executes, transaction
 from heliostat.state.database import explained
 from heliostat.state.denials import Denials
 from heliostat.state.intake import Intake
 from heliostat.state.paths import Paths
 from heliostat.state.queries import Queries
+from heliostat.state.root_list import RootList
 from heliostat.state.rows import TOMBSTONE_COLUMNS, Failed, Kept, Published, Tombstone
 
 _ROOT_DIRTY = ("root_json_dirty", "root_html_dirty")
@@ -33,6 +34,7 @@ class Ledger(Queries):
         self.path = path
         super().__init__(Connection(path, create=create))
         self.intake = Intake(self.connection)
+        self.root_list = RootList(self.connection, self.intake)
         self.paths = Paths(cast(sqlite3.Connection, self.connection))
         self.changelog = Changelog(self.connection)
         self.denials = Denials(self.connection)
@@ -58,15 +60,8 @@ class Ledger(Queries):
         if self.connection.in_transaction:
             yield self.connection
             return
-        with explained(self.path):
-            self.connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield self.connection
-                self.connection.execute("COMMIT")
-            except BaseException:
-                if self.connection.in_transaction:
-                    self.connection.execute("ROLLBACK")
-                raise
+        with explained(self.path), transaction(self.connection):
+            yield self.connection
 
     def put(self, **facts: Any) -> None:
         """Store facts; None removes one."""
