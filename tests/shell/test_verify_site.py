@@ -19,12 +19,13 @@ from heliostat.fakeindex import FakeIndex, Index, UploadedFile
 from heliostat.fakeindex.faults import Body, Cut, Endless, GzipBomb, Redirect, Reset, Status
 from heliostat.mirror.report import Counters
 from heliostat.mirror.sites.site import Patience, client
+from heliostat.mirror.verify.asked import SiteAsked
 from heliostat.mirror.verify.findings import SITE_KINDS
 from heliostat.mirror.verify.ground import bare_ground, mirror_ground
 from heliostat.mirror.verify.position import Position, desk
 from heliostat.mirror.verify.reading import Budget
 from heliostat.mirror.verify.reference import LocalPages, Reference, UpstreamPages
-from heliostat.mirror.verify.site import SiteAsked, SiteVerification
+from heliostat.mirror.verify.site import SiteVerification
 from heliostat.upstream.client import Upstream
 from support.mirrors import Followed, following
 from support.scripted import Scripted, hang, reply

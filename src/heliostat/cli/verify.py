@@ -18,11 +18,13 @@ if TYPE_CHECKING:
     _ParamType = click.ParamType[Any]
     from heliostat.cli.running import Stop
     from heliostat.config import Config
+    from heliostat.mirror.verify.asked import Asked
     from heliostat.mirror.verify.ground import Ground
     from heliostat.mirror.verify.helpers import Helpers
     from heliostat.mirror.verify.position import Desk
     from heliostat.mirror.verify.repair import Repaired
-    from heliostat.mirror.verify.run import Asked, Result, Verification
+    from heliostat.mirror.verify.result import Result
+    from heliostat.mirror.verify.run import Verification
 
 else:
     _ParamType = click.ParamType
@@ -164,7 +166,7 @@ def _verify_sites(
     against: bool,
 ) -> int:
     from heliostat.cli.verify_sites import Sites
-    from heliostat.mirror.verify.site import SiteAsked
+    from heliostat.mirror.verify.asked import SiteAsked
 
     asked = SiteAsked(
         quick=quick,
@@ -192,7 +194,7 @@ def _asked(
     sample: tuple[str, float] | None,
     against: bool,
 ) -> Asked:
-    from heliostat.mirror.verify.run import Asked
+    from heliostat.mirror.verify.asked import Asked
 
     return Asked(
         quick=quick,

@@ -18,7 +18,7 @@ from heliostat.service.control_wire import MOST_REQUEST
 if TYPE_CHECKING:
     from heliostat.cli.running import Stop
     from heliostat.config import Config
-    from heliostat.mirror.verify.run import Result
+    from heliostat.mirror.verify.result import Result
 
 COMMAND = "repair"
 #: Findings, and bytes of them, that are handed over at once.

@@ -19,7 +19,8 @@ from heliostat.mirror.verify.findings import KINDS, SITE_KINDS, Finding, Kind, M
 
 if TYPE_CHECKING:
     from heliostat.mirror.verify.repair import Repaired
-    from heliostat.mirror.verify.run import Result, Verification
+    from heliostat.mirror.verify.result import Result
+    from heliostat.mirror.verify.run import Verification
     from heliostat.mirror.verify.site import SiteVerification
 
 

@@ -17,10 +17,11 @@ if TYPE_CHECKING:
     from heliostat.cli.verify_report import SiteReports
     from heliostat.config import Config
     from heliostat.mirror.report import Counters
+    from heliostat.mirror.verify.asked import SiteAsked
     from heliostat.mirror.verify.ground import Ground
     from heliostat.mirror.verify.position import Desk
     from heliostat.mirror.verify.reference import Reference
-    from heliostat.mirror.verify.site import SiteAsked, SiteVerification
+    from heliostat.mirror.verify.site import SiteVerification
     from heliostat.upstream.client import Upstream
 
 #: Requests at once where nobody says.

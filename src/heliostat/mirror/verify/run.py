@@ -6,29 +6,26 @@ import asyncio
 import contextlib
 import random
 import time
-from collections import deque
-from collections.abc import Awaitable, Callable, Iterator
-from functools import cached_property
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import msgspec
-
-from heliostat.errors import Missing, StoreError, UpstreamError
+from heliostat.errors import StoreError
 from heliostat.mirror.report import Counters
 from heliostat.mirror.verify.again import Again, Pace
+from heliostat.mirror.verify.asked import Asked
+from heliostat.mirror.verify.asking import Asker
 from heliostat.mirror.verify.findings import Finding, Kind, from_line
 from heliostat.mirror.verify.founds import Names
 from heliostat.mirror.verify.ground import Ground
 from heliostat.mirror.verify.helpers import CompareThese, Helpers, Job, JudgeThese, usual_number
+from heliostat.mirror.verify.in_order import in_order
 from heliostat.mirror.verify.judge import Found, Judgement, Upstream
 from heliostat.mirror.verify.position import Desk
 from heliostat.mirror.verify.reading import Stopping, be_idle
+from heliostat.mirror.verify.result import Result
 from heliostat.mirror.verify.shelves import Sample, Seen, Shelves, Stretch, stretches
 from heliostat.mirror.verify.sorter import Sorter
-from heliostat.model import ProjectName, ProjectPage
-from heliostat.policy.denials import Denials, Entry, Versions
-from heliostat.state.queries import Queries
 from heliostat.store.threads import Workers
 
 if TYPE_CHECKING:
@@ -40,59 +37,8 @@ _R = TypeVar("_R")
 _PROJECTS = 16
 #: Seconds between two notes of the position.
 _EVERY = 5.0
-#: So many projects in a row that upstream gave no answer for end the run.
-_FAILURES = 20
 #: While a mirror holds the lock, and where nobody knows whether somebody is at work (seconds).
 _BUSY, _UNKNOWN, _ALONE = Pace(30.0, 3.0), Pace(4.0, 1.0), Pace(0.0, 0.0)
-
-
-class Asked(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What is to be verified, and how closely."""
-
-    #: Presence and size only.
-    quick: bool = False
-    #: Only these; empty: all.
-    projects: tuple[str, ...] = ()
-    #: Only projects whose page has a greater serial, or was written at this time or later (seconds since the epoch).
-    since_serial: int | None = None
-    since_time: float | None = None
-    #: Hash only this share of the files, or so many of them.
-    sample_share: float | None = None
-    sample_most: int | None = None
-    #: Compare with upstream's pages.
-    against_upstream: bool = False
-
-    @property
-    def whole(self) -> bool:
-        """Everything is looked at, so that what nobody names can be told."""
-        return not self.projects and self.since_serial is None and self.since_time is None
-
-    def key(self, web: str) -> str:
-        """Tells one question from another, for a position on disk."""
-        return f"{web} {msgspec.json.encode(self).decode()}"
-
-
-class Result(msgspec.Struct):
-    """What a verify saw.  Sizes are bytes, times seconds."""
-
-    projects: int = 0
-    files: int = 0
-    hashed: int = 0
-    bytes: int = 0
-    seconds: float = 0.0
-    #: How many findings of each kind.
-    kinds: dict[Kind, int] = {}
-    interrupted: bool = False
-    #: It went on where an earlier one had ended.
-    resumed: bool = False
-    #: Why upstream could not be asked.
-    unreachable: str | None = None
-    #: Projects without a page that can be read: whose files they are, nobody can tell.
-    unreadable: int = 0
-
-    @property
-    def findings(self) -> int:
-        return sum(self.kinds.values())
 
 
 class Verification:
@@ -113,7 +59,8 @@ class Verification:
         pace: Pace | None = None,
     ) -> None:
         self._ground, self._asked, self._desk, self._counters, self._stop = ground, asked, desk, counters, stop
-        self._upstream, self._idle, self._pace = upstream, idle, pace
+        self._idle, self._pace = idle, pace
+        self._asker = Asker(upstream, ground, stop) if upstream is not None else None
         self._count = workers or usual_number()
         self._helpers = helpers
         self._workers = Workers("heliostat-verify", self._count)
@@ -123,7 +70,7 @@ class Verification:
         self._sample = Sample(share=asked.sample_share, most=asked.sample_most, seed=desk.position.seed)
         self._shelves = Shelves(ground, desk.folder, quick=asked.quick, whole=asked.whole, sample=self._sample)
         self._final = Sorter(desk.folder, "final")
-        self._failures = 0
+        self._saved = time.monotonic()
         self.result = Result(kinds={}, resumed=desk.resumed)
 
     async def run(self) -> Result:
@@ -156,6 +103,8 @@ class Verification:
         result.projects, result.files = position.projects, position.files
         result.hashed, result.bytes = position.hashed, position.bytes + self._ground.reader.budget.bytes
         result.seconds = time.monotonic() - began
+        if self._asker is not None:
+            result.unreachable = self._asker.unreachable
         return result
 
     def findings(self) -> Iterator[Finding]:
@@ -196,8 +145,8 @@ class Verification:
         async def judged(batch: list[Found]) -> list[Judgement]:
             some = [found for found in batch if self._is_asked_for(found)]
             answers: list[Upstream | None] = [None] * len(some)
-            if self._upstream is not None:
-                answers = await self._ask_all(some)
+            if self._asker is not None:
+                answers = await self._asker.ask_all([found.name for found in some])
             judgements: list[Judgement] = await self._do(JudgeThese(root_time, some, answers))
             return judgements
 
@@ -231,44 +180,6 @@ class Verification:
             found.row is not None and found.row.published
         )  # fmt: skip
 
-    async def _ask_all(self, batch: list[Found]) -> list[Upstream | None]:
-        return list(await asyncio.gather(*(self._ask(found.name) for found in batch if found)))
-
-    async def _ask(self, name: str) -> Upstream | None:
-        """What upstream says; None when it does not answer.  Raises Stopping when it does not any more."""
-        assert self._upstream is not None
-        if name in self._denials.projects:
-            return None
-        if self._stop.is_set():
-            raise Stopping
-        try:
-            answer = await self._upstream.page(ProjectName(name))
-        except Missing:
-            self._failures = 0
-            return Upstream(None, None)
-        except UpstreamError as error:
-            self.result.unreachable = self.result.unreachable or str(error)
-            self._failures += 1
-            if self._failures >= _FAILURES:
-                raise Stopping from error
-            return None
-        self._failures = 0
-        assert answer is not None
-        return Upstream(self._without_denied(answer.page), answer.serial)
-
-    def _without_denied(self, page: ProjectPage) -> ProjectPage:
-        """As this mirror is to show it."""
-        denied = Versions(self._denials.releases.get(page.name, ()))
-        if not denied:
-            return page
-        files = tuple(file for file in page.files if not denied.has_file(file.filename, None))
-        return msgspec.structs.replace(page, files=files)
-
-    @cached_property
-    def _denials(self) -> Denials:
-        rows = self._ground.books.read(lambda connection: Queries(connection).denied()) if self._ground.books else []
-        return Denials.of(Entry(ProjectName(row.project), row.version) for row in rows)
-
     # -- files ------------------------------------------------------------------------------------------------------
 
     async def _compare_all(self) -> None:
@@ -301,7 +212,7 @@ class Verification:
         loop = asyncio.get_running_loop()
 
         def ask(name: str) -> Upstream | None:
-            return asyncio.run_coroutine_threadsafe(self._ask(name), loop).result() if self._upstream else None
+            return asyncio.run_coroutine_threadsafe(self._asker.ask(name), loop).result() if self._asker else None
 
         if self._pace is None:
             busy = _UNKNOWN if self._ground.lock is None else _BUSY
@@ -337,48 +248,31 @@ class Verification:
         taken: Callable[[list[_T], _R], None],
     ) -> None:
         """Batches of ``size`` in the threads, a few at a time; what they bring is taken in order, and noted."""
-        window: deque[tuple[list[_T], asyncio.Future[_R]]] = deque()
-        saved = time.monotonic()
         try:
-            more = True
-            while more or window:
-                while more and len(window) < 3 * self._count:
-                    batch = await self._lister.run(lambda: list(islice(items, size)))
-                    if self._stop.is_set():
-                        raise Stopping
-                    more = len(batch) == size
-                    if batch:
-                        window.append((batch, asyncio.ensure_future(work(batch))))
-                if window:
-                    batch, task = window[0]
-                    result = await task
-                    window.popleft()
-                    taken(batch, result)
-                    if self._is_full() or time.monotonic() - saved >= _EVERY:
-                        await self._save()
-                        saved = time.monotonic()
+            await in_order(self._batches(items, size), work, taken, at_once=3 * self._count, noted=self._noted)
         except Stopping:
-            await self._settle(window)
             await self._save()
             raise
-        finally:
-            await self._settle(window)
 
-    @staticmethod
-    async def _settle(window: deque[tuple[list[_T], asyncio.Future[_R]]]) -> None:
-        tasks = [task for _, task in window]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        window.clear()
+    async def _batches(self, items: Iterator[_T], size: int) -> AsyncIterator[list[_T]]:
+        while True:
+            batch = await self._lister.run(lambda: list(islice(items, size)))
+            if self._stop.is_set():
+                raise Stopping
+            if batch:
+                yield batch
+            if len(batch) < size:
+                return
 
-    def _is_full(self) -> bool:
-        return self._desk.claims.is_full or self._desk.suspects.is_full
+    async def _noted(self) -> None:
+        if self._desk.claims.is_full or self._desk.suspects.is_full or time.monotonic() - self._saved >= _EVERY:
+            await self._save()
 
     async def _save(self) -> None:
         position, budget = self._desk.position, self._ground.reader.budget
         position.bytes, budget.bytes = position.bytes + budget.bytes, 0
         await self._lister.run(self._desk.save)
+        self._saved = time.monotonic()
 
 
 def new_seed() -> int:

@@ -4,27 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import heapq
 import time
-from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from itertools import groupby, islice
 from typing import Literal, TypeVar
 
 import msgspec
 
-from heliostat.errors import Invalid, Missing, Refused, StoreError, Unavailable, UpstreamError
+from heliostat.errors import Missing, Refused, StoreError, Unavailable, UpstreamError
 from heliostat.mirror.report import Counters
 from heliostat.mirror.sites.site import standing
+from heliostat.mirror.verify.asked import SiteAsked
 from heliostat.mirror.verify.findings import Finding, Kind, as_line, from_line
+from heliostat.mirror.verify.in_order import in_order
 from heliostat.mirror.verify.position import Desk
 from heliostat.mirror.verify.reading import Stopping
 from heliostat.mirror.verify.reference import Name, Reference, Right, Unknown
-from heliostat.mirror.verify.run import Result
+from heliostat.mirror.verify.result import Result
 from heliostat.mirror.verify.site_case import Breaker, Gone, Seen, Share, SiteCase, Thing
+from heliostat.mirror.verify.site_list import Item, SiteList
 from heliostat.mirror.verify.sorter import Sorter
 from heliostat.model import ProjectName
-from heliostat.names import normalise
 from heliostat.store.threads import Workers
 from heliostat.upstream.client import Upstream
 
@@ -36,35 +36,6 @@ _FAILURES, _EVERY = 20, 5.0
 _AHEAD = 256
 _NAMED, _UNNAMED = "the root list names the project, which has no page", "the root list does not name the project"
 _THINGS = msgspec.json.Decoder(Thing)
-
-
-#: A name, what should be there, and whether the site's root list has it (None where that is no matter).
-_Item = tuple[ProjectName, Name | None, bool | None]
-
-
-class SiteAsked(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What is to be verified of a site, and how closely."""
-
-    #: Pages only, no files.
-    quick: bool = False
-    #: Only these; empty: all.
-    projects: tuple[str, ...] = ()
-    #: Only projects whose page has a greater serial, or was written at this time or later (seconds since the epoch).
-    since_serial: int | None = None
-    since_time: float | None = None
-    #: Read this share of the files, or so many of them, and compare digests.
-    share: float = 0.0
-    most: int = 0
-    against_upstream: bool = False
-
-    @property
-    def whole(self) -> bool:
-        """Everything is looked at, so that the root list can be compared."""
-        return not self.projects and self.since_serial is None and self.since_time is None
-
-    def key(self, site: str) -> str:
-        """Tells one question from another, for a position on disk."""
-        return f"{site} {msgspec.json.encode(self).decode()}"
 
 
 class SiteVerification:
@@ -93,12 +64,9 @@ class SiteVerification:
         )  # fmt: skip
         #: Reads lists, one item after the other.
         self._lister = Workers("heliostat-verify-lists", 1)
-        self._listed, self._final = Sorter(desk.folder, "root-site"), Sorter(desk.folder, "final")
-        self._has_list = False
+        self._list = SiteList(client, desk.folder, self._lister)
+        self._final = Sorter(desk.folder, "final")
         self._reference_breaker = Breaker(_FAILURES)
-        #: What the root list is complete to; None when nobody says.
-        self._list_serial: int | None = None
-        self._site_serial: int | None = None
         self._saved = time.monotonic()
         self.result = Result(kinds={}, resumed=desk.resumed)
 
@@ -150,7 +118,7 @@ class SiteVerification:
         found = await standing(self._client)
         if found.error is not None and found.serial is None and not await self._has_pages():
             raise Gone(found.error)
-        self._site_serial = found.serial
+        self._list.site_serial = found.serial
         await self._reference.prepare()
         if not position.names_done:
             await self._read_list()
@@ -180,35 +148,8 @@ class SiteVerification:
         if not self._asked.whole:
             return
         self._counters.phase = "reading the root list"
-        self._listed.discard()
-        self._has_list = True
-        try:
-            async with self._client.root_list() as root:
-                assert root is not None
-                async for some in root:
-                    self._listed.add(self._normal(one.display) for one in some)
-                    if self._listed.is_full:
-                        await self._lister.run(self._listed.flush)
-                self._list_serial = root.serial
-        except Unavailable:
-            raise
-        except (UpstreamError, Refused) as error:
-            reason = error.reason if isinstance(error, Invalid | Missing) else str(error)
-            self._listed.discard()
-            self._has_list = False  # one finding, not one for every project
+        if (reason := await self._list.read()) is not None:
             self._desk.suspect([self._case.finding("root", "simple/", "", reason)])
-
-    @staticmethod
-    def _normal(display: str) -> bytes:
-        try:
-            return normalise(display).encode()
-        except Refused:
-            raise Invalid("the root list", f"names {display[:100]!a}, which is no project's name") from None
-
-    @property
-    def _is_list_current(self) -> bool:
-        """It is rewritten at intervals: one that is older than the site says nothing of what changed since."""
-        return self._site_serial is None or self._list_serial is None or self._list_serial >= self._site_serial
 
     # -- pages --------------------------------------------------------------------------------------------------------
 
@@ -217,29 +158,15 @@ class SiteVerification:
             return (Name(ProjectName(name)) for name in sorted(set(self._asked.projects)) if name > after)
         return self._reference.names(after)
 
-    def _both(self, after: str) -> Iterator[_Item]:
-        """Names in order."""
-        if not self._has_list:
-            yield from ((one.name, one, None) for one in self._names(after))
-            return
-        ours: Iterator[tuple[bytes, Name | None]] = ((one.name.encode(), one) for one in self._names(after))
-        theirs: Iterator[tuple[bytes, Name | None]] = (
-            (line, None) for line in self._listed.sorted() if line > after.encode()
-        )
-        for key, group in groupby(heapq.merge(ours, theirs, key=_name_of), key=_name_of):
-            items = list(group)
-            wanted = next((one for _, one in items if one is not None), None)
-            yield ProjectName(key.decode()), wanted, any(one is None for _, one in items)
-
     async def _pages(self) -> None:
         self._counters.phase = "asking for pages"
         position = self._desk.position
 
-        async def one(item: _Item) -> Seen:
+        async def one(item: Item) -> Seen:
             name, wanted, is_listed = item
             return await self._one(name, wanted, is_listed)
 
-        def taken(item: _Item, seen: Seen) -> None:
+        def taken(item: Item, seen: Seen) -> None:
             self._note(seen)
             if self._asked.most:
                 self._desk.claims.add(self._claim(thing) for thing in seen.unread)
@@ -248,7 +175,13 @@ class SiteVerification:
             self._counters.projects_done += 1
             self._counters.projects_total = max(self._counters.projects_total, self._counters.projects_done)
 
-        await self._in_order(self._both(position.name), one, taken)
+        await in_order(
+            self._ahead(self._list.beside(self._names(position.name), position.name)),
+            one,
+            taken,
+            at_once=self._at_once,
+            noted=self._noted,
+        )
 
     async def _one(
         self, name: ProjectName, wanted: Name | None, is_listed: bool | None, always: frozenset[str] = frozenset()
@@ -262,10 +195,9 @@ class SiteVerification:
         if not self._is_asked_for(right):
             return Seen()
         seen = await self._case.look(name, right, always)
-        if is_listed is False and wanted is not None and wanted.listed and not right.page.quarantined:
-            known = self._list_serial is None or right.serial is None or self._list_serial >= right.serial
-            if known and self._is_list_current:
-                seen.findings.append(self._case.finding("root", "simple/", name, _UNNAMED))
+        should = wanted is not None and wanted.listed and not right.page.quarantined
+        if is_listed is False and should and self._list.is_current and self._list.reaches(right.serial):
+            seen.findings.append(self._case.finding("root", "simple/", name, _UNNAMED))
         return seen
 
     async def _right(self, name: ProjectName) -> Right | Literal["unknown"] | None:
@@ -283,7 +215,7 @@ class SiteVerification:
         try:
             await self._breaker.ask(lambda: self._client.page(name))
         except Missing:
-            if is_listed and self._is_list_current:
+            if is_listed and self._list.is_current:
                 return [self._case.finding("root", "simple/", name, _NAMED)]
             return []
         except Unavailable as error:
@@ -320,7 +252,9 @@ class SiteVerification:
         def taken(_: Thing, seen: Seen) -> None:
             self._note(seen)
 
-        await self._in_order(islice(things, self._asked.most), one, taken)
+        await in_order(
+            self._ahead(islice(things, self._asked.most)), one, taken, at_once=self._at_once, noted=self._noted
+        )
 
     # -- what seems wrong ---------------------------------------------------------------------------------------------
 
@@ -344,46 +278,9 @@ class SiteVerification:
         def taken(_: object, found: list[Finding]) -> None:
             self._final.add(map(as_line, found))
 
-        await self._in_order(groups, one, taken, save=False)
+        await in_order(self._ahead(groups), one, taken, at_once=self._at_once, noted=self._flush)
         for each in self.findings():  # a line that comes twice counts once
             self.result.kinds[each.kind] = self.result.kinds.get(each.kind, 0) + 1
-
-    # -- work side by side, results in order --------------------------------------------------------------------------
-
-    async def _in_order(
-        self,
-        items: Iterator[T],
-        work: Callable[[T], Awaitable[R]],
-        taken: Callable[[T, R], None],
-        *,
-        save: bool = True,
-    ) -> None:
-        """A few at a time; what they bring is taken in order, and noted."""
-        window: deque[tuple[T, asyncio.Future[R]]] = deque()
-        try:
-            async for item in self._ahead(items):
-                window.append((item, asyncio.ensure_future(work(item))))
-                if len(window) >= self._at_once:
-                    await self._oldest(window, taken, save=save)
-            while window:
-                await self._oldest(window, taken, save=save)
-        finally:
-            for _, task in window:
-                task.cancel()
-            await asyncio.gather(*(task for _, task in window), return_exceptions=True)
-
-    async def _oldest(
-        self, window: deque[tuple[T, asyncio.Future[R]]], taken: Callable[[T, R], None], *, save: bool
-    ) -> None:
-        item, task = window[0]
-        result = await task
-        window.popleft()
-        taken(item, result)
-        full = self._desk.claims.is_full or self._desk.suspects.is_full
-        if save and (full or time.monotonic() - self._saved >= _EVERY):
-            await self._save()
-        elif self._final.is_full:
-            await self._lister.run(self._final.flush)
 
     async def _ahead(self, items: Iterator[T]) -> AsyncIterator[T]:
         """Items of a list that blocks."""
@@ -400,10 +297,15 @@ class SiteVerification:
         position.bytes += seen.bytes
         self._counters.files_done, self._counters.bytes_done = position.files, position.bytes
 
+    async def _noted(self) -> None:
+        full = self._desk.claims.is_full or self._desk.suspects.is_full
+        if full or time.monotonic() - self._saved >= _EVERY:
+            await self._save()
+
+    async def _flush(self) -> None:
+        if self._final.is_full:
+            await self._lister.run(self._final.flush)
+
     async def _save(self) -> None:
         await asyncio.to_thread(self._desk.save)
         self._saved = time.monotonic()
-
-
-def _name_of(item: tuple[bytes, Name | None]) -> bytes:
-    return item[0]

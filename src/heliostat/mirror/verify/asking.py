@@ -1,0 +1,72 @@
+"""What upstream says of projects now, as this mirror is to show it, and when it says nothing any more."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from heliostat.errors import Missing, UpstreamError
+from heliostat.mirror.verify.ground import Ground
+from heliostat.mirror.verify.judge import Upstream
+from heliostat.mirror.verify.reading import Stopping
+from heliostat.model import ProjectName, ProjectPage
+from heliostat.policy.denials import Denials, Entry, Versions
+from heliostat.state.queries import Queries
+
+if TYPE_CHECKING:
+    from heliostat.upstream.client import Upstream as Source
+
+#: So many projects in a row that upstream gave no answer for end the run.
+_FAILURES = 20
+
+
+class Asker:
+    """Asks ``source`` for pages."""
+
+    def __init__(self, source: Source, ground: Ground, stop: asyncio.Event) -> None:
+        self._source, self._ground, self._stop = source, ground, stop
+        self._failures = 0
+        #: Why it could not be asked, the first time.
+        self.unreachable: str | None = None
+
+    async def ask_all(self, names: Iterable[str]) -> list[Upstream | None]:
+        """See :meth:`ask`, side by side."""
+        return list(await asyncio.gather(*map(self.ask, names)))
+
+    async def ask(self, name: str) -> Upstream | None:
+        """What upstream says; None when it does not answer.  Raises Stopping when it does not any more."""
+        if name in self._denials.projects:
+            return None
+        if self._stop.is_set():
+            raise Stopping
+        try:
+            answer = await self._source.page(ProjectName(name))
+        except Missing:
+            self._failures = 0
+            return Upstream(None, None)
+        except UpstreamError as error:
+            self.unreachable = self.unreachable or str(error)
+            self._failures += 1
+            if self._failures >= _FAILURES:
+                raise Stopping from error
+            return None
+        self._failures = 0
+        assert answer is not None
+        return Upstream(self._without_denied(answer.page), answer.serial)
+
+    def _without_denied(self, page: ProjectPage) -> ProjectPage:
+        """As this mirror is to show it."""
+        denied = Versions(self._denials.releases.get(page.name, ()))
+        if not denied:
+            return page
+        files = tuple(file for file in page.files if not denied.has_file(file.filename, None))
+        return msgspec.structs.replace(page, files=files)
+
+    @cached_property
+    def _denials(self) -> Denials:
+        rows = self._ground.books.read(lambda connection: Queries(connection).denied()) if self._ground.books else []
+        return Denials.of(Entry(ProjectName(row.project), row.version) for row in rows)
