@@ -19,7 +19,8 @@ from heliostat.mirror.verify.findings import Finding, as_line, finding, from_lin
 from heliostat.mirror.verify.folders import listing
 from heliostat.mirror.verify.founds import Names
 from heliostat.mirror.verify.ground import Ground
-from heliostat.mirror.verify.judge import Judge, Judgement, Upstream
+from heliostat.mirror.verify.judge import Judge
+from heliostat.mirror.verify.judgement import Judgement, Upstream
 from heliostat.mirror.verify.reading import Stopping
 from heliostat.mirror.verify.shelves import Seen, Shelves
 from heliostat.mirror.verify.sorter import Sorter

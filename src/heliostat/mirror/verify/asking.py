@@ -11,7 +11,7 @@ import msgspec
 
 from heliostat.errors import Missing, UpstreamError
 from heliostat.mirror.verify.ground import Ground
-from heliostat.mirror.verify.judge import Upstream
+from heliostat.mirror.verify.judgement import Upstream
 from heliostat.mirror.verify.reading import Stopping
 from heliostat.model import ProjectName, ProjectPage
 from heliostat.policy.denials import Denials, Entry, Versions

@@ -13,7 +13,7 @@ from heliostat.errors import Invalid, Refused
 from heliostat.mirror.verify.findings import Finding, finding
 from heliostat.mirror.verify.folders import listing
 from heliostat.mirror.verify.ground import Ground
-from heliostat.mirror.verify.judge import Found
+from heliostat.mirror.verify.judgement import Found
 from heliostat.mirror.verify.reading import Odd
 from heliostat.mirror.verify.sorter import Sorter
 from heliostat.pages.root_list import RootListParser

@@ -20,7 +20,8 @@ import msgspec
 
 from heliostat.errors import HeliostatError, StateError, StoreError
 from heliostat.mirror.verify.ground import Ground
-from heliostat.mirror.verify.judge import Found, Judge, Judgement, Upstream
+from heliostat.mirror.verify.judge import Judge
+from heliostat.mirror.verify.judgement import Found, Judgement, Upstream
 from heliostat.mirror.verify.reading import Stopping, be_idle
 from heliostat.mirror.verify.shelves import Sample, Seen, Shelves, Stretch
 

@@ -1,25 +1,19 @@
-"""One project's pages: can they be read, do they agree, with each other and with what else is known; what they claim.
-
-A claim is a line: path, kind, size, algorithm, digest, project, separated by tabs; paths lie below the web root.
-Kinds: ``file``, ``sidecar``, ``proof`` (a provenance object; the digest is that of the file it must be about), and
-``maybe`` for what may be there and need not.
-"""
+"""One project's pages: can they be read, do they agree with each other, and with what else is known."""
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from heliostat import names
 from heliostat.errors import Invalid, Refused
-from heliostat.mirror.verify.findings import Finding, Kind, finding
-from heliostat.mirror.verify.ground import Ground, Known
-from heliostat.mirror.verify.reading import Odd, Stamp
-from heliostat.mirror.wanted import digits_of, provenance_path, strongest
-from heliostat.model import CoreMetadata, DistFile, Document, DocumentFile, ProjectName, ProjectPage
+from heliostat.mirror.verify.claims import Claims
+from heliostat.mirror.verify.differences import between_forms, with_document, with_upstream
+from heliostat.mirror.verify.findings import Kind, finding
+from heliostat.mirror.verify.ground import Ground
+from heliostat.mirror.verify.judgement import Found, Judgement, Upstream
+from heliostat.mirror.verify.reading import Odd
+from heliostat.model import Document, ProjectName, ProjectPage
 from heliostat.pages import parse_html
 from heliostat.pages.document import parse_document
 from heliostat.pages.links import LOCAL, local_document_url, local_page_url, package_of
@@ -29,40 +23,6 @@ from heliostat.policy.removal import MARK
 
 _JSON, _HTML, _V1_HTML = b"index.v1_json", b"index.html", b"index.v1_html"
 _OURS, _UP = f"{LOCAL}packages/", "../../"
-#: Differences of one project that are listed one by one.
-_MOST = 20
-
-
-class Found(msgspec.Struct, gc=False):
-    """Where a name was met."""
-
-    name: str
-    simple: bool = False
-    document: bool = False
-    link: bool = False
-    #: What the root pages show: -1 not at all, -2 that nobody looked; ``root_json`` 0 for an entry without serial.
-    root_json: int = -2
-    root_html: int = -2
-    row: Known | None = None
-
-
-class Upstream(msgspec.Struct, frozen=True):
-    """What upstream says of a project now; ``page`` is None for a project that it does not have."""
-
-    page: ProjectPage | None
-    serial: int | None
-
-
-class Judgement(msgspec.Struct):
-    """What was found of one project."""
-
-    findings: list[Finding] = []
-    claims: list[bytes] = []
-    #: The pages in all forms could be read, so that nothing else can be claimed.
-    readable: bool = True
-    serial: int | None = None
-    #: The states of the files that were read, to tell whether they changed meanwhile.
-    stamps: list[Stamp] = []
 
 
 class Judge:
@@ -85,8 +45,7 @@ class _Case:
         self._key = found.name.encode()
         self._folder = b"simple/%s/" % self._key
         self._result = Judgement(findings=[], claims=[], stamps=[])
-        #: Files of which page and document say different things: who is right, only upstream can tell.
-        self._doubtful: set[str] = set()
+        self._claims = Claims(ground, found, self._result.findings)
 
     def judge(self, upstream: Upstream | None) -> Judgement:
         found, result, row = self._found, self._result, self._found.row
@@ -111,14 +70,17 @@ class _Case:
             if found.link:
                 self._say("unreferenced", b"pypi/%s/json" % self._key, "a link without a page")
         if shown is not None and document is not None:
-            self._agree(shown, document)
+            different, doubtful = with_document(shown, document)
+            self._claims.doubtful.update(doubtful)
+            for what in different:
+                self._say("disagreement", b"json/" + self._key, what)
         if shown is not None:
             result.serial = shown.serial
-            self._claim_page(shown)
+            self._claims.page(shown)
             if html is not None and page is not None and html is not page:
-                self._claim_page(html, "maybe")
+                self._claims.page(html, "maybe")
         if document is not None:
-            self._claim_document(shown, document)
+            self._claims.document(shown, document)
         if page is not None and published:
             self._compare_ledger(page)
             self._compare_root(page)
@@ -126,6 +88,7 @@ class _Case:
             self._say("ledger", self._folder + _JSON, f"the ledger says that the project is {row.state}")
         if upstream is not None:
             self._compare_upstream(page, upstream)
+        result.claims = self._claims.lines
         return result
 
     # -- pages ----------------------------------------------------------------------------------------------------
@@ -165,19 +128,9 @@ class _Case:
             self._say("html", path, _reason(error))
             return None
         if page is not None:
-            self._compare_forms(page, shown, path)
+            for what in between_forms(page, shown):
+                self._say("html", path, what)
         return shown
-
-    def _compare_forms(self, page: ProjectPage, html: ProjectPage, path: bytes) -> None:
-        different = []
-        if page.serial != html.serial:
-            different.append(f"serial {html.serial}, where the JSON page has {page.serial}")
-        if (page.status, page.status_reason) != (html.status, html.status_reason):
-            different.append(f"status {html.status}, where the JSON page has {page.status}")
-        ours, theirs = {f.filename: _form(f) for f in page.files}, {f.filename: _form(f) for f in html.files}
-        different += _different(ours, theirs, "the JSON page")
-        for what in different[:_MOST]:
-            self._say("html", path, what)
 
     def _folder_entries(self) -> None:
         for folder in (self._folder, b"pypi/%s/" % self._key):
@@ -232,33 +185,6 @@ class _Case:
         elif target != b"../../json/" + self._key:
             self._say("link", path, f"leads to {os.fsdecode(target)[:200]!a}")
 
-    def _agree(self, page: ProjectPage, document: Document) -> None:
-        """As upstream's do: with one serial both list the same files, and what both say of a file is the same."""
-        path = b"json/" + self._key
-        listed = {entry.filename: entry for entry in document.files}
-        different: list[str] = []
-        if page.serial is not None and page.serial == document.serial and not page.quarantined:
-            on_page = {file.filename for file in page.files}
-            for name in sorted(on_page.symmetric_difference(listed)):
-                which = "the page alone" if name in on_page else "the document alone"
-                different.append(f"{name!a}: in {which}, though both have serial {page.serial}")
-            different += (f"version {one!a} is in only one of page and document" for one in _versions(page, document))
-        for file in page.files:
-            entry = listed.get(file.filename)
-            if entry is None:
-                continue
-            for algorithm, digest in file.hashes.items():
-                if entry.hashes.get(algorithm, digest) != digest:
-                    self._doubtful.add(file.filename)
-                    different.append(f"{file.filename!a}: another {algorithm} than on the page")
-            if None not in (file.size, entry.size) and file.size != entry.size:
-                self._doubtful.add(file.filename)
-                different.append(f"{file.filename!a}: size {entry.size}, where the page has {file.size}")
-            if page.serial == document.serial and bool(file.yanked) != bool(entry.yanked):
-                different.append(f"{file.filename!a}: yanked in only one of page and document")
-        for what in different[:_MOST]:
-            self._say("disagreement", path, what)
-
     # -- what else is known -------------------------------------------------------------------------------------------
 
     def _compare_ledger(self, page: ProjectPage) -> None:
@@ -304,105 +230,15 @@ class _Case:
             return
         if upstream.serial is not None and page.serial is not None and page.serial > upstream.serial:
             return  # upstream answered from an old copy
-        different = []
-        if upstream.serial != page.serial and upstream.serial is not None:
-            different.append(f"serial {page.serial}, where upstream has {upstream.serial}")
-        ours = {} if page.quarantined else {file.filename: _upstreams(file) for file in page.files}
-        other = {} if theirs.quarantined else {file.filename: _upstreams(file) for file in theirs.files}
-        retained = {file.filename for file in page.files if file.yanked == MARK} - other.keys()
-        ours = {name: values for name, values in ours.items() if name not in retained}
-        for name, values in other.items():  # an algorithm that one of them does not give proves nothing
-            if name in ours:
-                shared = ours[name][0].keys() & values[0].keys()
-                ours[name] = ({key: ours[name][0][key] for key in shared}, *ours[name][1:])
-                other[name] = ({key: values[0][key] for key in shared}, *values[1:])
-        different += _different(other, ours, "upstream")
-        for what in different[:_MOST]:
+        for what in with_upstream(page, theirs, upstream.serial):
             self._say("behind", path, what)
+        ours = {} if page.quarantined else {file.filename: file for file in page.files}
         for file in theirs.files:
-            if file.filename in ours and (package := self._place_on(page, file.filename)) is not None:
-                self._claim("file", package, file.size, file.hashes)
-
-    @staticmethod
-    def _place_on(page: ProjectPage, filename: str) -> str | None:
-        return next((package_of(file.url) for file in page.files if file.filename == filename), None)
-
-    # -- claims -------------------------------------------------------------------------------------------------------
-
-    def _claim_page(self, page: ProjectPage, kind: str = "file") -> None:
-        if page.quarantined:
-            return
-        for file in page.files:
-            path = package_of(file.url)
-            if path is None:
-                if file.url.startswith("file:"):
-                    self._say("page", self._folder + _JSON, f"{file.filename!a}: its link leads to no file of ours")
+            own = ours.get(file.filename)
+            if own is None or (theirs.quarantined and own.yanked == MARK):
                 continue
-            if file.filename in self._doubtful:
-                self._claim(kind, path, None, {})
-            else:
-                self._claim(kind, path, file.size, file.hashes)
-            if file.core_metadata:
-                self._claim_sidecar(kind, path, file.core_metadata)
-            if file.provenance:
-                self._claim_proof(kind, file)
-
-    def _claim_sidecar(self, kind: str, path: str, metadata: CoreMetadata) -> None:
-        hashes = metadata if isinstance(metadata, dict) else {}
-        self._claim("sidecar" if kind == "file" else "maybe", names.sidecar_path(path), None, hashes)
-
-    def _claim_proof(self, kind: str, file: DistFile) -> None:
-        try:
-            path = provenance_path(self.name, file.provenance or "", file.filename)
-        except Refused as error:
-            self._say("page", self._folder + _JSON, str(error))
-            return
-        required = self._ground.provenance and kind == "file" and file.filename not in self._doubtful
-        self._claim("proof" if required else "maybe", path, None, file.hashes if required else {})
-
-    def _claim_document(self, page: ProjectPage | None, document: Document) -> None:
-        """Files that only the document lists; the ledger knows where they are, without it they are looked for."""
-        if page is not None and page.quarantined:
-            return
-        listed = {file.filename for file in page.files} if page is not None else set()
-        others = [entry for entry in document.files if entry.filename not in listed]
-        row = self._found.row
-        if row is not None and page is not None:
-            extras = self._ground.books.extras(self._found.name) if row.extra and self._ground.books else []
-            by_place = {path: entry for entry in others for path in _places(entry)}
-            for path in extras:
-                entry = by_place.get(path.removesuffix(names.METADATA_SUFFIX))
-                if path.endswith(names.METADATA_SUFFIX):
-                    metadata = entry.core_metadata if entry else None
-                    self._claim_sidecar("file", path.removesuffix(names.METADATA_SUFFIX), metadata)
-                else:
-                    self._claim("file", path, entry.size if entry else None, entry.hashes if entry else {})
-            return
-        elsewhere = page is not None and any(file.url.startswith("http") for file in page.files)
-        for entry in others:
-            if page is None and entry.version is not None:
-                with contextlib.suppress(Refused):
-                    self._claim("maybe", names.provenance_path(self.name, entry.version, entry.filename), None, {})
-            for number, path in enumerate(_places(entry)):
-                must = not number and page is not None and self._ground.files and not elsewhere
-                kind = "file" if must and digits_of(entry) is not None else "maybe"
-                self._claim(kind, path, entry.size, entry.hashes if kind == "file" else {})
-                if entry.core_metadata:
-                    self._claim_sidecar("maybe", path, entry.core_metadata)
-
-    def _claim(self, kind: str, path: str, size: int | None, hashes: dict[str, str]) -> None:
-        algorithm = strongest(hashes)
-        self._result.claims.append(
-            b"%s\t%s\t%s\t%s\t%s\t%s"
-            % (
-                path.removeprefix("web/").encode(),
-                kind.encode(),
-                b"" if size is None else b"%d" % size,
-                (algorithm or "").encode(),
-                hashes[algorithm].encode() if algorithm else b"",
-                self._key,
-            )
-        )
+            if (package := package_of(own.url)) is not None:
+                self._claims.add("file", package, file.size, file.hashes)
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
@@ -431,53 +267,6 @@ def relative(page: ProjectPage) -> ProjectPage:
             url = _UP + url.removeprefix(LOCAL)
         files.append(msgspec.structs.replace(file, url=url))
     return msgspec.structs.replace(page, files=tuple(files))
-
-
-def _places(entry: DocumentFile) -> list[str]:
-    """Where the bytes of a file may lie that a document lists, the likeliest first."""
-    found = []
-    for digits in dict.fromkeys((digits_of(entry), names.content_digits(entry.url), entry.hashes.get("sha256"))):
-        try:
-            found.append(names.package_path(digits or "", entry.filename))
-        except Refused:
-            continue
-    return found
-
-
-def _versions(page: ProjectPage, document: Document) -> list[str]:
-    """Versions that only one of them has; a release without files need not be on the page."""
-    if page.versions is None or not document.versions:
-        return []
-    with_files = {entry.version for entry in document.files if entry.version is not None}
-    return sorted(with_files.difference(page.versions) | set(page.versions).difference(document.versions))
-
-
-def _form(file: DistFile) -> tuple[object, ...]:
-    """What both forms of a page say of a file."""
-    algorithm = strongest(file.hashes)
-    metadata = file.core_metadata
-    hashed = metadata.get(strongest(metadata) or "") if isinstance(metadata, dict) else bool(metadata)
-    return (
-        package_of(file.url) or file.url, algorithm and file.hashes[algorithm], file.requires_python, file.yanked,
-        hashed or False, file.provenance,
-    )  # fmt: skip
-
-
-def _upstreams(file: DistFile) -> tuple[dict[str, str], object, object, object]:
-    return file.hashes, file.size, file.requires_python, file.yanked
-
-
-def _different(
-    right: Mapping[str, tuple[object, ...]], shown: Mapping[str, tuple[object, ...]], whose: str
-) -> Iterable[str]:
-    """What is wrong with ``shown``, going by what ``whose`` page has."""
-    for name in sorted(right.keys() | shown.keys()):
-        if name not in shown:
-            yield f"{name!a} is missing, which {whose} lists"
-        elif name not in right:
-            yield f"{name!a} is listed, which {whose} does not list"
-        elif right[name] != shown[name]:
-            yield f"{name!a} is described in another way than by {whose}"
 
 
 def _reason(error: Invalid | Refused) -> str:

@@ -20,7 +20,7 @@ from heliostat.mirror.verify.founds import Names
 from heliostat.mirror.verify.ground import Ground
 from heliostat.mirror.verify.helpers import CompareThese, Helpers, Job, JudgeThese, usual_number
 from heliostat.mirror.verify.in_order import in_order
-from heliostat.mirror.verify.judge import Found, Judgement, Upstream
+from heliostat.mirror.verify.judgement import Found, Judgement, Upstream
 from heliostat.mirror.verify.position import Desk
 from heliostat.mirror.verify.reading import Stopping, be_idle
 from heliostat.mirror.verify.result import Result
