@@ -19,8 +19,7 @@ from heliostat.mirror.verify.findings import Finding
 from heliostat.mirror.verify.ground import Ground, bare_ground, mirror_ground
 from heliostat.mirror.verify.position import Position, desk
 from heliostat.mirror.verify.reading import Budget
-from heliostat.mirror.verify.repair import Repaired
-from heliostat.mirror.verify.result import Result
+from heliostat.mirror.verify.result import Repaired, Result
 from heliostat.mirror.verify.run import Verification
 from heliostat.upstream.client import Upstream
 from support.mirrored import sample_index

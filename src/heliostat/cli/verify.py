@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from heliostat.mirror.verify.ground import Ground
     from heliostat.mirror.verify.helpers import Helpers
     from heliostat.mirror.verify.position import Desk
-    from heliostat.mirror.verify.repair import Repaired
-    from heliostat.mirror.verify.result import Result
+    from heliostat.mirror.verify.result import Repaired, Result
     from heliostat.mirror.verify.run import Verification
 
 else:

@@ -11,7 +11,7 @@ import msgspec
 from heliostat.errors import DaemonAnswer, DaemonLost
 from heliostat.mirror.report import Counters
 from heliostat.mirror.verify.findings import Finding
-from heliostat.mirror.verify.repair import Repaired
+from heliostat.mirror.verify.result import Repaired
 from heliostat.service.control_client import ask
 from heliostat.service.control_wire import MOST_REQUEST
 

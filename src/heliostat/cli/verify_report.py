@@ -18,8 +18,7 @@ from heliostat.errors import ConfigError
 from heliostat.mirror.verify.findings import KINDS, SITE_KINDS, Finding, Kind, Marks
 
 if TYPE_CHECKING:
-    from heliostat.mirror.verify.repair import Repaired
-    from heliostat.mirror.verify.result import Result
+    from heliostat.mirror.verify.result import Repaired, Result
     from heliostat.mirror.verify.run import Verification
     from heliostat.mirror.verify.site import SiteVerification
 

@@ -42,7 +42,8 @@ if TYPE_CHECKING:
     from heliostat.mirror.deletion import Deleter
     from heliostat.mirror.sites.site import Standing
     from heliostat.mirror.verify.findings import Finding
-    from heliostat.mirror.verify.repair import Repaired, Sync
+    from heliostat.mirror.verify.repair import Sync
+    from heliostat.mirror.verify.result import Repaired
 
 if TYPE_CHECKING:
     from heliostat.mirror.live import Errand, Live

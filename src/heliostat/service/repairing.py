@@ -14,7 +14,7 @@ from heliostat.mirror.report import Counters, Summary
 from heliostat.mirror.verify.findings import Finding
 
 if TYPE_CHECKING:
-    from heliostat.mirror.verify.repair import Repaired
+    from heliostat.mirror.verify.result import Repaired
     from heliostat.service.control_commands import Call
     from heliostat.service.daemon import Daemon
 

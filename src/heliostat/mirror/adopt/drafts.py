@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import stat
 
@@ -19,8 +18,6 @@ from heliostat.pages import parse_html, parse_json
 from heliostat.pages.document import parse_document
 from heliostat.pages.links import local_document_url, local_page_url
 from heliostat.store.tree import HTML_PAGES, JSON_PAGE
-
-log = logging.getLogger(__name__)
 
 #: Old pages that an option of bandersnatch keeps beside the current ones, which are links to the newest of them.
 _VERSIONS = "versions"

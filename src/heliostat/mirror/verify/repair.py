@@ -1,45 +1,39 @@
 """What a verify found is put right: by the ordinary means of a pass, under the mirror's lock.
 
-A damaged file is moved aside into ``withheld/damaged/`` and its project made owed; then a pass of those projects
-fetches what is missing, every digest checked, and writes what pages differ.  When the right bytes are in place what was
-moved aside goes.  HTML pages and links are written anew from the JSON page before that, without upstream.  Whether a
+A damaged file is moved aside, see :mod:`heliostat.mirror.verify.damaged`, and its project made owed; then a pass of
+those projects fetches what is missing, every digest checked, and writes what pages differ.  When the right bytes are in
+place what was moved aside goes.  HTML pages and links are written anew from the JSON page before that, without upstream.  Whether a
 finding is gone is judged anew, never assumed.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
-import os
 import stat
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from itertools import groupby, islice
-from typing import Any
 
-from heliostat.errors import Invalid, Obstructed, Refused, StateError, StoreError
+from heliostat.errors import Obstructed, StoreError
 from heliostat.mirror.entries import mark_changing, note_repaired
 from heliostat.mirror.inventory import take_inventory
-from heliostat.mirror.owners import Neighbours, owners
-from heliostat.mirror.places import DAMAGED
 from heliostat.mirror.rebuild import show_pages
-from heliostat.mirror.removals import plausible
 from heliostat.mirror.report import Counters, Summary
 from heliostat.mirror.root import write_root
 from heliostat.mirror.segments import write_changes
-from heliostat.mirror.verify.findings import Finding, Kind, Marks
+from heliostat.mirror.verify.damaged import Damaged
+from heliostat.mirror.verify.findings import Finding, Kind
 from heliostat.mirror.verify.founds import Names
 from heliostat.mirror.verify.ground import Ground
 from heliostat.mirror.verify.judge import Judge, relative
+from heliostat.mirror.verify.result import Repaired
 from heliostat.mirror.verify.shelves import Sample, Seen, Shelves
+from heliostat.mirror.verify.unreferenced import STORED, Remover
 from heliostat.model import ProjectName
-from heliostat.names import METADATA_SUFFIX
 from heliostat.pages.render import project_html
 from heliostat.state.ledger import Ledger
 from heliostat.store.threads import Keeper
 from heliostat.store.tree import Publication, Tree
-
-log = logging.getLogger(__name__)
 
 #: Projects that are put right together.
 _PROJECTS = 200
@@ -47,43 +41,12 @@ _PROJECTS = 200
 _BYTES: frozenset[Kind] = frozenset({"missing", "size", "digest", "provenance", "obstacle"})
 #: What upstream has to be asked about.
 _UPSTREAM: frozenset[Kind] = _BYTES | {"page", "document", "disagreement", "ledger", "behind"}
-_STORED = ("web/packages/", "web/integrity/")
 _FILE_MODE, _DIRECTORY_MODE = 0o644, 0o755
 
 #: A finding and its number.
 Numbered = tuple[int, Finding]
 #: Synchronises the projects of these names: an ordinary pass of them.
 Sync = Callable[[list[str]], Awaitable[Summary]]
-
-
-class Repaired:
-    """What a repair did."""
-
-    def __init__(self) -> None:
-        self.total = 0
-        #: The numbers of the findings that are gone.
-        self.fixed = Marks()
-        self.bytes_fetched = 0
-        self.deleted = 0
-        #: Files whose removal waits for approval.
-        self.held = 0
-        self.notes: list[str] = []
-        self.interrupted = False
-        self.unreachable: str | None = None
-        self.store_error: str | None = None
-
-    @property
-    def left(self) -> int:
-        """Findings that are still there."""
-        return self.total - len(self.fixed)
-
-    def figures(self) -> dict[str, Any]:
-        """For machines."""
-        return {
-            "fixed": len(self.fixed), "left": self.left, "bytes_fetched": self.bytes_fetched, "deleted": self.deleted,
-            "held": self.held, "notes": self.notes, "interrupted": self.interrupted, "unreachable": self.unreachable,
-            "store_error": self.store_error,
-        }  # fmt: skip
 
 
 class Repair:
@@ -108,6 +71,7 @@ class Repair:
         self._shelves = Shelves(ground, scratch, quick=False, whole=False, sample=Sample())
         self._unreferenced = 0
         self.result = Repaired()
+        self._damaged = Damaged(tree, self.result.notes)
 
     async def run(
         self,
@@ -136,12 +100,13 @@ class Repair:
                     await self._repair(batch)
             if fix and not self._stop.is_set():
                 await self._keeper(self._repair_nobodys, nobodys, findings, roots=roots)
-                await self._keeper(self._forget_damaged, DAMAGED)
+                await self._keeper(self._damaged.forget_replaced)
                 await self._keeper(write_changes, self._tree, self._ledger)
             if delete and not self._stop.is_set():
                 counters.phase = "removing"
                 self._unreferenced = max(self._unreferenced, unreferenced)
-                await self._keeper(self._delete, findings, allow=allow, unreadable=unreadable)
+                remover = Remover(self._tree, self._ledger, self._names, self._judge, self.result, self._stop)
+                await self._keeper(remover.run, findings, self._unreferenced, allow=allow, unreadable=unreadable)
         except StoreError as error:
             result.store_error = str(error)
         result.interrupted = self._stop.is_set()
@@ -184,10 +149,10 @@ class Repair:
             for one in findings:
                 if one.kind == "unreadable":
                     self._set_mode(one)
-                elif one.kind in _BYTES and one.path.startswith(_STORED) and not one.raw:
-                    self._move_aside(one.path)
+                elif one.kind in _BYTES and one.path.startswith(STORED) and not one.raw:
+                    self._damaged.take(one.path)
                 elif one.kind in ("obstacle", "link"):
-                    self._clear(one)
+                    self._damaged.clear(one)
             if any(one.kind in ("html", "link") for one in findings):
                 publication = self._from_what_is_known(ProjectName(name))
                 if publication is not None:
@@ -231,19 +196,6 @@ class Repair:
         if entry is not None:
             self._tree.disk.set_mode(one.file.rstrip("/"), _DIRECTORY_MODE if entry.is_directory else _FILE_MODE)
 
-    def _move_aside(self, path: str) -> None:
-        """Bytes that are not right are served no more, and kept until the right ones are there."""
-        if self._tree.disk.stat(path) is not None:
-            log.warning("%s: damaged; kept as %s until it is replaced", path, _aside(path))
-            self._discard(_aside(path))
-            self._tree.disk.replace(path, _aside(path))
-
-    def _clear(self, one: Finding) -> None:
-        """What is no file and no page of ours goes from where a page, document or link belongs; it is kept aside."""
-        path = one.file.rstrip("/")
-        if self._tree.disk.stat(path) is not None and not one.raw:
-            self._tree.disk.replace(path, _aside(path))
-
     def _finish(self, name: str, items: list[Numbered]) -> list[int]:
         """The numbers of the findings that are gone; what was moved aside for them goes too."""
         judgement = self._judge.judge(self._names.one(name))
@@ -267,18 +219,8 @@ class Repair:
             if one.kind == "root":
                 continue  # judged with the root pages
             gone.append(number)
-            self._discard(_aside(one.file))
+            self._damaged.discard(one.file)
         return gone
-
-    def _discard(self, path: str) -> None:
-        """What was moved aside is of no use any more; a directory is left for somebody to look at."""
-        entry = self._tree.disk.stat(path)
-        if entry is not None and not entry.is_directory:
-            self._tree.discard(path)
-        elif entry is not None and self._tree.disk.remove_directory(path):
-            self._tree.prune(path)
-        elif entry is not None:
-            self.result.notes.append(f"{path}: was in the way; look at it, then remove it")
 
     # -- what is nobody's -------------------------------------------------------------------------------------------
 
@@ -290,7 +232,7 @@ class Repair:
             if one.kind == "unreadable":
                 self._set_mode(one)
             elif one.kind in ("obstacle", "root") and one.path.startswith("web/simple/index."):
-                self._clear_unless_file(one)
+                self._damaged.clear_unless_file(one)
         roots = roots or any(one.kind == "root" for _, one in nobodys)
         if roots:
             write_root(self._tree, self._ledger, force=True, packed=self._packed)
@@ -314,88 +256,9 @@ class Repair:
                     if (one.kind, one.path) not in still:
                         self.result.fixed.add(number)
 
-    def _forget_damaged(self, folder: str) -> None:
-        """What an earlier repair moved aside, and could not replace, goes once a pass has."""
-        for entry in sorted(self._tree.disk.names(folder)):
-            path = f"{folder}/{entry}"
-            found = self._tree.disk.stat(path)
-            if found is not None and found.is_directory:
-                self._forget_damaged(path)
-            elif self._tree.disk.stat("web" + path.removeprefix(DAMAGED)) is not None:
-                self._tree.discard(path)
-
-    def _clear_unless_file(self, one: Finding) -> None:
-        entry = os.lstat(os.path.join(self._tree.disk.root, one.path)) if self._tree.disk.stat(one.path) else None
-        if entry is not None and not stat.S_ISREG(entry.st_mode):
-            self._clear(one)
-
     def _is_readable(self, one: Finding) -> bool:
         entry = self._ground.reader.stamp(one.file.removeprefix("web/").rstrip("/").encode("utf-8", "surrogateescape"))
         mode = self._ground.reader.mode
         if entry is not None and stat.S_ISDIR(entry.mode):
             mode |= mode >> 2
         return entry is None or entry.mode & mode == mode
-
-    # -- what no page names -----------------------------------------------------------------------------------------
-
-    def _delete(self, findings: Callable[[], Iterable[Finding]], *, allow: int, unreadable: int) -> None:
-        if unreadable:
-            self.result.notes.append(
-                f"nothing was removed: the pages of {unreadable} projects cannot be read, and may name it; "
-                "--repair first, then verify again"
-            )
-            return
-        _, files, _ = self._ledger.totals()
-        if not plausible(self._unreferenced, 0, files + self._unreferenced) and self._unreferenced > allow:
-            self.result.held = self._unreferenced
-            return
-        for number, one in enumerate(findings()):
-            if self._stop.is_set():
-                return
-            if one.kind == "unreferenced" and self._remove(one):
-                self.result.fixed.add(number)
-
-    def _remove(self, one: Finding) -> bool:
-        """Remove it, unless anything says by now that it is somebody's; whether it is gone."""
-        path = one.file
-        if path.startswith(_STORED):
-            if one.raw:
-                return self._unlink(path)  # nothing of ours has such a name
-            if self._ledger.paths.is_spoken_for(path) or self._is_claimed(path):
-                self.result.notes.append(f"{one.path}: stays: the ledger or a page says that it is somebody's")
-                return False
-        elif not path.startswith(("web/simple/", "web/json/", "web/pypi/", "partial/")):
-            return False
-        return self._unlink(path)
-
-    def _unlink(self, path: str) -> bool:
-        entry = self._tree.disk.stat(path)
-        if entry is None:
-            return True
-        if entry.is_directory:
-            if not self._tree.disk.remove_directory(path):
-                self.result.notes.append(f"{path!a}: a directory with something in it; look at it, and remove it")
-                return False
-            return True
-        self._tree.discard(path)
-        self.result.deleted += 1
-        return True
-
-    def _is_claimed(self, path: str) -> bool:
-        """Whether any project that may own the path claims it, or has a page that cannot be read."""
-        try:
-            filename = path.rpartition("/")[2].removesuffix(METADATA_SUFFIX)
-            return Neighbours(self._tree, self._ledger, "", {filename}).claim(path) or any(
-                self._names_it(name, path) for name in owners(self._ledger, path)
-            )
-        except (Invalid, Refused, StateError):
-            return True
-
-    def _names_it(self, name: str, path: str) -> bool:
-        line = path.removeprefix("web/").encode("utf-8", "surrogateescape") + b"\t"
-        judgement = self._judge.judge(self._names.one(name))
-        return not judgement.readable or any(claim.startswith(line) for claim in judgement.claims)
-
-
-def _aside(path: str) -> str:
-    return f"{DAMAGED}/{path.removeprefix('web/')}"
