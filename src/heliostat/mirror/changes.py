@@ -8,7 +8,6 @@ log.  A mirror of named projects never reads a list of the whole index.
 from __future__ import annotations
 
 import logging
-import time
 from typing import Any
 
 import msgspec
@@ -16,20 +15,19 @@ import msgspec
 from heliostat.config import Config
 from heliostat.errors import (
     FeedUnsupported,
-    HeliostatError,
     Invalid,
     Unavailable,
     UpstreamChanged,
     UpstreamError,
 )
+from heliostat.mirror.feed_kind import FeedKind
 from heliostat.mirror.following import FeedFollower, lost, position_of
 from heliostat.mirror.lists import ListReader
-from heliostat.mirror.sightings import noted
+from heliostat.mirror.upstream_identity import Behind, Identity, all_resting
 from heliostat.policy.scope import Scope
 from heliostat.state.ledger import Ledger
 from heliostat.store.threads import Keeper
-from heliostat.upstream.changes import HeadAnswer
-from heliostat.upstream.client import Sources, Upstream
+from heliostat.upstream.client import Upstream
 
 log = logging.getLogger(__name__)
 
@@ -53,10 +51,6 @@ class Seen(msgspec.Struct):
         return not self.by_list and not (self.by_feed and scope.everything)
 
 
-class _Behind(HeliostatError):
-    """The source that answered has not come as far as others: changes are to be read from another one."""
-
-
 class ChangeReader:
     """Reads changes into the ledger.  Raises UpstreamError, UpstreamChanged, StateError, StoreError."""
 
@@ -78,13 +72,11 @@ class ChangeReader:
         #: This process has read the feed from a little before its cursor on already.
         self.overlapped = overlapped
         self._between = between
-        self._head: int | None = None
         self._follower = FeedFollower(upstream, ledger, keeper, scope)
-        #: Another heliostat's static change feed is what tells of changes; its head, as soon as it was read.
-        self._static = False
-        self._static_head: HeadAnswer | None = None
-        #: The cursor when the first source read it last, if others have taken it further since.
-        self._vouched: int | None = None
+        self._identity = Identity(upstream, ledger, keeper)
+        self._feed = FeedKind(
+            config.upstream, upstream, ledger, keeper, self._identity, again=config.mirror.reconcile_hours * 3600
+        )
 
     async def read(self, *, full: bool, now: float) -> Seen:
         """Make owed what changed.  ``full`` compares everything, and confirms another upstream.
@@ -96,43 +88,41 @@ class ChangeReader:
         while True:
             try:
                 return await self._read_once(full=full, now=now)
-            except _Behind as behind:
-                self._head = self._static_head = None
+            except Behind as behind:
+                self._feed.forget()
                 if not sources.is_behind(sources.last, str(behind)):
                     if self._scope.everything and self._config.upstream.changes == "auto" and sources.only_hope():
                         return await self._list_of_first(now)
-                    raise _all_resting(sources) from None
+                    raise all_resting(sources) from None
 
     async def _list_of_first(self, now: float) -> Seen:
         """The first source's feed fails, and the others are behind: perhaps it has a list, as new as any."""
         facts = await self._keeper(self._ledger.facts)
         seen = await self._by_list(facts, now=now, restart=False, full=False, jump=False, first=True)
-        await self._remember(seen)
+        await self._identity.remember(seen.serial)
         return seen
 
     async def _read_once(self, *, full: bool, now: float) -> Seen:
         facts = await self._keeper(self._ledger.facts)
-        self._static = self._config.upstream.changes == "static" or (
-            self._config.upstream.changes == "auto" and facts.get("feed") == "static"
-        )
-        restart = self.confirm_upstream(facts, full=full)
+        self._feed.begin(facts)
+        restart = self._identity.confirm(facts, full=full)
         if restart:
             await self._lists.hear()  # nothing is forgotten for one that says nothing
         if full:
-            restart = await self._look_for_feed(facts) or restart
-        elif self._feed_may_be_back(facts, now):
-            await self._look_for_feed(facts)
+            restart = await self._feed.look_for(facts) or restart
+        elif self._feed.may_be_back(facts, now):
+            await self._feed.look_for(facts)
             if self._upstream.stand_in is None:
                 await self._keeper(self._ledger.put, feed_asked=now)
         if restart:
-            await self._keeper(self._restart)
+            await self._keeper(self._identity.restart)
             facts = await self._keeper(self._ledger.facts)
         try:
             seen = await self._read(facts, full=full, restart=restart, now=now)
         except UpstreamChanged:
             await self._keeper(self._ledger.put, went_back=1)
             raise
-        await self._remember(seen)
+        await self._identity.remember(seen.serial)
         return seen
 
     async def _read(self, facts: dict[str, Any], *, full: bool, restart: bool, now: float) -> Seen:
@@ -142,13 +132,13 @@ class ChangeReader:
             try:
                 return await self._by_feed(facts, now=now)
             except FeedUnsupported as error:
-                if await self._no_feed(facts, error):
+                if await self._feed.find_other(facts, error):
                     return await self._by_feed(facts, now=now)
             except (Unavailable, Invalid) as error:
                 if self._config.upstream.changes in ("feed", "static"):
                     raise
                 log.warning("the change feed cannot be had (%s); reading the root list instead", error)
-            jump = not self._feed_leads(facts)
+            jump = not self._feed.leads(facts)
             return await self._by_list(facts, now=now, restart=restart, full=full, jump=jump)
         return await self._named(facts, full=full, restart=restart, now=now)
 
@@ -161,7 +151,7 @@ class ChangeReader:
 
     async def _complete(self, facts: dict[str, Any], *, now: float, restart: bool, full: bool) -> Seen:
         """Compare everything; what a list does not tell is in the feed's rows, which are read afterwards."""
-        jump = restart or not facts.get("cursor") or not await self._is_near(facts)
+        jump = restart or not facts.get("cursor") or not await self._feed.is_near(facts)
         seen = await self._by_either(facts, now=now, restart=restart, full=full, jump=jump)
         if not jump and not seen.by_feed:
             try:
@@ -193,12 +183,12 @@ class ChangeReader:
 
     async def _by_feed(self, facts: dict[str, Any], *, now: float) -> Seen:
         facts = await self._keeper(self._ledger.facts)
-        if self._static:
+        if self._feed.static:
             return await self._by_static(facts, now=now)
         cursor = int(facts.get("cursor") or 0)
         read = int(facts.get("rows") or cursor)
-        head = await self._last_serial()
-        self._check_head(head, read)
+        head = await self._feed.last_serial()
+        self._identity.check(head, read)
         if head == read:
             return Seen(serial=head, by_feed=True, idle=True)
         if head - read > self._config.upstream.far_behind and self._config.upstream.changes == "auto":
@@ -222,14 +212,14 @@ class ChangeReader:
     async def _by_static(self, facts: dict[str, Any], *, now: float) -> Seen:
         """The same for another heliostat's static feed; begun anew, from the root list, where it cannot be read on."""
         cursor, position = int(facts.get("cursor") or 0), position_of(facts)
-        answer = self._static_head or await self._upstream.changes_head(position.etag if position else None)
+        answer = self._feed.static_head or await self._upstream.changes_head(position.etag if position else None)
         if answer is None:
             return Seen(serial=cursor, by_feed=True, idle=True)
         head, same = answer.head, False
         if self._upstream.several:
-            await self._heard(head.serial)
+            await self._identity.heard(head.serial)
         if position is None or position.mirror != head.mirror or self._upstream.several:
-            self._check_head(head.serial, cursor)
+            self._identity.check(head.serial, cursor)
         far = self._config.upstream.far_behind if self._config.upstream.changes == "auto" else None
         if why := lost(position, head, far):
             if position is not None:
@@ -249,59 +239,6 @@ class ChangeReader:
         idle = same and head.number == position.place.number and head.serial <= cursor
         return Seen(serial=max(head.serial, cursor), by_feed=True, idle=idle)
 
-    async def _last_serial(self) -> int:
-        """The feed's head, asked for once."""
-        if self._head is None and self._static:
-            self._static_head = await self._upstream.changes_head()
-            assert self._static_head is not None
-            self._head = self._static_head.head.serial
-        if self._head is None:
-            self._head = await self._upstream.last_serial()
-            if self._upstream.several:
-                await self._heard(self._head)
-        return self._head
-
-    async def _is_near(self, facts: dict[str, Any]) -> bool:
-        """Whether a feed goes on from the cursor without too many rows, or may do so when it can be had again."""
-        if self._config.upstream.changes == "list" or facts.get("feed") == "unsupported":
-            return False
-        try:
-            head = await self._last_serial()
-        except FeedUnsupported as error:
-            return await self._no_feed(facts, error)
-        except UpstreamError:
-            return True
-        behind = head - int(facts.get("rows") or facts["cursor"])
-        return self._config.upstream.changes == "feed" or behind <= self._config.upstream.far_behind
-
-    async def _no_feed(self, facts: dict[str, Any], error: FeedUnsupported) -> bool:
-        """There is no such feed; True when there is a static one instead, of another heliostat."""
-        if self._config.upstream.changes in ("feed", "static"):
-            raise error
-        if not self._static and await self._finds_static():
-            facts["feed"] = "static"
-            if self._upstream.stand_in is None:
-                log.info("upstream is another heliostat: following its change feed from now on")
-                await self._keeper(self._ledger.put, feed="static")
-            return True
-        self._static, self._static_head, self._head = False, None, None
-        facts["feed"] = "unsupported"
-        if self._upstream.stand_in is not None:  # the first source may well have one
-            log.debug("%s has no change feed (%s); reading its root list", self._upstream.base, error.reason)
-            return False
-        log.info("upstream has no change feed (%s); reading its root list from now on", error.reason)
-        await self._keeper(self._ledger.put, feed="unsupported", feed_asked=time.time())
-        return False
-
-    async def _finds_static(self) -> bool:
-        try:
-            self._static_head = await self._upstream.changes_head()
-        except UpstreamError as error:
-            log.debug("no static change feed: %s", error)
-            return False
-        self._static = True
-        return True
-
     # -- the root list ------------------------------------------------------------------------------------------
 
     async def _by_list(
@@ -315,7 +252,7 @@ class ChangeReader:
         etag = None if full or restart or not cursor else facts.get("root_etag")
         collected = await self._lists.collect_root(str(etag) if etag else None, cursor)
         if first and self._upstream.sources.last.number > 0:
-            raise _all_resting(self._upstream.sources)
+            raise all_resting(self._upstream.sources)
         if collected is None:
             if not 0 <= now - float(facts.get("reconciled") or 0) < self._config.mirror.heartbeat:
                 await self._keeper(self._ledger.put, reconciled=now)
@@ -324,11 +261,11 @@ class ChangeReader:
         if self._between and not self._lists.tells_serials:
             return Seen(serial=cursor, by_list=True, idle=True)
         if self._upstream.several:
-            await self._heard(serial)
-        if serial < cursor and not restart and not self._feed_leads(facts):
-            if not full or self._is_behind(serial):
-                self._check_head(serial, cursor)
-            await self._keeper(self._restart)
+            await self._identity.heard(serial)
+        if serial < cursor and not restart and not self._feed.leads(facts):
+            if not full or self._identity.is_behind(serial):
+                self._identity.check(serial, cursor)
+            await self._keeper(self._identity.restart)
             restart = True
         await self._lists.compare(serial, now, restart=restart, jump=jump or restart, etag=found_etag)
         return Seen(serial=serial, by_list=True)
@@ -336,17 +273,13 @@ class ChangeReader:
     async def _by_names(self, facts: dict[str, Any], *, now: float, restart: bool, full: bool, jump: bool) -> Seen:
         """The same by XML-RPC, where the root list is not to be read or not there.  Knows what is in quarantine too."""
         cursor = int(facts.get("cursor") or 0)
-        head = await self._last_serial()
+        head = await self._feed.last_serial()
         if not (restart or full):
-            self._check_head(head, cursor)
+            self._identity.check(head, cursor)
         highest = await self._lists.collect_names()
         # The list may be older than the head, but not older than its own newest entry: the feed goes on from there.
         await self._lists.compare(min(head, highest), now, restart=restart, jump=jump, etag=None)
         return Seen(serial=head, by_list=True)
-
-    def _feed_leads(self, facts: dict[str, Any]) -> bool:
-        """Whether the cursor comes from a feed, which a list, cached for half an hour, may be behind."""
-        return self._static or (self._config.upstream.changes == "auto" and facts.get("feed") != "unsupported")
 
     # -- named projects -----------------------------------------------------------------------------------------
 
@@ -356,16 +289,16 @@ class ChangeReader:
             try:
                 begin = restart or not facts.get("cursor")
                 if begin or full:
-                    head = await self._last_serial()
+                    head = await self._feed.last_serial()
                     await self._want_all(now, why="changed" if full else "new")
-                if begin and self._static_head is not None:
-                    await self._follower.begin(self._static_head.head, self._static_head.head.number)
+                if begin and self._feed.static_head is not None:
+                    await self._follower.begin(self._feed.static_head.head, self._feed.static_head.head.number)
                 if begin:
                     await self._keeper(self._ledger.put, cursor=head)
                     return Seen(serial=head)
                 return await self._by_feed(facts, now=now)
             except FeedUnsupported as error:
-                if await self._no_feed(facts, error):
+                if await self._feed.find_other(facts, error):
                     return await self._by_feed(facts, now=now)
             except (Unavailable, Invalid) as error:
                 if self._config.upstream.changes in ("feed", "static"):
@@ -383,104 +316,3 @@ class ChangeReader:
                     self._ledger.intake.want(name, name, now, named=False, why=why)
 
         await self._keeper(want)
-
-    # -- identity -----------------------------------------------------------------------------------------------
-
-    def confirm_upstream(self, facts: dict[str, Any], *, full: bool) -> bool:
-        """True when ``full`` confirms another upstream than the ledger's.  Raises UpstreamChanged without it."""
-        known = facts.get("upstream")
-        if known is None or known == self._upstream.identity:
-            return bool(full and facts.get("went_back"))
-        if not full:
-            raise UpstreamChanged(
-                f"this mirror follows {known}, but the configuration says {self._upstream.identity}; "
-                "if they are the same index, confirm with 'heliostat mirror --once --full'"
-            )
-        return True
-
-    async def _look_for_feed(self, facts: dict[str, Any]) -> bool:
-        """Find out anew whether there is a feed; True when its head is below the cursor."""
-        head, feed = None, None
-        if self._config.upstream.changes != "list":
-            try:
-                head = await self._last_serial()
-                feed = "static" if self._static else None
-            except FeedUnsupported:
-                feed = "static" if await self._has_static(facts) else "unsupported"
-                head = self._static_head.head.serial if self._static_head is not None else None
-            except UpstreamError as error:
-                log.debug("the change feed cannot be had for now: %s", error)
-        if facts.get("feed") != feed:
-            facts["feed"] = feed
-            if self._upstream.stand_in is None:
-                await self._keeper(self._ledger.put, feed=feed)
-        cursor = int(facts.get("cursor") or 0)
-        if head is not None and self._is_behind(head):
-            self._check_head(head, cursor)
-        return head is not None and head < cursor
-
-    async def _has_static(self, facts: dict[str, Any]) -> bool:
-        if self._config.upstream.changes != "auto" or facts.get("feed") == "static":
-            return False
-        return await self._finds_static()
-
-    def _feed_may_be_back(self, facts: dict[str, Any], now: float) -> bool:
-        """A feed that was not there may have been away for a moment: it is asked for again at each full reconcile."""
-        asked = float(facts.get("feed_asked") or 0)
-        return facts.get("feed") == "unsupported" and abs(now - asked) > self._config.mirror.reconcile_hours * 3600
-
-    def _restart(self) -> None:
-        log.warning("another upstream, or one that went back, is confirmed: everything is owed again")
-        self._ledger.restart()
-        self._ledger.put(vouched=None)
-
-    async def _heard(self, serial: int) -> None:
-        """One of several sources told its serial: keep how far the first one came, before others go further."""
-        facts, first = await self._keeper(self._ledger.facts), self._upstream.sources.last.number == 0
-        cursor, vouched = int(facts.get("cursor") or 0), facts.get("vouched")
-        if first and vouched is not None and serial >= cursor:
-            vouched = None
-        elif not first and vouched is None and serial > cursor:
-            vouched = cursor
-        if vouched != facts.get("vouched"):
-            await self._keeper(self._ledger.put, vouched=vouched)
-        self._vouched = vouched
-
-    def _is_behind(self, serial: int) -> bool:
-        """Whether a serial that is too low says no more than that its source is behind others.
-
-        The first source can go back, and so be another index; but not behind what it said itself.
-        """
-        if not self._upstream.several:
-            return False
-        return self._upstream.sources.last.number > 0 or (self._vouched is not None and serial >= self._vouched)
-
-    def _check_head(self, head: int, cursor: int) -> None:
-        if head >= cursor:
-            if self._upstream.several:
-                self._upstream.sources.is_not_behind(self._upstream.sources.last)
-            return
-        if self._is_behind(head):
-            raise _Behind(f"behind: its serial is {head}, where {cursor} was seen before")
-        raise UpstreamChanged(
-            f"upstream's serial went back: {head}, where {cursor} was seen before; if this is the same index, "
-            "confirm with 'heliostat mirror --once --full'"
-        )
-
-    async def _remember(self, seen: Seen) -> None:
-        """Keep upstream's name and head; nothing is written when nothing moved."""
-        facts = await self._keeper(self._ledger.facts)
-        if facts.get("upstream") != self._upstream.identity or facts.get("went_back"):
-            await self._keeper(self._ledger.put, upstream=self._upstream.identity, went_back=None)
-        if facts.get("source") != self._upstream.stand_in:
-            await self._keeper(self._ledger.put, source=self._upstream.stand_in)
-        if seen.serial is not None and facts.get("upstream_serial") != seen.serial:
-            now = time.time()
-            sightings = noted(facts.get("sightings"), seen.serial, now)
-            await self._keeper(self._ledger.put, upstream_serial=seen.serial, upstream_seen=now, sightings=sightings)
-
-
-def _all_resting(sources: Sources) -> Unavailable:
-    """Why none of the sources is of use."""
-    first, *others = sources.standings
-    return Unavailable(first.base, "; ".join([first.reason, *(f"{one.base}: {one.reason}" for one in others)]))

@@ -29,6 +29,7 @@ from heliostat.mirror.rescope import leaving, take_files, take_limits, take_scop
 from heliostat.mirror.root import write_last_modified, write_root, write_status
 from heliostat.mirror.rules import Rules, rules_of
 from heliostat.mirror.tally import Tally
+from heliostat.mirror.upstream_identity import Identity
 from heliostat.model import ProjectName
 from heliostat.names import normalise
 from heliostat.state.ledger import Ledger
@@ -114,8 +115,7 @@ class Pass:
         if self._only:
             for name, raw in self._only.items():
                 refuse_denied(self._rules, name, raw)
-            reader = self._reader()
-            reader.confirm_upstream(facts, full=False)
+            Identity(self._upstream, self._ledger, self._keeper).confirm(facts, full=False)
             if facts.get("upstream") is None:
                 await self._keeper(self._ledger.put, upstream=self._upstream.identity)
             await self._keeper(self._want_named, now)

@@ -31,6 +31,7 @@ from heliostat.mirror.report import Counters, Owed, Plan
 from heliostat.mirror.rescope import held_by_scope, leaving, take_limits, take_scope
 from heliostat.mirror.rows import owed_of
 from heliostat.mirror.rules import Rules, rules_of
+from heliostat.mirror.upstream_identity import Identity
 from heliostat.mirror.wanted import Wanted, held_files, provenance_path, wanted_files
 from heliostat.model import ProjectName, ProjectPage
 from heliostat.names import normalise, sidecar_path
@@ -134,9 +135,9 @@ class _Planner:
         seen = Seen()
         self._rules = await self._keeper(rules_of, self._config, self._ledger)
         self._scope = self._rules.scope
-        reader = ChangeReader(self._config, self._scope, self._upstream, self._ledger, self._keeper, overlapped=False)
         if asked.names:
-            reader.confirm_upstream(await self._keeper(self._ledger.facts), full=False)
+            facts = await self._keeper(self._ledger.facts)
+            Identity(self._upstream, self._ledger, self._keeper).confirm(facts, full=False)
             for raw in asked.names:
                 refuse_denied(self._rules, normalise(raw), raw)
                 await self._keeper(self._ledger.intake.want, raw, normalise(raw), now, named=True, why="named")
@@ -146,6 +147,9 @@ class _Planner:
             await self._keeper(take_limits, self._ledger, self._config, now)
             excluded = await self._keeper(leaving, self._ledger, self._scope)
             excluded += await self._keeper(leaving_denied, self._ledger, self._rules)
+            reader = ChangeReader(
+                self._config, self._scope, self._upstream, self._ledger, self._keeper, overlapped=False
+            )
             seen = await reader.read(full=asked.full, now=now)
             await self._keeper(self._reconsider, asked, now)
         await self._keeper(self._ledger.hasten, now)

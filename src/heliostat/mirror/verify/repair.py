@@ -2,8 +2,8 @@
 
 A damaged file is moved aside, see :mod:`heliostat.mirror.verify.damaged`, and its project made owed; then a pass of
 those projects fetches what is missing, every digest checked, and writes what pages differ.  When the right bytes are in
-place what was moved aside goes.  HTML pages and links are written anew from the JSON page before that, without upstream.  Whether a
-finding is gone is judged anew, never assumed.
+place what was moved aside goes.  HTML pages and links are written anew from the JSON page before that, without
+upstream.  Whether a finding is gone is judged anew, never assumed.
 """
 
 from __future__ import annotations
