@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -14,20 +13,19 @@ from typing import TYPE_CHECKING, TypeVar
 from heliostat import __version__
 from heliostat.config import Config, without_credentials
 from heliostat.errors import StateError, StoreError, Unavailable, UpstreamChanged, UpstreamError
-from heliostat.mirror import denials
+from heliostat.mirror import denials, opening
 from heliostat.mirror.changes import Seen
+from heliostat.mirror.closing import close_books
 from heliostat.mirror.lock import hold_lock
 from heliostat.mirror.onepass import Asked, Pass
-from heliostat.mirror.places import ADOPTION, DATABASE, LOCK, scope_of, state_directory
+from heliostat.mirror.places import DATABASE, LOCK, scope_of, state_directory
 from heliostat.mirror.report import Counters, Deletion, Summary
-from heliostat.mirror.rescope import held_by_scope
-from heliostat.mirror.rows import owed_of, tell_of
+from heliostat.mirror.rows import tell_of
 from heliostat.mirror.rules import rules_of
-from heliostat.mirror.tally import COUNTS, Tally
-from heliostat.model import ProjectName
-from heliostat.names import normalise, page_directory
+from heliostat.mirror.tally import Tally
+from heliostat.names import normalise
 from heliostat.policy.denials import parse_entry
-from heliostat.state.database import explained, fault_of, owner_of
+from heliostat.state.database import explained, fault_of
 from heliostat.state.ledger import Ledger
 from heliostat.store.disk import Disk, Operations
 from heliostat.store.threads import Keeper
@@ -53,8 +51,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-_LISTED = 1000
 
 
 class Mirror:
@@ -149,30 +145,30 @@ class Mirror:
         Raises MirrorLocked, StoreError, StateError.
         """
         directory, state = config.mirror.directory, state_directory(config)
-        _check_directory(directory)
-        _make_state_directory(state)
+        opening.check_directory(directory)
+        opening.make_state_directory(state)
         with hold_lock(f"{state}/{LOCK}"):
             disk = disk or Disk(directory)
             path = f"{state}/{DATABASE}"
             keeper = Keeper("heliostat-keeper", partial(fault_of, path))
             try:
                 tree = Tree(disk)
-                ledger = await keeper(_open_ledger, path, salvage=salvage)
+                ledger = await keeper(opening.open_ledger, path, salvage=salvage)
                 mirror = cls(config, disk, ledger, keeper, version)
                 try:
                     with explained(path):
                         if not salvage and not adopting:
-                            await keeper(_refuse_missing_tree, tree, ledger)
-                            await keeper(_refuse_half_adopted, ledger)
+                            await keeper(opening.refuse_missing_tree, tree, ledger)
+                            await keeper(opening.refuse_half_adopted, ledger)
                         if adopting:
                             yield mirror
                             return
                         await keeper(tree.prepare)
                         await keeper(tree.clean_partial, downloads=False)
-                        await keeper(_agree_on_denied, tree, ledger)
+                        await keeper(opening.agree_on_denied, tree, ledger)
                         if await keeper(ledger.get, "rebuilding"):
                             await mirror._rebuild_if_populated(stop or asyncio.Event(), counters or Counters())
-                        await keeper(_reap_leftovers, tree, ledger)
+                        await keeper(opening.reap_leftovers, tree, ledger)
                         yield mirror
                 finally:
                     await keeper(ledger.close)
@@ -235,7 +231,9 @@ class Mirror:
         summary.store_error = summary.store_error or tally.no_room
         await self._note_trouble(summary.unreachable or summary.store_error)
         summary.interrupted = stop.is_set()
-        await self._close_books(summary, counters, tally, checkpoint=not names)
+        await close_books(
+            self._config, self._tree, self._ledger, self._keeper, summary, counters, tally, checkpoint=not names
+        )
         return summary
 
     async def with_ledger(self, work: Callable[[Ledger], T]) -> T:
@@ -264,7 +262,9 @@ class Mirror:
         except StoreError as error:
             summary.store_error = str(error)
         summary.interrupted = stop.is_set()
-        await self._close_books(summary, counters, Tally(), checkpoint=True)
+        await close_books(
+            self._config, self._tree, self._ledger, self._keeper, summary, counters, Tally(), checkpoint=True
+        )
         return summary
 
     async def adopt(
@@ -274,29 +274,11 @@ class Mirror:
 
         Only of a mirror that was opened for ``adopting``.  Raises ConfigError, StoreError, StateError.
         """
-        from heliostat.mirror.adopt.layouts import recognise
-        from heliostat.mirror.adopt.position import begun, earlier
-        from heliostat.mirror.adopt.run import Adoption
-        from heliostat.mirror.root import write_root
+        from heliostat.mirror.adopt.run import adopt_tree
 
-        config, path = self._config, f"{state_directory(self._config)}/{ADOPTION}"
-        counters.phase = "adopting"
-        if (before := await self._keeper(earlier, self._ledger, path)) is not None:
-            return before
-        started = time.time()
-        resumed = await self._keeper(begun, self._ledger)
-        layout = resumed if resumed is not None else await self._keeper(recognise, config.mirror.directory, tool)
-        adoption = Adoption(
-            self._tree, self._ledger, layout, check, path,
-            elsewhere=not config.mirror.files, in_scope=scope_of(config).__contains__, counters=counters,
-            stopped=stop.is_set,
-        )  # fmt: skip
-        result, record = await self._keeper(adoption.run)
-        if not result.interrupted:
-            await self._keeper(write_root, self._tree, self._ledger, force=True, packed=config.mirror.gzip_root)
-        result.seconds = time.time() - started
-        counters.phase = "done"
-        return result, record
+        return await adopt_tree(
+            self._config, self._tree, self._ledger, self._keeper, tool, check, counters=counters, stopped=stop.is_set
+        )
 
     async def take_in(self, *, counters: Counters, stop: asyncio.Event) -> tuple[Result, Record]:
         """Give wheels and sdists that lie about in the directory the places at which the next pass looks for them.
@@ -402,50 +384,12 @@ class Mirror:
 
     async def _rebuild_if_populated(self, stop: asyncio.Event, counters: Counters) -> None:
         """A new ledger, or one whose rebuild was cut short, over a tree that is not empty."""
-        if await self._keeper(_is_populated, self._tree):
+        if await self._keeper(opening.is_populated, self._tree):
             log.warning("the ledger is missing over a tree that is not empty: rebuilding it from the pages")
             counters.phase = "rebuilding"
             await self._rebuild(counters, stop)
         else:
             await self._keeper(self._ledger.put, rebuilding=None, changes_whole=1)
-
-    async def _close_books(self, summary: Summary, counters: Counters, tally: Tally, *, checkpoint: bool) -> None:
-        """Tell what was published to those who follow this mirror; fill the summary from the ledger and the counts."""
-        from heliostat.mirror.segments import write_changes
-
-        try:
-            await self._keeper(write_changes, self._tree, self._ledger)
-        except StoreError as error:
-            summary.store_error = summary.store_error or str(error)
-            with contextlib.suppress(StoreError):  # the disk may be full, and hold what could not be finished
-                await self._keeper(self._tree.clean_partial, downloads=False)
-        except StateError:
-            pass  # said below
-        try:
-            states = await self._keeper(self._ledger.owed_by_state)
-            owed = await self._keeper(self._ledger.owed, _LISTED)
-            summary.cursor = await self._keeper(lambda: self._ledger.cursor)
-            summary.checkpoint = await self._keeper(self._ledger.checkpoint)
-            summary.projects = await self._keeper(self._ledger.published_count)
-            summary.stuck = [row.name for row in await self._keeper(self._ledger.stuck, _LISTED)]
-            summary.stuck_count = await self._keeper(self._ledger.stuck_count)
-            if states.get("held"):
-                rules = await self._keeper(rules_of, self._config, self._ledger)
-                summary.held_by_scope = await self._keeper(held_by_scope, self._ledger, rules)
-        except (StateError, StoreError) as error:
-            summary.store_error = summary.store_error or str(error)
-            return
-        summary.owed = [owed_of(row) for row in owed]
-        summary.owed_by_state = states
-        summary.held = states.get("held", 0)
-        for field in COUNTS:
-            setattr(summary, field, getattr(tally, field))
-        summary.unknown = tally.unknown
-        summary.requests, summary.retries = counters.requests, counters.retries
-        if checkpoint and summary.complete:
-            await self._keeper(self._tree.clean_partial, downloads=True)
-        counters.phase = "done"
-        summary.seconds = time.time() - summary.started
 
 
 def _live_pass() -> type[LivePass]:
@@ -453,74 +397,3 @@ def _live_pass() -> type[LivePass]:
     from heliostat.mirror.livepass import LivePass
 
     return LivePass
-
-
-def _refuse_missing_tree(tree: Tree, ledger: Ledger) -> None:
-    """A ledger that knows projects over a tree that has none of them: most likely a disk is not mounted."""
-    known = [ProjectName(name) for _, name, _ in ledger.published_names(limit=3)]
-    if known and not any(tree.disk.names(page_directory(name)) for name in known):
-        raise StoreError(
-            "find the mirror in",
-            tree.disk.root,
-            f"the ledger knows {ledger.published_count()} projects, but not one page is there; is the disk mounted? "
-            "If they are lost, 'heliostat rebuild' starts over from what is there",
-        )
-
-
-def _agree_on_denied(tree: Tree, ledger: Ledger) -> None:
-    """A new ledger learns what was denied; otherwise it is the ledger that counts."""
-    if ledger.get("rebuilding"):
-        denials.recall_denied(tree, ledger)
-    denials.note_denied(tree, ledger)
-
-
-def _refuse_half_adopted(ledger: Ledger) -> None:
-    if ledger.get("adopting") is not None:
-        raise StateError(f"{ledger.path}: an adoption was begun and is not finished; 'heliostat adopt' goes on with it")
-
-
-def _reap_leftovers(tree: Tree, ledger: Ledger) -> None:
-    """Carry out what an earlier process had still to remove."""
-    if ledger.paths.of_kind("doomed", limit=1):
-        from heliostat.mirror.doomed import Reaper
-
-        Reaper(tree, ledger).reap_leftovers()
-
-
-def _open_ledger(path: str, *, salvage: bool) -> Ledger:
-    try:
-        ledger = Ledger(path)
-        if salvage:
-            ledger.check()
-        return ledger
-    except StateError as error:
-        if not salvage or not os.path.exists(path):
-            raise
-        aside = f"{path}.unusable-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}"
-        log.warning("%s; moving it aside to %s", error, aside)
-        for suffix in ("", "-wal", "-shm"):
-            with contextlib.suppress(FileNotFoundError):
-                os.replace(path + suffix, aside + suffix)
-        return Ledger(path)
-
-
-def _check_directory(path: str) -> None:
-    try:
-        os.stat(f"{path}/.")
-    except FileNotFoundError:
-        raise StoreError("open", path, "no such directory; make it, writable for this user") from None
-    except PermissionError as error:
-        raise StoreError("open", path, f"{error.strerror}; run this as {owner_of(path)}") from error
-    except OSError as error:
-        raise StoreError("open", path, error.strerror or str(error)) from error
-
-
-def _make_state_directory(state: str) -> None:
-    try:
-        os.makedirs(state, exist_ok=True)
-    except OSError as error:
-        raise StoreError("make directory", state, error.strerror or str(error)) from error
-
-
-def _is_populated(tree: Tree) -> bool:
-    return bool(tree.disk.names("web/simple") or tree.disk.names("web/json"))

@@ -8,25 +8,29 @@ each step finds what is left of it to do.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 
 import msgspec
 
+from heliostat.config import Config
 from heliostat.errors import Obstructed, StoreError
 from heliostat.mirror.adopt.catalogue import SIMPLE
 from heliostat.mirror.adopt.eye import Eye, Stopping
 from heliostat.mirror.adopt.files import Check
-from heliostat.mirror.adopt.layouts import Layout, bring_below_web
+from heliostat.mirror.adopt.layouts import Layout, Tool, bring_below_web, recognise
 from heliostat.mirror.adopt.plans import Plan, Relocation
-from heliostat.mirror.adopt.position import DONE, UNDER_WAY, Intention, Position
+from heliostat.mirror.adopt.position import DONE, UNDER_WAY, Intention, Position, begun, earlier
 from heliostat.mirror.adopt.report import Finding, Record, Result
 from heliostat.mirror.adopt.survey import Survey, moved, tell
 from heliostat.mirror.doomed import Reaper
-from heliostat.mirror.places import DAMAGED
+from heliostat.mirror.places import ADOPTION, DAMAGED, scope_of, state_directory
 from heliostat.mirror.rebuild import adopt_spellings, claims_of
 from heliostat.mirror.report import Counters
+from heliostat.mirror.root import write_root
 from heliostat.state.ledger import Ledger
 from heliostat.state.rows import PathRow
+from heliostat.store.threads import Keeper
 from heliostat.store.tree import Tree
 
 log = logging.getLogger(__name__)
@@ -232,3 +236,34 @@ class Adoption:
             if found is not None and found.is_directory:
                 self._remove_all(path)
             self._remove(path)
+
+
+async def adopt_tree(
+    config: Config,
+    tree: Tree,
+    ledger: Ledger,
+    keeper: Keeper,
+    tool: Tool | None,
+    check: Check,
+    *,
+    counters: Counters,
+    stopped: Callable[[], bool],
+) -> tuple[Result, Record]:
+    """See :meth:`heliostat.mirror.run.Mirror.adopt`."""
+    path = f"{state_directory(config)}/{ADOPTION}"
+    counters.phase = "adopting"
+    if (before := await keeper(earlier, ledger, path)) is not None:
+        return before
+    started = time.time()
+    resumed = await keeper(begun, ledger)
+    layout = resumed if resumed is not None else await keeper(recognise, config.mirror.directory, tool)
+    adoption = Adoption(
+        tree, ledger, layout, check, path,
+        elsewhere=not config.mirror.files, in_scope=scope_of(config).__contains__, counters=counters, stopped=stopped,
+    )  # fmt: skip
+    result, record = await keeper(adoption.run)
+    if not result.interrupted:
+        await keeper(write_root, tree, ledger, force=True, packed=config.mirror.gzip_root)
+    result.seconds = time.time() - started
+    counters.phase = "done"
+    return result, record
