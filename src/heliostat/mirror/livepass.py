@@ -20,12 +20,13 @@ from heliostat.mirror.changes import Seen
 from heliostat.mirror.claims import turns
 from heliostat.mirror.crew import run_crew, unless_stopped
 from heliostat.mirror.live import Live
-from heliostat.mirror.onepass import DAY, Pass, Work
+from heliostat.mirror.onepass import Pass, Work
 from heliostat.mirror.removals import Removal, Removals, begun, carry_out, paths_of, plausible
 from heliostat.mirror.report import Summary
 from heliostat.mirror.root import write_root
 from heliostat.mirror.segments import write_changes
 from heliostat.mirror.todo import Todo
+from heliostat.mirror.unannounced import DAY, sweep
 from heliostat.model import ProjectName
 from heliostat.state.rows import Row
 
@@ -134,7 +135,7 @@ class LivePass(Pass):
         if two_looks := seen.needs_two_looks(self._scope):
             work.removals.next_round(two_looks=two_looks)
             await self._keeper(self._ledger.put, **{"pass": work.removals.pass_number})
-        await self._sweep(facts, now)
+        await self._keeper(sweep, self._ledger, self._config.mirror, facts, now)
 
     def _root_is_due(self, facts: dict[str, Any], now: float) -> bool:
         if self._todo is None:

@@ -29,6 +29,7 @@ from heliostat.mirror.rescope import leaving, take_files, take_limits, take_scop
 from heliostat.mirror.root import write_last_modified, write_root, write_status
 from heliostat.mirror.rules import Rules, rules_of
 from heliostat.mirror.tally import Tally
+from heliostat.mirror.unannounced import DAY, longest_wait, look_for_free_places, reconsider, sweep
 from heliostat.mirror.upstream_identity import Identity
 from heliostat.model import ProjectName
 from heliostat.names import normalise
@@ -45,8 +46,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: In seconds.
-DAY = 86400.0
 #: A download that nobody went on with for so long is abandoned (seconds).
 _ABANDONED = 7 * DAY
 
@@ -127,9 +126,12 @@ class Pass:
             excluded = await self._keeper(leaving, self._ledger, self._scope)
             excluded += await self._keeper(leaving_denied, self._ledger, self._rules)
             self.seen = seen = await self._poll(now)
-            await self._keeper(self._reconsider, now)
-            await self._sweep(facts, now)
-        await self._keeper(self._ledger.trust_clock, now, self._longest_wait())
+            await self._keeper(
+                reconsider, self._ledger, full=self._asked.full, approve=bool(self._asked.allow_removals), now=now
+            )
+            await self._keeper(look_for_free_places, self._ledger, self._config.mirror, now)
+            await self._keeper(sweep, self._ledger, self._config.mirror, facts, now)
+        await self._keeper(self._ledger.trust_clock, now, longest_wait(self._config.mirror))
         if not self._asked.patient:
             await self._keeper(self._ledger.hasten, now)
         if seen.needs_two_looks(self._scope):
@@ -200,27 +202,6 @@ class Pass:
             for name in names:
                 self._ledger.intake.reopen(name, time.time(), "its document is missing upstream")
 
-    def _reconsider(self, now: float) -> None:
-        """What waits for an operator is looked at again when the operator says so."""
-        if self._asked.full:
-            self._ledger.unblock(now)
-            self._ledger.doubt_stuck(now)
-        if self._asked.allow_removals:
-            self._ledger.approve(now)
-        self._look_for_free_places(now)
-
-    def _look_for_free_places(self, now: float) -> None:
-        """What is blocked since other bytes lie at its place is due when those go, and in case once in a while."""
-        if not self._ledger.paths.of_kind("waiting", limit=1):
-            return
-        last = float(self._ledger.get("looked_for_places") or 0)
-        if 0 < last <= now < last + self._config.mirror.reconcile_hours * 3600:
-            return
-        with self._ledger.transaction():
-            self._ledger.put(looked_for_places=now)
-            if last:
-                self._ledger.paths.wake_all(now)
-
     def _drop_unknown(self, names: list[str]) -> None:
         self._tally.unknown += [self._only.get(ProjectName(name), name) for name in names]
         rows = [self._ledger.row(name) for name in names if begun(self._tree, self._ledger, name)]
@@ -228,25 +209,6 @@ class Pass:
         carry_out(self._tree, self._ledger, left)
         for name in names:
             self._ledger.drop_unknown(name)
-
-    async def _sweep(self, facts: dict[str, Any], now: float) -> None:
-        """A share of the projects is looked at without being announced, so that each comes up in sweep-days."""
-        period = self._config.mirror.sweep_days * DAY
-        last = float(facts.get("swept") or 0)
-        if not 0 < last <= now:
-            await self._keeper(self._ledger.put, swept=now)
-            return
-        if now - last < self._config.mirror.heartbeat:
-            return
-        share = min(1.0, (now - last) / period)
-        limit = int(await self._keeper(self._ledger.published_count) * share)
-        if limit >= 1:
-            await self._keeper(self._ledger.sweep, now - period / 2, now, limit)
-            await self._keeper(self._ledger.put, swept=now)
-
-    def _longest_wait(self) -> float:
-        """Seconds that no project waits for its next try."""
-        return 1.25 * max(self._config.mirror.retry_most, self._config.mirror.stuck_seconds, DAY) + DAY
 
     def _removals(self, facts: dict[str, Any], seen: Seen) -> Removals:
         return Removals(

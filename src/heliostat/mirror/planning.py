@@ -23,7 +23,7 @@ from heliostat.mirror.crew import first_of
 from heliostat.mirror.denials import leaving_denied, refuse_denied, take_denials
 from heliostat.mirror.inventory import take_inventory
 from heliostat.mirror.metadata import Documents, MetadataReader
-from heliostat.mirror.onepass import DAY, Asked
+from heliostat.mirror.onepass import Asked
 from heliostat.mirror.places import DATABASE, scope_of, state_directory
 from heliostat.mirror.reachability import Reachability
 from heliostat.mirror.removals import Removal, Removals, hold, split_by_guard
@@ -31,6 +31,7 @@ from heliostat.mirror.report import Counters, Owed, Plan
 from heliostat.mirror.rescope import held_by_scope, leaving, take_limits, take_scope
 from heliostat.mirror.rows import owed_of
 from heliostat.mirror.rules import Rules, rules_of
+from heliostat.mirror.unannounced import DAY, reconsider
 from heliostat.mirror.upstream_identity import Identity
 from heliostat.mirror.wanted import Wanted, held_files, provenance_path, wanted_files
 from heliostat.model import ProjectName, ProjectPage
@@ -151,7 +152,7 @@ class _Planner:
                 self._config, self._scope, self._upstream, self._ledger, self._keeper, overlapped=False
             )
             seen = await reader.read(full=asked.full, now=now)
-            await self._keeper(self._reconsider, asked, now)
+            await self._keeper(reconsider, self._ledger, full=asked.full, approve=bool(asked.allow_removals), now=now)
         await self._keeper(self._ledger.hasten, now)
         if seen.needs_two_looks(self._scope):
             await self._keeper(self._ledger.call_witness, now)
@@ -164,13 +165,6 @@ class _Planner:
         )
         await self._look_at_all(asked, removals, Reachability(answered=seen.serial is not None), now, stop)
         await self._keeper(self._remove, removals.confirmed)
-
-    def _reconsider(self, asked: Asked, now: float) -> None:
-        if asked.full:
-            self._ledger.unblock(now)
-            self._ledger.doubt_stuck(now)
-        if asked.allow_removals:
-            self._ledger.approve(now)
 
     def _remove(self, confirmed: list[Removal]) -> None:
         recent = self._ledger.removals_since(time.time() - DAY)
