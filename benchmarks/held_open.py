@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from heliostat.cli.running import Stop, run
-from heliostat.config import load_config
+from heliostat.config.load import load_config
 from heliostat.mirror.report import Counters
 from heliostat.mirror.run import Mirror
 

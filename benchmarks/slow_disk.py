@@ -17,7 +17,7 @@ from typing import Any, cast
 import msgspec
 
 from heliostat.cli.running import Stop, run
-from heliostat.config import load_config
+from heliostat.config.load import load_config
 from heliostat.mirror.report import Counters, Summary
 from heliostat.mirror.run import Mirror
 from heliostat.store.disk import Disk, Operations

@@ -8,7 +8,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from heliostat import config
-from heliostat.config import Config, keys, load_config
+from heliostat.config import Config, keys
+from heliostat.config.load import load_config
 from heliostat.errors import ConfigError
 from heliostat.upstream.client import Upstream
 

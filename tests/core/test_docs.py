@@ -13,7 +13,8 @@ import pytest
 import heliostat
 from heliostat.cli.exit_codes import ExitCode
 from heliostat.cli.main import cli
-from heliostat.config import SECTIONS, keys, load_config
+from heliostat.config import SECTIONS, keys
+from heliostat.config.load import load_config
 
 REPOSITORY = Path(__file__).parents[2]
 EXAMPLE = REPOSITORY / "configs" / "heliostat.toml"

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from prometheus_client.core import Metric
 
-from heliostat.config import load_config
+from heliostat.config.load import load_config
 from heliostat.errors import IntegrityError, Unavailable
 from heliostat.mirror.figures import STATES, DiskFigures, LedgerFigures
 from heliostat.mirror.report import Summary

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from heliostat.config import load_config
+from heliostat.config.load import load_config
 from heliostat.fakeindex import FakeIndex, Index, UploadedFile
 from heliostat.fakeindex.wheels import Built, sdist, wheel
 from heliostat.mirror.report import Counters, Summary

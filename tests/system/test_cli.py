@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import heliostat
-from heliostat.config import load_config
+from heliostat.config.load import load_config
 from support.cli import command, environment, run
 from support.unprivileged import give_to_ordinary_user
 

@@ -232,7 +232,7 @@ class _Work:
 
     async def _first_list(self, patience: Patience, notes: list[str]) -> Listing:
         """The first list that answers; what the others said goes to ``notes``.  Raises Unavailable."""
-        from heliostat.config_values import without_credentials
+        from heliostat.config.problems import without_credentials
         from heliostat.errors import Refused, Unavailable, UpstreamError
         from heliostat.mirror.sites.listing import MOST_BYTES, parse_listing
         from heliostat.mirror.sites.site import client

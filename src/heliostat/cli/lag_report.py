@@ -13,7 +13,7 @@ from heliostat.cli import format as fmt
 from heliostat.cli.exit_codes import ExitCode
 from heliostat.cli.options import Options
 from heliostat.cli.output import show
-from heliostat.config_values import is_this_machine
+from heliostat.config.addresses import is_this_machine
 from heliostat.mirror.sites.lag import ProjectLag, Report, SiteLag, Tolerance, is_current, rank
 from heliostat.mirror.sites.listing import moment
 

@@ -95,7 +95,7 @@ def read_config(path: str, environ: Mapping[str, str], *, secrets: bool = True) 
 
     Without ``secrets`` it may refer to variables for them that are not set: see :func:`heliostat.config.load_config`.
     """
-    from heliostat.config import load_config
+    from heliostat.config.load import load_config
 
     try:
         with open(path, encoding="utf-8") as file:

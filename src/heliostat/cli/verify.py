@@ -33,7 +33,8 @@ class _Size(_ParamType):
     name = "SIZE"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        from heliostat.config_values import Problem, size
+        from heliostat.config.problems import Problem
+        from heliostat.config.values import size
 
         text = str(value).strip()
         try:

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from heliostat.config import Config
-from heliostat.config_values import host_and_port
+from heliostat.config.addresses import host_and_port
 from heliostat.service.control_wire import (
     MOST_ANSWER,
     PROTOCOL,

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from typing import TYPE_CHECKING, Self
 
 from heliostat.config import Config
-from heliostat.config_values import host_and_port
+from heliostat.config.addresses import host_and_port
 from heliostat.errors import ConfigError
 from heliostat.service.daemon import Daemon
 

@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcon
 from typing import Self, TypeVar
 
 from heliostat.config import UpstreamConfig
-from heliostat.config_values import missing_in, not_set
+from heliostat.config.environment import missing_in, not_set
 from heliostat.errors import ConfigError, Invalid, Refused, Unavailable, UpstreamError
 from heliostat.model import Event, Listed, ProjectName
 from heliostat.pages.changes import Head

@@ -14,7 +14,7 @@ from typing import Annotated
 import msgspec
 
 from heliostat.config import MirrorSite, without_credentials
-from heliostat.config_values import is_plain_url
+from heliostat.config.addresses import is_plain_url
 from heliostat.errors import Invalid, StoreError
 from heliostat.mirror.sites.site import Standing
 from heliostat.store.disk import Operations

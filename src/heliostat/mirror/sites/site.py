@@ -11,7 +11,8 @@ import msgspec
 
 from heliostat import __version__
 from heliostat.config import DEFAULT_FILE_HOSTS, DEFAULT_UPSTREAM, UpstreamConfig
-from heliostat.config_values import Problem, index_url, is_this_machine, without_credentials
+from heliostat.config.addresses import index_url, is_this_machine
+from heliostat.config.problems import Problem, without_credentials
 from heliostat.errors import (
     ConfigError,
     FeedUnsupported,
