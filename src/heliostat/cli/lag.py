@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from heliostat.cli.options import Options, common, current, settings_if_any
+from heliostat.cli.param_types import ParamType
 
 if TYPE_CHECKING:
-    _ParamType = click.ParamType[Any]
     from heliostat.cli.running import Stop
     from heliostat.config import Config
     from heliostat.mirror.sites.lag import Report
@@ -19,13 +19,11 @@ if TYPE_CHECKING:
     from heliostat.mirror.sites.site import Patience
     from heliostat.mirror.sites.wants import Wants
     from heliostat.upstream.client import Upstream
-else:
-    _ParamType = click.ParamType
 
 _UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 
 
-class _Behind(_ParamType):
+class _Behind(ParamType):
     name = "SECONDS|SERIALS"
 
     def convert(

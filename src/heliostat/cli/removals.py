@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from heliostat.cli.options import common, current, settings
-from heliostat.cli.since import Since
+from heliostat.cli.param_types import Since
 
 if TYPE_CHECKING:
     from heliostat.config import Config

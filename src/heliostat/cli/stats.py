@@ -4,57 +4,32 @@ from __future__ import annotations
 
 import datetime as dt
 import os
-import re
 import signal
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from heliostat.cli.exit_codes import ExitCode, Stopped
 from heliostat.cli.options import Options, common, current, find_config, settings
+from heliostat.cli.param_types import Date, Share
 
 if TYPE_CHECKING:
     import sqlite3
 
-    _ParamType = click.ParamType[Any]
     from heliostat.config import Config
     from heliostat.stats.reading import Reading
     from heliostat.stats.summary import Period
-else:
-    _ParamType = click.ParamType
-
-
-class _Share(_ParamType):
-    name = "P%"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Fraction:
-        if isinstance(value, Fraction):
-            return value
-        found = re.fullmatch(r"(\d{1,3}(?:\.\d{1,6})?)\s*%", str(value).strip(), re.ASCII)
-        if not found or not 0 < Fraction(found[1]) <= 100:
-            self.fail(f"{value!r} is no share like 99% or 99.5%, of at most 100%", param, ctx)
-        return Fraction(found[1]) / 100
-
-
-class _Date(_ParamType):
-    name = "DATE"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dt.date:
-        try:
-            return dt.date.fromisoformat(str(value).strip())
-        except ValueError:
-            self.fail(f"{value!r} is no date like 2026-01-31", param, ctx)
 
 
 @click.command()
 @click.argument("logs", nargs=-1, metavar="[LOG]...")
-@click.option("--since", type=_Date(), help="Print what is of this day (UTC) and later ones.")
-@click.option("--until", type=_Date(), help="Print what is of this day and earlier ones.")
+@click.option("--since", type=Date(), help="Print what is of this day (UTC) and later ones.")
+@click.option("--until", type=Date(), help="Print what is of this day and earlier ones.")
 @click.option(
     "--top", type=click.IntRange(0, 10**9), default=10, metavar="N", show_default=True, help="Rows of each list."
 )
-@click.option("--share", type=_Share(), default="99%", show_default=True, help="Share of all requests, for the list.")
+@click.option("--share", type=Share(), default="99%", show_default=True, help="Share of all requests, for the list.")
 @click.option(
     "--list", "list_file", metavar="FILE",
     help="Write the projects that make up --share of the requests there, a name a line; - prints them alone.",

@@ -11,11 +11,10 @@ import click
 
 from heliostat.cli.exit_codes import ExitCode, signal_code
 from heliostat.cli.options import Options, common, current, settings
-from heliostat.cli.since import Since
+from heliostat.cli.param_types import Digests, Sample, Since, Size
 from heliostat.cli.verify_sites import Way
 
 if TYPE_CHECKING:
-    _ParamType = click.ParamType[Any]
     from heliostat.cli.running import Stop
     from heliostat.config import Config
     from heliostat.mirror.verify.asked import Asked
@@ -24,43 +23,6 @@ if TYPE_CHECKING:
     from heliostat.mirror.verify.position import Desk
     from heliostat.mirror.verify.result import Repaired, Result
     from heliostat.mirror.verify.run import Verification
-
-else:
-    _ParamType = click.ParamType
-
-
-class _Size(_ParamType):
-    name = "SIZE"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        from heliostat.config.problems import Problem
-        from heliostat.config.values import size
-
-        text = str(value).strip()
-        try:
-            return int(size(1)(int(text) if text.isascii() and text.isdigit() else text, {}))
-        except Problem as problem:
-            self.fail(str(problem), param, ctx)
-
-
-class _Sample(_ParamType):
-    name = "N|P%"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, float]:
-        found = re.fullmatch(r"(\d{1,12}(?:\.\d+)?)\s*(%?)", str(value).strip())
-        if not found or ("." in found[1] and not found[2]):
-            self.fail(f"{value!r} is neither a number of files nor a share like 5%", param, ctx)
-        number = float(found[1])
-        if found[2] and number > 100:
-            self.fail("a share is at most 100%", param, ctx)
-        return ("share", number / 100) if found[2] else ("most", number)
-
-
-class _Digests(_Sample):
-    name = "N|P%|all"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, float]:
-        return ("share", 1.0) if str(value).strip() == "all" else super().convert(value, param, ctx)
 
 
 @click.command()
@@ -71,8 +33,8 @@ class _Digests(_Sample):
 @click.option(
     "--since", type=Since(), help="Only projects changed after this serial, or written since this date (UTC)."
 )
-@click.option("--sample", type=_Sample(), help="Hash only so many files, drawn anew each time, or such a share.")
-@click.option("--bytes-per-second", type=_Size(), help="Read no faster than this.")
+@click.option("--sample", type=Sample(), help="Hash only so many files, drawn anew each time, or such a share.")
+@click.option("--bytes-per-second", type=Size(), help="Read no faster than this.")
 @click.option("--idle", is_flag=True, help="Use the disk only when nobody else does, where the system can do that.")
 @click.option("--workers", type=click.IntRange(1, 256), metavar="N", help="Threads; as many as cores otherwise.")
 @click.option("--state", metavar="DIR", help="Where the position is kept, so that an interrupted verify goes on there.")
@@ -85,7 +47,7 @@ class _Digests(_Sample):
     help="Remove up to N files although they are an implausible share.",
 )  # fmt: skip
 @click.option("--site", "sites", metavar="URL", multiple=True, help="Verify this site over HTTP; may be repeated.")
-@click.option("--digests", type=_Digests(), help="With --site: read so many files, or such a share, and compare.")
+@click.option("--digests", type=Digests(), help="With --site: read so many files, or such a share, and compare.")
 @click.option("--allow-http", is_flag=True, help="With --site: ask other machines without encryption, too.")
 @click.argument("names", nargs=-1, metavar="")
 @common
