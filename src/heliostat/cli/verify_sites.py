@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -115,8 +114,7 @@ class Sites:
     def _desk(self, stack: contextlib.ExitStack, site: str) -> tuple[Desk, str | None]:
         """A folder of its own for each site, so that an interrupted verify goes on there."""
         from heliostat.mirror.places import state_directory
-        from heliostat.mirror.verify.position import Position, desk
-        from heliostat.mirror.verify.site_case import new_seed
+        from heliostat.mirror.verify.position import begin, desk
 
         number = hashlib.sha256(site.encode()).hexdigest()[:12]
         folder = None
@@ -125,8 +123,7 @@ class Sites:
         elif self._config is not None:
             above = state_directory(self._config)
             folder = f"{above}/verify-site-{number}" if os.access(above, os.W_OK) else None
-        position = Position(asked=self._asked.key(site), started=time.time(), seed=new_seed())
-        return stack.enter_context(desk(folder, position, restart=self._way.restart)), folder
+        return stack.enter_context(desk(folder, begin(self._asked.key(site)), restart=self._way.restart)), folder
 
     async def _one(
         self, ground: Ground | None, client: Upstream, desk: Desk, counters: Counters, stop: Stop

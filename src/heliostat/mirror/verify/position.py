@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import random
 import shutil
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 
 import msgspec
@@ -42,8 +44,13 @@ class Position(msgspec.Struct, omit_defaults=True):
     claims: int = 0
     claim_runs: int = 0
     suspect_runs: int = 0
-    #: Wrong in any form: see :class:`heliostat.mirror.verify.judge.Judgement`.
+    #: Wrong in any form: see :class:`heliostat.mirror.verify.judgement.Judgement`.
     unreadable: int = 0
+
+
+def begin(asked: str) -> Position:
+    """The position of a verify that begins now; which files a sample takes is drawn anew."""
+    return Position(asked=asked, started=time.time(), seed=random.getrandbits(63))
 
 
 class Desk:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from itertools import islice
@@ -273,8 +272,3 @@ class Verification:
         position.bytes, budget.bytes = position.bytes + budget.bytes, 0
         await self._lister.run(self._desk.save)
         self._saved = time.monotonic()
-
-
-def new_seed() -> int:
-    """Which files a sample takes."""
-    return random.getrandbits(63)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from hashlib import blake2b
 from typing import TypeVar
@@ -288,8 +287,3 @@ def _same_sidecar(right: CoreMetadata, shown: CoreMetadata) -> bool:
     if isinstance(right, dict) and isinstance(shown, dict):
         return all(shown.get(kind, digest) == digest for kind, digest in right.items())
     return bool(right) == bool(shown)
-
-
-def new_seed() -> int:
-    """For a share that is drawn anew."""
-    return random.getrandbits(60)
