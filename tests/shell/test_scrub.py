@@ -189,11 +189,11 @@ async def test_what_cannot_be_repaired_is_told_once_and_tried_again(
         await one.sync()
         flip(wheel(one))
         one.server.fault("/packages/*", Status(500))
-        caplog.set_level(logging.INFO, "heliostat.service.scrubbing")
+        caplog.set_level(logging.INFO, "heliostat.service.scrubber")
         async with scrubbed(one, again=0.01) as scrub:
             await scrub.running.until(lambda: scrub.figures.unrepaired)
             await scrub.rounds(5)
-            ours = [record for record in caplog.records if record.name.endswith(".scrubbing")]
+            ours = [record for record in caplog.records if record.name.endswith(".scrubber")]
             assert len([record for record in ours if wheel(one).name in record.getMessage()]) == 1
             assert len([record for record in ours if "could not be repaired" in record.getMessage()]) == 1
             assert sum(scrub.figures.found.values()) == 1
