@@ -34,24 +34,12 @@ from tables import machine, spread, table
 
 from heliostat.fakeindex import FakeIndex, Index, Options
 from heliostat.fakeindex.control import Control
-from heliostat.fakeindex.faults import Cut, Hang, Reset, Stale, Status, Wire
 from heliostat.fakeindex.synthetic import many_projects
+from heliostat.fakeindex.troubles import TROUBLES
 
 _TESTS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "tests")
 _SAMPLE_EVERY = 10.0
-#: What goes wrong with ``--faults``, and after how many changes each time.
-_FAULTS: tuple[tuple[str, Wire], ...] = (
-    ("/pypi", Status(429, retry_after=1)),
-    ("/simple/*", Status(429, retry_after=1)),
-    ("/packages/*", Reset()),
-    ("/simple/*", Reset(-1)),
-    ("/packages/*", Cut()),
-    ("/pypi/*/json", Cut()),
-    ("/simple/*", Stale()),
-    ("/pypi/*/json", Stale()),
-    ("/packages/*", Hang(0.5)),
-    ("/simple/*", Hang()),
-)
+#: With ``--faults``: after how many changes something goes wrong.
 _FAIL_EVERY = 7
 
 
@@ -106,7 +94,7 @@ class Changer:
 
     def fail(self) -> None:
         """The next few requests of some kind are answered badly."""
-        path, action = self._random.choice(_FAULTS)
+        path, action = self._random.choice(TROUBLES)
         self._control.fault(path, action, times=self._random.randrange(1, 4))
 
     def recover(self) -> None:

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from heliostat.fakeindex import FakeIndex, Index, UploadedFile
+from heliostat.fakeindex import FakeIndex
 from support.cli import arun
 from support.nginx import nginx_server
 from support.rawhttp import get
+from support.small_index import mirror_home, serving
 from support.supervisor import Service, supervised
 from support.web_cases import STORE, write_small_tree
 
@@ -23,22 +24,14 @@ PLAIN = {"Accept-Encoding": "identity"}
 
 @pytest.fixture
 async def upstream() -> AsyncIterator[FakeIndex]:
-    index = Index()
-    for name in ("alpha", "beta"):
-        index.publish(name, "1.0", UploadedFile(f"{name}-1.0.tar.gz", name.encode()))
-    async with FakeIndex(index) as server:
+    async with serving("alpha", "beta") as server:
         yield server
 
 
 @pytest.fixture
 def home(tmp_path: Path, upstream: FakeIndex) -> Path:
-    (tmp_path / "pypi").mkdir()
-    (tmp_path / "heliostat.toml").write_text(
-        f'[mirror]\ndirectory = "pypi"\neverything = true\ngzip-root = true\n'
-        f'[upstream]\nurl = "{upstream.url}"\nallow-http = true\n'
-        f'[service]\nlisten = "unix:{tmp_path}/http.sock"\n'
-    )
-    return tmp_path
+    listen = f'[service]\nlisten = "unix:{tmp_path}/http.sock"'
+    return mirror_home(tmp_path, upstream, mirror="gzip-root = true", more=listen)
 
 
 @pytest.fixture

@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from heliostat.fakeindex import FakeIndex, Index, UploadedFile, Virtual
+from heliostat.fakeindex import FakeIndex
 from support.cli import SOURCE
 from support.daemon_process import configure, daemon_process, until
 from support.equality import differences
+from support.small_index import publish, serving
 from support.supervisor import REPOSITORY
 
 pytestmark = pytest.mark.outside
@@ -28,15 +29,8 @@ SECRET = "0123456789abcdef with spaces & $signs"
 
 @pytest.fixture
 async def upstream() -> AsyncIterator[FakeIndex]:
-    index = Index()
-    for name in ("alpha", "requests"):
-        publish(index, name)
-    async with FakeIndex(index) as server:
+    async with serving("alpha", "requests") as server:
         yield server
-
-
-def publish(index: Index, name: str, version: str = "1.0") -> None:
-    index.publish(name, version, UploadedFile(f"{name}-{version}.tar.gz", Virtual(1000, len(name + version))))
 
 
 def snippets(text: str, kind: str = "sh") -> list[str]:

@@ -16,6 +16,7 @@ import pytest
 
 from heliostat.fakeindex import FakeIndex, Index, UploadedFile
 from support.sandbox import allowed_calls, confined
+from support.small_index import mirror_home
 from support.supervisor import PROGRAM, UNITS, Unit, analyze, as_run, installed, supervised
 
 pytestmark = pytest.mark.outside
@@ -33,12 +34,7 @@ async def upstream() -> AsyncIterator[FakeIndex]:
 
 @pytest.fixture
 def home(tmp_path: Path, upstream: FakeIndex) -> Path:
-    (tmp_path / "pypi").mkdir()
-    (tmp_path / "heliostat.toml").write_text(
-        f'[mirror]\ndirectory = "pypi"\neverything = true\ninterval = 1\n'
-        f'[upstream]\nurl = "{upstream.url}"\nallow-http = true\n'
-    )
-    return tmp_path
+    return mirror_home(tmp_path, upstream, mirror="interval = 1")
 
 
 # --- systemd's own opinion ----------------------------------------------------------------------------------------

@@ -7,22 +7,8 @@ from collections import Counter
 from typing import Any, Protocol
 
 from heliostat.fakeindex import FakeIndex, UploadedFile, Virtual
-from heliostat.fakeindex.faults import Cut, Hang, Reset, Stale, Status, Wire
-
-#: What goes wrong, and where: asked too much, broken off, cut short, a cache that lags, no answer at all.
-_FAULTS: tuple[tuple[str, Wire], ...] = (
-    ("/pypi", Status(429, retry_after=1)),
-    ("/simple/*", Status(429, retry_after=1)),
-    ("/packages/*", Reset()),
-    ("/simple/*", Reset(-1)),
-    ("/packages/*", Cut()),
-    ("/pypi/*/json", Cut()),
-    ("/simple/*", Stale()),
-    ("/pypi/*/json", Stale()),
-    ("/packages/*", Hang(0.5)),
-    ("/simple/*", Hang()),
-    ("/pypi", Reset(0.5)),
-)
+from heliostat.fakeindex.faults import Wire
+from heliostat.fakeindex.troubles import TROUBLES
 
 
 class Target(Protocol):
@@ -98,7 +84,7 @@ class Busy:
 
     def fail(self) -> None:
         """The next few requests of some kind are answered badly."""
-        path, action = self._random.choice(_FAULTS)
+        path, action = self._random.choice(TROUBLES)
         self._target.fault(path, action, self._random.randrange(1, 4))
         self.faults[type(action).__name__] += 1
 

@@ -16,25 +16,19 @@ from typing import Any
 
 import pytest
 
-from heliostat.fakeindex import FakeIndex, Index, UploadedFile, Virtual
+from heliostat.fakeindex import FakeIndex
 from heliostat.fakeindex.faults import Hang, Status
 from support.cli import arun, command, environment, finish, start
 from support.control import connection
 from support.daemon_process import PATIENCE, configure, daemon_process, until
+from support.small_index import publish, serving
 from support.unprivileged import become_ordinary_user
 
 
 @pytest.fixture
 async def upstream() -> AsyncIterator[FakeIndex]:
-    index = Index()
-    for name in ("alpha", "beta", "gamma"):
-        publish(index, name)
-    async with FakeIndex(index) as server:
+    async with serving("alpha", "beta", "gamma") as server:
         yield server
-
-
-def publish(index: Index, name: str, version: str = "1.0") -> None:
-    index.publish(name, version, UploadedFile(f"{name}-{version}.tar.gz", Virtual(1000, len(name + version))))
 
 
 # --- commands --------------------------------------------------------------------------------------------------

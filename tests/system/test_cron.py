@@ -16,6 +16,7 @@ from heliostat.fakeindex import FakeIndex, Index, UploadedFile
 from heliostat.fakeindex.faults import Hang, Status
 from support.cli import SOURCE, finish, start
 from support.equality import differences
+from support.small_index import mirror_home
 
 CRONTAB = Path(__file__).parents[2] / "configs" / "heliostat.cron"
 NAME = "ünïcode-1.0-日本語.tar.gz"
@@ -35,12 +36,7 @@ async def upstream() -> AsyncIterator[FakeIndex]:
 
 @pytest.fixture
 def home(tmp_path: Path, upstream: FakeIndex) -> Path:
-    (tmp_path / "pypi").mkdir()
-    (tmp_path / "heliostat.toml").write_text(
-        f'[mirror]\ndirectory = "pypi"\neverything = true\n'
-        f'[upstream]\nurl = "{upstream.url}"\nallow-http = true\nretries = 1\n'
-    )
-    return tmp_path
+    return mirror_home(tmp_path, upstream, limits="retries = 1")
 
 
 def line() -> tuple[list[str], str, str]:

@@ -13,25 +13,20 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from heliostat.fakeindex import FakeIndex, Index, UploadedFile, Virtual
+from heliostat.fakeindex import FakeIndex
 from heliostat.service.signature import SIGNATURE, TIMESTAMP, Verifier
 from support.daemon_process import configure, daemon_process, until
 from support.equality import differences
 from support.served import static_server
+from support.small_index import publish, serving
 
 SECRET = "0123456789abcdef"
 
 
 @pytest.fixture
 async def upstream() -> AsyncIterator[FakeIndex]:
-    index = Index()
-    publish(index, "alpha")
-    async with FakeIndex(index) as server:
+    async with serving("alpha") as server:
         yield server
-
-
-def publish(index: Index, name: str, version: str = "1.0") -> None:
-    index.publish(name, version, UploadedFile(f"{name}-{version}.tar.gz", Virtual(1000, len(name + version))))
 
 
 def free_port() -> int:

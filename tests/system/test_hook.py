@@ -10,28 +10,22 @@ from pathlib import Path
 
 import pytest
 
-from heliostat.fakeindex import FakeIndex, Index, UploadedFile, Virtual
+from heliostat.fakeindex import FakeIndex
 from support.cli import arun
 from support.daemon_process import DaemonProcess, configure, daemon_process, until
 from support.hooks import Hook
+from support.small_index import publish, serving
 
 
 @pytest.fixture
 async def upstream() -> AsyncIterator[FakeIndex]:
-    index = Index()
-    for name in ("alpha", "beta"):
-        publish(index, name)
-    async with FakeIndex(index) as server:
+    async with serving("alpha", "beta") as server:
         yield server
 
 
 @pytest.fixture
 def hook(tmp_path: Path) -> Hook:
     return Hook(tmp_path / "hook")
-
-
-def publish(index: Index, name: str, version: str = "1.0") -> None:
-    index.publish(name, version, UploadedFile(f"{name}-{version}.tar.gz", Virtual(1000, hash(name + version) % 1000)))
 
 
 def setting(hook: Hook, *more: str) -> str:

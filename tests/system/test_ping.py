@@ -12,24 +12,19 @@ from pathlib import Path
 
 import pytest
 
-from heliostat.fakeindex import FakeIndex, Index, UploadedFile, Virtual
+from heliostat.fakeindex import FakeIndex
 from heliostat.fakeindex.faults import Hang
 from heliostat.service.signature import sign
 from support.daemon_process import PATIENCE, configure, daemon_process, until
+from support.small_index import publish, serving
 
 SECRET = "0123456789abcdef"
 
 
 @pytest.fixture
 async def upstream() -> AsyncIterator[FakeIndex]:
-    index = Index()
-    publish(index, "alpha")
-    async with FakeIndex(index) as server:
+    async with serving("alpha") as server:
         yield server
-
-
-def publish(index: Index, name: str, version: str = "1.0") -> None:
-    index.publish(name, version, UploadedFile(f"{name}-{version}.tar.gz", Virtual(1000, len(name + version))))
 
 
 async def test_a_ping_starts_a_poll_at_once(tmp_path: Path, upstream: FakeIndex) -> None:

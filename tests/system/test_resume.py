@@ -13,6 +13,7 @@ from heliostat.fakeindex.faults import Cut, Hang
 from support.cli import arun
 from support.equality import differences
 from support.killing import Victim
+from support.small_index import mirror_home
 
 SIZE = 200_000_000
 FILE = "/packages/*/large-*"
@@ -30,12 +31,7 @@ async def upstream() -> AsyncIterator[FakeIndex]:
 
 @pytest.fixture
 def home(tmp_path: Path, upstream: FakeIndex) -> Iterator[Path]:
-    (tmp_path / "pypi").mkdir()
-    (tmp_path / "heliostat.toml").write_text(
-        f'[mirror]\ndirectory = "pypi"\neverything = true\n'
-        f'[upstream]\nurl = "{upstream.url}"\nallow-http = true\nretry-delay = 0.01\n'
-    )
-    yield tmp_path
+    yield mirror_home(tmp_path, upstream, limits="retry-delay = 0.01")
     Victim.kill_all()
 
 

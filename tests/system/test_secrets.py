@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from heliostat.fakeindex import FakeIndex, Index, UploadedFile
+from heliostat.fakeindex import FakeIndex, UploadedFile
 from support.cli import SOURCE, arun
 from support.daemon_process import configure, daemon_process, until
+from support.small_index import serving
 
 DOCS = Path(__file__).parents[2] / "docs"
 SECRETS = {"INDEX_PASSWORD": "correct-horse", "PING_SECRET": "battery-staple-battery"}
@@ -22,10 +23,7 @@ WRONG = "[upstream] url: the environment variable INDEX_PASSWORD is not set"
 
 @pytest.fixture
 async def upstream() -> AsyncIterator[FakeIndex]:
-    index = Index()
-    for name in ("alpha", "beta"):
-        index.publish(name, "1.0", UploadedFile(f"{name}-1.0.tar.gz", name.encode()))
-    async with FakeIndex(index) as server:
+    async with serving("alpha", "beta") as server:
         yield server
 
 

@@ -19,6 +19,7 @@ from support.equality import differences
 from support.invariants import broken_promises
 from support.killing import Victim
 from support.mirrors import listing
+from support.small_index import mirror_home
 from support.volume import Volume
 
 #: Seconds that only a test that fails waits.
@@ -39,12 +40,7 @@ async def upstream() -> AsyncIterator[FakeIndex]:
 
 @pytest.fixture
 def home(tmp_path: Path, upstream: FakeIndex) -> Iterator[Path]:
-    (tmp_path / "pypi").mkdir()
-    (tmp_path / "heliostat.toml").write_text(
-        f'[mirror]\ndirectory = "pypi"\neverything = true\nbatch-projects = 4\n'
-        f'[upstream]\nurl = "{upstream.url}"\nallow-http = true\nretry-delay = 30\n'
-    )
-    yield tmp_path
+    yield mirror_home(tmp_path, upstream, mirror="batch-projects = 4", limits="retry-delay = 30")
     Victim.kill_all()
 
 

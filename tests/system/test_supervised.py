@@ -8,32 +8,25 @@ from pathlib import Path
 
 import pytest
 
-from heliostat.fakeindex import FakeIndex, Index, UploadedFile
+from heliostat.fakeindex import FakeIndex, UploadedFile
 from heliostat.fakeindex.faults import Hang
+from support.small_index import mirror_home, serving
 from support.supervisor import supervised
 
 
 @pytest.fixture
 async def upstream() -> AsyncIterator[FakeIndex]:
-    index = Index()
-    for name in ("alpha", "beta"):
-        index.publish(name, "1.0", UploadedFile(f"{name}-1.0.tar.gz", name.encode()))
-    async with FakeIndex(index) as server:
+    async with serving("alpha", "beta") as server:
         yield server
 
 
 @pytest.fixture
 def home(tmp_path: Path, upstream: FakeIndex) -> Path:
-    (tmp_path / "pypi").mkdir()
-    configure(tmp_path, upstream)
-    return tmp_path
+    return configure(tmp_path, upstream)
 
 
-def configure(home: Path, upstream: FakeIndex, *, interval: float = 1, service: str = "") -> None:
-    (home / "heliostat.toml").write_text(
-        f'[mirror]\ndirectory = "pypi"\neverything = true\ninterval = {interval}\n'
-        f'[upstream]\nurl = "{upstream.url}"\nallow-http = true\n[service]\n{service}\n'
-    )
+def configure(home: Path, upstream: FakeIndex, *, interval: float = 1, service: str = "") -> Path:
+    return mirror_home(home, upstream, mirror=f"interval = {interval}", more=f"[service]\n{service}")
 
 
 @pytest.mark.parametrize("abstract", [False, True], ids=["path", "abstract"])

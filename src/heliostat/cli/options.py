@@ -93,7 +93,8 @@ def find_config(explicit: str | None, environ: Mapping[str, str]) -> str | None:
 def read_config(path: str, environ: Mapping[str, str], *, secrets: bool = True) -> Config:
     """The configuration in the file ``path``; raises ConfigError.
 
-    Without ``secrets`` it may refer to variables for them that are not set: see :func:`heliostat.config.load_config`.
+    Without ``secrets`` it may refer to variables for them that are not set, see
+    :func:`heliostat.config.load.load_config`.
     """
     from heliostat.config.load import load_config
 
