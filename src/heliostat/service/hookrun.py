@@ -57,7 +57,9 @@ async def run_program(
         raise
     finally:
         os.close(theirs)
-    listening = asyncio.create_task(_listen(ours), name="hook output")
+    os.set_blocking(ours, False)
+    listening = asyncio.create_task(_log_output(ours), name="hook output")
+    listening.add_done_callback(lambda _: os.close(ours))  # also of one that never began
     late = False
     try:
         started(process.pid)
@@ -102,21 +104,35 @@ def _signal(group: int, number: signal.Signals) -> None:
         os.killpg(group, number)
 
 
-async def _listen(descriptor: int) -> None:
-    """Log what comes out of a pipe, until its other end is closed everywhere, or this is cancelled."""
-    stream = asyncio.StreamReader(limit=_READ)
-    with os.fdopen(descriptor, "rb", buffering=0) as pipe:
-        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(stream), pipe
-        )
+async def _read(descriptor: int) -> bytes:
+    """The next bytes; empty at the end.
+
+    No transport: uvloop's closes the descriptor and then the file object that it was given, and what another thread
+    has opened in between has the same number.
+    """
+    loop = asyncio.get_running_loop()
+    while True:
         try:
-            await _log_output(stream)
-        finally:
-            transport.close()
+            return os.read(descriptor, _READ)
+        except BlockingIOError:
+            ready = loop.create_future()
+            loop.add_reader(descriptor, _set, ready)
+            try:
+                await ready
+            finally:
+                loop.remove_reader(descriptor)
 
 
-async def _log_output(stream: asyncio.StreamReader) -> None:
-    """Its lines; what is too much is read all the same, so that it does not wait for us, and counted."""
+def _set(ready: asyncio.Future[None]) -> None:
+    if not ready.done():
+        ready.set_result(None)
+
+
+async def _log_output(descriptor: int) -> None:
+    """The lines that come out of a pipe, until its other end is closed everywhere.
+
+    What is too much is read all the same, so that the program does not wait for us, and counted.
+    """
     lines, dropped, size, rest = 0, 0, 0, b""
 
     def say(line: bytes) -> None:
@@ -131,7 +147,7 @@ async def _log_output(stream: asyncio.StreamReader) -> None:
             )
 
     try:
-        while data := await stream.read(_READ):
+        while data := await _read(descriptor):
             *whole, rest = (rest + data).split(b"\n")
             for line in whole:
                 say(line)
@@ -139,8 +155,8 @@ async def _log_output(stream: asyncio.StreamReader) -> None:
                 say(rest)
                 rest = b""
             size += len(data)
-            if size > _FLOOD:
-                await asyncio.sleep(_REST)
+            # Even if there is always more, others get their turn.
+            await asyncio.sleep(_REST if size > _FLOOD else 0)
         say(rest)
     finally:
         if dropped:
