@@ -265,9 +265,30 @@ async def test_one_request_a_connection(place: Place) -> None:
 async def test_heads_that_are_too_much(place: Place, head: bytes, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         answer = await raw(place.socket, head)
-    assert answer == b"" or answer.startswith((b"HTTP/1.1 400", b"HTTP/1.0 400")), answer[:100]
+    if answer:  # it may be cut off while it still sends
+        told, _, body = answer.partition(b"\r\n\r\n")
+        assert told.startswith((b"HTTP/1.1 400", b"HTTP/1.0 400")), told
+        assert b"\r\nServer: heliostat\r\n" in told + b"\r\n"
+        assert b"\r\nCache-Control: no-store\r\n" in told + b"\r\n"
+        assert body == b"Bad Request\n"
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert (await place.get("/healthz")).status == 200
+
+
+async def test_what_is_malformed_is_not_repeated(place: Place) -> None:
+    """Nor is it told what answers, beyond its name."""
+    answer = await ask(place.socket, "GET /secret\x01word HTTP/1.1\r\nHost: x\r\n")
+    assert (answer.status, answer.body) == (400, b"Bad Request\n")
+    assert answer.headers["server"] == "heliostat"
+    assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+    assert set(answer.headers) == {"server", "content-type", "content-length", "cache-control", "date"}
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/nothing"])
+async def test_an_expectation_that_is_unknown_is_not_repeated(place: Place, path: str) -> None:
+    answer = await place.get(path, "Expect: secretword")
+    assert (answer.status, answer.body) == (417, b"Expectation Failed\n")
+    assert answer.headers["server"] == "heliostat"
 
 
 async def test_a_defect_is_logged_and_answered(
@@ -303,6 +324,39 @@ async def test_a_body_that_is_too_large(mirror: tuple[Followed, Daemon], sockets
 async def test_a_client_that_does_not_go_on(mirror: tuple[Followed, Daemon], sockets: Path, sent: bytes) -> None:
     async with bounded(mirror, sockets, Bounds(seconds=0.1)) as place:
         assert b"200" not in await raw(place.socket, sent)
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /metr", b"GET /metrics HTTP/1.1\r\nHost: x\r\nX: y"])
+async def test_a_head_that_does_not_come(mirror: tuple[Followed, Daemon], sockets: Path, sent: bytes) -> None:
+    """Long before the time of a request is over."""
+    async with bounded(mirror, sockets, Bounds(seconds=10 * PATIENCE, head=0.1)) as place:
+        assert await raw(place.socket, sent) == b""
+
+
+async def test_once_its_head_is_there_a_request_may_take_longer(mirror: tuple[Followed, Daemon], sockets: Path) -> None:
+    async def slow(request: web.Request) -> web.Response:
+        body = await request.read()
+        await asyncio.sleep(0.3)
+        return web.Response(body=body)
+
+    place = Place(*mirror, str(sockets / "s"))
+    place.configure(listen=(f"unix:{place.socket}",))
+    async with listening(place.daemon, lambda: [web.post("/slow", slow)], Bounds(head=0.1)):
+        head = b"POST /slow HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n"
+        assert (await raw(place.socket, head + b"body")).endswith(b"\r\n\r\nbody")
+
+
+async def test_slow_clients_at_one_address_cost_another_nothing(mirror: tuple[Followed, Daemon], sockets: Path) -> None:
+    place, port = Place(*mirror, str(sockets / "s")), free_port()
+    place.configure(listen=(f"127.0.0.1:{port}", f"unix:{place.socket}"))
+    async with listening(place.daemon, bounds=Bounds(connections=3, seconds=10 * PATIENCE, head=10 * PATIENCE)):
+        held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
+        async with asyncio.timeout(PATIENCE):
+            while await answers("127.0.0.1", port):
+                await asyncio.sleep(0.01)  # the others have not arrived yet
+        assert (await place.get("/healthz")).status == 200
+        for _, writer in held:
+            writer.close()
 
 
 async def test_a_client_that_does_not_read(mirror: tuple[Followed, Daemon], sockets: Path) -> None:

@@ -9,6 +9,7 @@ import msgspec
 from aiohttp import web
 
 from heliostat.errors import HeliostatError
+from heliostat.service.connections import PLAIN, Connection, plain
 from heliostat.service.daemon import Daemon
 from heliostat.service.figures import why_not_ready
 from heliostat.service.gathering import Gathering
@@ -18,7 +19,6 @@ log = logging.getLogger(__name__)
 #: Of a request's body (bytes).
 _MOST_BODY = 64 << 10
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-_HEADERS = {"Cache-Control": "no-store"}
 
 
 def create_endpoint(daemon: Daemon, extra_routes: Iterable[web.AbstractRouteDef] = ()) -> web.Application:
@@ -31,24 +31,24 @@ def create_endpoint(daemon: Daemon, extra_routes: Iterable[web.AbstractRouteDef]
         from heliostat.service.metrics import render
 
         body, kind = render(await gathering.figures(), request.headers.get("Accept"))
-        return web.Response(body=body, headers=_HEADERS | {"Content-Type": kind})
+        return web.Response(body=body, headers=PLAIN | {"Content-Type": kind})
 
     async def healthz(_: web.Request) -> web.Response:
         idle, within = gathering.idle(), daemon.config.service.alive_within
         if idle > within:
-            return _say(503, f"nothing moved for {idle:.0f} s, more than the {within:g} s of alive-within")
-        return _say(200, "alive")
+            return plain(503, f"nothing moved for {idle:.0f} s, more than the {within:g} s of alive-within")
+        return plain(200, "alive")
 
     async def readyz(_: web.Request) -> web.Response:
         reason = why_not_ready(await gathering.figures())
-        return _say(503, f"not ready: {reason}") if reason else _say(200, "ready")
+        return plain(503, f"not ready: {reason}") if reason else plain(200, "ready")
 
     async def status(_: web.Request) -> web.Response:
         try:
             body, code = msgspec.json.encode(await gathering.status()), 200
         except HeliostatError as error:
             body, code = msgspec.json.encode({"error": str(error)}), 503
-        return web.Response(body=body + b"\n", status=code, headers=_HEADERS, content_type="application/json")
+        return web.Response(body=body + b"\n", status=code, headers=PLAIN, content_type="application/json")
 
     app = web.Application(client_max_size=_MOST_BODY, middlewares=[_finish])
     app.on_response_prepare.append(_sign)
@@ -63,21 +63,23 @@ def create_endpoint(daemon: Daemon, extra_routes: Iterable[web.AbstractRouteDef]
 @web.middleware
 async def _finish(request: web.Request, handler: _Handler) -> web.StreamResponse:
     """404, 405 and the like as one line; and one request a connection, so that what it may last is bounded."""
+    if isinstance(request.protocol, Connection):
+        request.protocol.head_came()
     try:
         response = await handler(request)
     except web.HTTPException as error:
         allowed = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
-        response = _say(error.status, error.reason, **allowed)
+        response = plain(error.status, **allowed)
     except Exception:
         log.exception("%s %s failed", request.method, request.rel_url.raw_path[:200])
-        response = _say(500, "Internal Server Error")
+        response = plain(500)
     response.force_close()
     return response
 
 
 async def _sign(_: web.Request, response: web.StreamResponse) -> None:
-    response.headers["Server"] = "heliostat"
-
-
-def _say(status: int, text: str, **headers: str) -> web.Response:
-    return web.Response(status=status, text=text + "\n", headers=_HEADERS | headers)
+    """Whatever aiohttp answers by itself does so in our words, too: its own repeat what the client said."""
+    response.headers["Server"] = PLAIN["Server"]
+    if isinstance(response, web.HTTPException):
+        response.text = response.reason + "\n"
+        response.force_close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import functools
 import logging
 import os
 import socket
@@ -59,7 +60,8 @@ class _Doors:
     def __init__(self, daemon: Daemon, extra_routes: Routes, bounds: Bounds | None) -> None:
         self._daemon, self._extra_routes, self._bounds = daemon, extra_routes, bounds
         self._runner: web.AppRunner | None = None
-        self._connections: Connections | None = None
+        #: Makes what counts the connections of one address.
+        self._counting: Callable[[], Connections] | None = None
         self._open: dict[str, asyncio.Server] = {}
 
     async def __aenter__(self) -> Self:
@@ -89,10 +91,9 @@ class _Doors:
 
     async def open(self, address: str) -> None:
         """Raises OSError."""
-        if self._connections is None:
-            await self._prepare()
-        loop, connection = asyncio.get_running_loop(), self._connections
-        assert connection is not None
+        if self._counting is None:
+            self._counting = await self._prepare()
+        loop, connection = asyncio.get_running_loop(), self._counting()
         if address.startswith("unix:"):
             self._open[address] = await _open_socket(address.removeprefix("unix:"), connection)
             log.info("listening on %s", address)
@@ -101,7 +102,7 @@ class _Doors:
         self._open[address] = opened = await loop.create_server(connection, host, port, reuse_address=True)
         log.info("listening on http://%s", _shown(opened.sockets[0]))
 
-    async def _prepare(self) -> None:
+    async def _prepare(self) -> Callable[[], Connections]:
         # All that only a daemon with an address needs.
         from aiohttp import web
 
@@ -111,7 +112,8 @@ class _Doors:
         runner = web.AppRunner(create_endpoint(self._daemon, self._extra_routes()), shutdown_timeout=1.0)
         await runner.setup()
         assert runner.server is not None
-        self._runner, self._connections = runner, Connections(runner.server, self._bounds or Bounds())
+        self._runner = runner
+        return functools.partial(Connections, runner.server, self._bounds or Bounds())
 
     def close(self, address: str) -> None:
         self._open.pop(address).close()
