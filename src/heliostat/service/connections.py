@@ -68,7 +68,7 @@ class Connection(web.RequestHandler):
     ) -> None:
         super().__init__(
             server, loop=loop, access_log=None, logger=_nowhere, lingering_time=0.0,  # type: ignore[arg-type]
-            max_headers=_MOST_HEADERS, max_line_size=_MOST_LINE, max_field_size=_MOST_LINE,
+            max_headers=_MOST_HEADERS, max_line_size=_MOST_LINE, max_field_size=_MOST_LINE, auto_decompress=False,
         )  # fmt: skip
         self._ended: Callable[[], None] | None = ended
         self._alarm = loop.call_later(bounds.seconds, self._end)

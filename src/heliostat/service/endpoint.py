@@ -70,6 +70,9 @@ async def _finish(request: web.Request, handler: _Handler) -> web.StreamResponse
     except web.HTTPException as error:
         allowed = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
         response = plain(error.status, **allowed)
+    except (ConnectionError, web.RequestPayloadError) as error:  # of the client: nobody is there to be answered
+        log.debug("%s %s came to nothing: %s", request.method, request.rel_url.raw_path[:200], error)
+        response = plain(400)
     except Exception:
         log.exception("%s %s failed", request.method, request.rel_url.raw_path[:200])
         response = plain(500)

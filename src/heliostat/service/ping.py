@@ -38,6 +38,8 @@ def ping_routes(daemon: Daemon) -> Iterable[web.AbstractRouteDef]:
 
     async def ping(request: web.Request) -> web.Response:
         config = daemon.config.push
+        if ",".join(request.headers.getall("Content-Encoding", ())).strip().lower() not in ("", "identity"):
+            return answer(415, "malformed", "send the body as it is, without a Content-Encoding")
         try:
             body = await request.read() if (request.content_length or 0) <= MOST_BODY else None
         except web.HTTPRequestEntityTooLarge:

@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-#: What a ping was answered with: 202, 400, 401, 413, 429.
+#: What a ping was answered with: 202, 400 or 415, 401, 413, 429.
 Answer = Literal["accepted", "malformed", "unauthorised", "too_large", "limited"]
 
 
