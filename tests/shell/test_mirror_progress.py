@@ -43,7 +43,8 @@ class Watched(Counters):
 def mixed() -> Index:
     """A wheel with sidecar and provenance object, a large file, one without size, two with equal bytes."""
     index = Index()
-    file = uploaded(wheel("signed", "1.0"))
+    built = wheel("signed", "1.0")
+    file = uploaded(built, sidecar=built.metadata + b"\n")  # which is not in the wheel, and has to be fetched
     index.publish("signed", "1.0", [file])
     index.set_provenance("signed", "1.0", file.filename, provenance_for(file))
     index.publish("large", "1.0", [UploadedFile("large-1.0.zip", Virtual(5 << 20, 1))])

@@ -530,3 +530,21 @@ async def test_shared_bytes_stay_until_the_last_project_that_names_them_is_gone(
         await one.sync()
         assert not shared.exists()
         assert differences(index, tmp_path) == []
+
+
+@pytest.mark.parametrize("xmlrpc", [True, False])
+async def test_one_that_is_gone_is_asked_for_by_name(tmp_path: Path, xmlrpc: bool) -> None:
+    """It stays gone, and is owed to nobody; when it comes back it is served."""
+    index = Index()
+    for name in ("ant", "twin"):
+        index.publish(name, "1.0", UploadedFile(f"{name}-1.0.zip", name.encode()))
+    async with following(index, tmp_path, Options(xmlrpc=xmlrpc)) as one:
+        await one.sync()
+        index.remove_project("ant")
+        await one.sync(allow_removals=1)
+        summary = await one.attempt("ant")
+        assert (summary.owed, summary.removed) == ([], 0)
+        await one.sync()
+        index.publish("ant", "2.0", UploadedFile("ant-2.0.zip", b"new"))
+        await one.sync()
+        assert differences(index, tmp_path) == []

@@ -289,7 +289,11 @@ class Ledger(Queries):
             )
 
     def forget(self, name: str, *, state: str, serial: int, tombstones: Iterable[Tombstone]) -> None:
-        """A project left the mirror: its row stays, as ``gone`` or ``excluded``, and remembers up to which serial."""
+        """A project left the mirror: its row stays, as ``gone`` or ``excluded``, and remembers up to which serial.
+
+        Who asks for one that is gone need not wait for a second sign of it again.
+        """
+        gone = state == "gone"
         with self.transaction() as connection:
             (shown,) = connection.execute("SELECT published FROM projects WHERE name = ?", (name,)).fetchone() or (0,)
             connection.execute(
@@ -299,8 +303,9 @@ class Ledger(Queries):
                 " page_etag = NULL, document_etag = NULL, absent_serial = NULL, quarantined_releases = NULL,"
                 " withdrawn = NULL,"
                 " missing_at = NULL, missing_pass = NULL, stuck_since = NULL, stuck_tries = 0, named = 0"
-                " WHERE name = ?",
-                (state, serial, name),
+                + (", hint = 'removed', hint_serial = max(accepted_serial, wanted_serial, ?)" if gone else "")
+                + " WHERE name = ?",
+                (state, serial, *([serial] if gone else []), name),
             )
             self.root_shows([(name, True)] if shown else [])
             self.bury(tombstones)
