@@ -5,29 +5,40 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import logging
+import os
 import signal
+import threading
 from collections.abc import Awaitable, Callable, Iterator
+from types import FrameType
 from typing import TYPE_CHECKING, TypeVar
 
-from heliostat.cli.exit_codes import Stopped
+from heliostat.cli.exit_codes import Stopped, signal_code
 
 if TYPE_CHECKING:
     from heliostat.service.requests import Requests
 
+_log = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+#: Seconds that a cancelled run has to clean up behind itself, and that saying so may take.
+_LAST, _WORDS = 1.0, 0.5
 
 
 class Stop:
     """How a run is asked to end: ``event`` at the first SIGINT or SIGTERM, cancellation at the second.
 
-    ``number`` is the first signal that came.  A third one kills the process, in case even cancelling hangs.
-    ``requests`` are the signals that ask a daemon for something; other commands have none.
+    ``number`` is the first signal that came.  What cancelling does not end within a second, since a thread waits for a
+    disk that does not answer, or the event loop itself does, ends then with the process: as after SIGKILL, nothing that
+    was published is lost.  ``requests`` are the signals that ask a daemon for something; other commands have none.
     """
 
     def __init__(self, requests: Requests | None = None) -> None:
         self.event = asyncio.Event()
         self.number: int | None = None
         self.requests = requests
+        self._cancelled = False
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
@@ -35,23 +46,36 @@ class Stop:
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
         assert task is not None
 
-        def ask(number: int) -> None:
-            if not self.event.is_set():
+        def ask(number: int, _: FrameType | None) -> None:
+            if self.number is None:
                 self.number = number
-                self.event.set()
-                return
-            task.cancel()
-            for each in (signal.SIGINT, signal.SIGTERM):
-                loop.remove_signal_handler(each)
-                signal.signal(each, signal.SIG_DFL)
+                loop.call_soon_threadsafe(self.event.set)
+            elif not self._cancelled:
+                self._cancelled = True
+                loop.call_soon_threadsafe(task.cancel)
+                threading.Thread(target=_end, args=(self.number,), name="heliostat-end", daemon=True).start()
 
-        for each in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(each, ask, each)
+        # Not the loop's own: these are called also while it hangs.
+        before = {each: signal.signal(each, ask) for each in _SIGNALS}
         try:
             yield
         finally:
-            for each in (signal.SIGINT, signal.SIGTERM):
-                loop.remove_signal_handler(each)
+            for each, handler in before.items():
+                # Once it was told to end, nothing that is left to do is worth waiting for.
+                signal.signal(each, handler if self.number is None else signal.SIG_DFL)
+
+
+def _end(number: int) -> None:
+    """Ends the process unless it ends by itself, whatever its other threads do; also those that hold the log."""
+    threading.Event().wait(_LAST)
+    words = threading.Thread(target=_say_so, daemon=True)
+    words.start()
+    words.join(_WORDS)
+    os._exit(signal_code(number))
+
+
+def _say_so() -> None:
+    _log.warning("%s; something, most likely the disk, does not answer", Stopped.text)
 
 
 def run(work: Callable[[Stop], Awaitable[_Result]], requests: Callable[[], Requests] | None = None) -> _Result:
