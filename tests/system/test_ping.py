@@ -9,13 +9,17 @@ import signal
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from heliostat.fakeindex import FakeIndex
 from heliostat.fakeindex.faults import Hang
+from heliostat.fakeindex.synthetic import provenance_for, uploaded
+from heliostat.fakeindex.wheels import wheel
 from heliostat.service.signature import sign
 from support.daemon_process import PATIENCE, configure, daemon_process, until
+from support.hooks import Hook
 from support.small_index import publish, serving
 
 SECRET = "0123456789abcdef"
@@ -149,3 +153,43 @@ async def test_what_a_ping_may_say(tmp_path: Path, upstream: FakeIndex, body: by
         assert len(text) < 400
         assert os.sep + "etc" not in text or expected == 400
         await daemon.stop()
+
+
+async def test_what_did_not_change_is_not_published_again(tmp_path: Path, upstream: FakeIndex) -> None:
+    """A ping names projects that are as they were: nobody is told of them, neither here nor elsewhere."""
+    signed = uploaded(wheel("alpha", "2.0"))
+    signed.provenance = provenance_for(signed)
+    upstream.index.publish("alpha", "2.0", signed)
+    hook, told = Hook(tmp_path / "hook"), list[str]()
+
+    async def downstream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        told.append((await reader.readline()).decode())
+        writer.write(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(downstream, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        push = f'secret = "{SECRET}"\ndownstream = ["http://127.0.0.1:{port}/ping"]\nhook = ["{hook.program}"]'
+        configure(tmp_path, upstream.url, push=push)
+        async with daemon_process(tmp_path) as daemon:
+
+            def quiet(status: Any) -> bool:
+                return status["phase"] == "waiting" and not status["pushing"]["running"]
+
+            await daemon.says(lambda it: it["pushing"]["hook"]["done"] >= 1 and told and quiet(it))
+            head = (tmp_path / "pypi/web/changes/head").read_bytes()
+            before, polls = (len(hook.calls), len(told)), (await daemon.status())["polls"]
+            upstream.reset_log()
+            body = b'{"projects": ["alpha"]}'
+            assert (await daemon.ping(body, sign(SECRET, body, time.time())))[0] == 202
+            await daemon.says(lambda it: it["polls"] > polls and quiet(it))
+            assert upstream.count("/simple/alpha/") == 1
+            # What is published afterwards is told, and alpha is not among it.
+            publish(upstream.index, "beta")
+            daemon.poke()
+            await until(lambda: len(hook.calls) > before[0] and len(told) > before[1], tell=lambda: daemon.log)
+            assert hook.calls[before[0]].projects == ["beta"]
+            await daemon.stop()
+    assert daemon.log.count("alpha: published") == 1
+    assert (len(hook.calls), len(told)) == (before[0] + 1, before[1] + 1)
+    assert json.loads(head)["number"] + 1 == json.loads((tmp_path / "pypi/web/changes/head").read_bytes())["number"]

@@ -142,8 +142,10 @@ class ProjectSync:
             self._traffic.projects.add(time.monotonic() - begun)
             share.release()
             self.claims.release(row.name)
-            self._tally.published(row, item)
-            news.published(row.name, serial)
+            if self._tally.published(row, item):
+                news.published(row.name, serial)
+            else:
+                log.debug("%s: unchanged, serial %s", row.name, serial)
 
         item.done, share.handed_over = done, True
         await self._publisher.submit(item)

@@ -34,8 +34,8 @@ class Tally(msgspec.Struct):
         """The counts of both; what is listed is left out."""
         return Tally(**{name: getattr(self, name) + getattr(other, name) for name in COUNTS})
 
-    def published(self, row: Row, item: Item) -> None:
-        """Count one project whose batch is in the tree and in the ledger."""
+    def published(self, row: Row, item: Item) -> bool:
+        """Count one project whose batch is in the tree and in the ledger; whether that made a difference."""
         publication = item.publication
         assert publication is not None
         self.files_removed += sum(one.what in ("removed", "withheld") for one in item.tombstones)
@@ -55,3 +55,4 @@ class Tally(msgspec.Struct):
             self.updated += 1
         else:
             self.unchanged += 1
+        return bool(changed or not row.published)
