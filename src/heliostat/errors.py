@@ -46,6 +46,10 @@ class DaemonLost(HeliostatError):
     """The daemon took a request, and ended, or fell silent, before it was done (exit 3)."""
 
 
+class Held(HeliostatError):
+    """Upstream asks to wait (Retry-After) for longer than a command does; the daemon goes on with it (exit 5)."""
+
+
 class StateError(HeliostatError):
     """The ledger is missing, damaged, or written by a newer heliostat."""
 

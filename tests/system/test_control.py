@@ -50,6 +50,43 @@ async def test_a_named_project_is_synced_by_the_daemon(tmp_path: Path, upstream:
         await daemon.stop()
 
 
+@pytest.mark.parametrize("seconds", [300, 3000], ids=["within a pass", "between passes"])
+async def test_a_long_wait_that_upstream_asks_for_is_told_and_not_waited_for(
+    tmp_path: Path, upstream: FakeIndex, seconds: int
+) -> None:
+    configure(tmp_path, upstream.url)
+    async with daemon_process(tmp_path) as daemon:
+        await daemon.says(lambda it: it["phase"] == "waiting")
+        upstream.fault("/*", Status(503, retry_after=seconds), times=1)
+        daemon.poke()
+        await daemon.says(lambda it: it["held_until"])
+        for words in (("--once",), ("alpha",), ("--full",)):
+            done = await arun("mirror", *words, cwd=tmp_path)
+            assert done.returncode == 5, (words, done.stderr)
+            assert done.stdout == ""
+            (said,) = [line for line in done.stderr.splitlines() if "asks to wait until" in line]
+            assert upstream.url in said
+            assert "the daemon goes on with it then" in said
+        told = json.loads((await arun("mirror", "--once", "--json", cwd=tmp_path)).stdout)
+        assert (told["error"], told["exit_code"]) == ("Held", 5)
+        # What needs nothing of upstream is carried out all the same.
+        assert (await arun("reload", cwd=tmp_path)).returncode == 0
+
+
+async def test_a_short_wait_that_upstream_asks_for_is_told_and_waited_for(tmp_path: Path, upstream: FakeIndex) -> None:
+    configure(tmp_path, upstream.url)
+    async with daemon_process(tmp_path) as daemon:
+        await daemon.says(lambda it: it["phase"] == "waiting")
+        upstream.fault("/*", Status(503, retry_after=12), times=1)
+        daemon.poke()
+        await daemon.says(lambda it: it["held_until"])
+        done = await arun("mirror", "--once", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert f"{upstream.url} asks for it (Retry-After)" in done.stderr
+        assert done.stderr.count("waiting until ") == 1
+        await daemon.stop()
+
+
 async def test_an_unknown_project_is_listed(tmp_path: Path, upstream: FakeIndex) -> None:
     configure(tmp_path, upstream.url)
     async with daemon_process(tmp_path) as daemon:

@@ -10,6 +10,7 @@ from heliostat.errors import (
     ConfigError,
     DaemonAnswer,
     DaemonLost,
+    Held,
     HeliostatError,
     MirrorLocked,
     NoDaemon,
@@ -66,6 +67,7 @@ _BY_ERROR: tuple[tuple[type[HeliostatError], ExitCode], ...] = (
     (StateError, ExitCode.STORE),
     (UpstreamChanged, ExitCode.APPROVAL),
     (UpstreamError, ExitCode.UPSTREAM),
+    (Held, ExitCode.UPSTREAM),
 )
 
 

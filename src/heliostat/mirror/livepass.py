@@ -170,7 +170,7 @@ class LivePass(Pass):
         if not removals.confirmed:
             return
         await self._judge_anew(removals, todo)
-        confirmed = removals.confirmed
+        confirmed = list(removals.confirmed)  # more may come while these are looked at
         if not await self._keeper(self._are_plausible, confirmed):
             return
         keys = await self._keeper(self._keys, confirmed)

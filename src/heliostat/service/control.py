@@ -42,6 +42,8 @@ log = logging.getLogger(__name__)
 
 #: Connections, and commands that are being carried out, at the same time.
 _MOST = 16
+#: Seconds by which two times differ that are one and the same.
+_SAME = 1.0
 #: Seconds between two looks at the counters; that the last line may take; that commands may take once the daemon ends.
 _EVERY, _FAREWELL, _END = 0.25, 30.0, 2.0
 
@@ -161,9 +163,12 @@ class _Served:
         self._commands.add(command)
         command.add_done_callback(self._commands.discard)
         await _say(writer, Accepted())
-        said, when = b"", 0.0
+        said, when, held = b"", 0.0, None
         while not (await asyncio.wait([command], timeout=_EVERY))[0]:
-            now, line = time.monotonic(), msgspec.json.encode(Progress(call.counters))
+            hold = self._daemon.held() if call.waits else None
+            if hold is None or held is None or abs(hold.until - held.until) > _SAME:
+                held = hold  # clocks are read one after the other: otherwise each look would be news
+            now, line = time.monotonic(), msgspec.json.encode(Progress(call.counters, *(held or ())))
             # A client that does not read gets no more until it does.
             if (line != said or now - when >= HEARTBEAT) and not writer.transport.get_write_buffer_size():
                 said, when = line, now

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import msgspec
@@ -35,11 +35,16 @@ _PATIENCE = 12
 
 
 async def ask(
-    config: Config, command: str, arguments: dict[str, Any] | None = None, counters: Counters | None = None
+    config: Config,
+    command: str,
+    arguments: dict[str, Any] | None = None,
+    counters: Counters | None = None,
+    held: Callable[[str, float], None] | None = None,
 ) -> Any | None:
     """What the daemon of ``config``'s mirror answers to ``command``; None when no daemon listens there.
 
-    ``counters`` follow its progress.  When this is cancelled the daemon goes on.
+    ``counters`` follow its progress; ``held`` is told who asked it to wait and until when, in seconds since the epoch,
+    again and again, and may raise what ends this.  When this is cancelled or ends so the daemon goes on.
     Raises DaemonAnswer for what it refuses or fails at, DaemonLost when it ends or hangs, StoreError when the socket is
     another user's.
     """
@@ -62,6 +67,8 @@ async def ask(
                 if counters is not None:
                     for field in Counters.__struct_fields__:
                         setattr(counters, field, getattr(answer.counters, field))
+                if held is not None and answer.held_by is not None and answer.held_until is not None:
+                    held(answer.held_by, answer.held_until)
             elif isinstance(answer, Done):
                 return msgspec.json.decode(answer.result)
             elif isinstance(answer, Failed):

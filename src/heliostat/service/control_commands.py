@@ -21,11 +21,15 @@ _Name = Annotated[str, msgspec.Meta(max_length=300)]
 
 @dataclasses.dataclass
 class Call:
-    """One request: to whom, with what; ``counters`` are shown to the client while it runs."""
+    """One request: to whom, with what; ``counters`` are shown to the client while it runs.
+
+    ``waits`` for upstream: the client is told when that asks to wait.
+    """
 
     daemon: Daemon
     raw: bytes
     counters: Counters = dataclasses.field(default_factory=Counters)
+    waits: bool = False
 
     def shows(self, counters: Counters) -> None:
         """From now on these are shown."""
@@ -57,6 +61,7 @@ class MirrorArguments(Names, kw_only=True):
 async def mirror(call: Call) -> object:
     """Projects by name, or a whole pass; its summary."""
     asked = call.arguments(MirrorArguments)
+    call.waits = True
     if not asked.names:
         wish = Wish(full=asked.full, allow_removals=asked.allow_removals)
         return await call.daemon.pass_now(wish, call.shows)

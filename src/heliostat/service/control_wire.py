@@ -42,9 +42,14 @@ class Accepted(msgspec.Struct, tag_field="say", tag="accepted"):
 
 
 class Progress(msgspec.Struct, tag_field="say", tag="progress"):
-    """How far it is; at least every few seconds, so that both sides know that the other one is there."""
+    """How far it is; at least every few seconds, so that both sides know that the other one is there.
+
+    While it waits since upstream asked for that: who did, and until when, in seconds since the epoch.
+    """
 
     counters: Counters
+    held_by: str | None = None
+    held_until: float | None = None
 
 
 class Done(msgspec.Struct, tag_field="say", tag="done"):

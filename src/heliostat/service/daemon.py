@@ -37,6 +37,7 @@ from heliostat.service.orders import Chore, Order, Wish, settle
 from heliostat.service.reload import ReloadResult, compare, refuse, say
 from heliostat.service.results import log_result, result_of, result_of_error
 from heliostat.service.timing import Timing, paused
+from heliostat.upstream.pauses import Hold
 
 __all__ = ["Daemon", "Showing", "Wish"]
 
@@ -221,6 +222,14 @@ class Daemon:
         """Take note of whether upstream asks to wait."""
         hold = self.mirror.sources.pauses.hold
         self.health.held_by, self.health.held_until = hold or (None, None)
+
+    def held(self) -> Hold | None:
+        """What upstream asked to wait, and that keeps passes from beginning or from going on; None for nothing."""
+        sources = self.mirror.sources
+        hold, left = sources.hold, self._timing.not_before - time.monotonic()
+        if left > 0 and (hold is None or hold.until < time.time() + left):
+            hold = Hold(sources.in_use.base, time.time() + left)
+        return hold
 
     # -- the loop -----------------------------------------------------------------------------------------------
 

@@ -132,6 +132,11 @@ class Pauses:
             return None
         return Hold(longest.name, self._clock.wall() + longest.held)
 
+    def hold_of(self, server: str | None) -> Hold | None:
+        """The same for one server."""
+        pause = self.of(server)
+        return Hold(pause.name, self._clock.wall() + pause.held) if pause.announced else None
+
     def take_over(self, old: Pauses, servers: Collection[str]) -> None:
         """What those of ``servers``, the sources there are now, asked of ``old`` still counts."""
         for pause in old._pauses.values():

@@ -17,7 +17,7 @@ from heliostat.errors import Unavailable, UpstreamError
 from heliostat.upstream.clock import Clock, SystemClock
 from heliostat.upstream.faults import NotConnected, TimedOut
 from heliostat.upstream.gate import Gate, Permit
-from heliostat.upstream.pauses import Pauses
+from heliostat.upstream.pauses import Hold, Pauses
 from heliostat.upstream.urls import source
 
 log = logging.getLogger(__name__)
@@ -77,6 +77,11 @@ class Sources:
     def in_use(self) -> Standing:
         """The source that is asked now; when all of them rest, the one that answered last."""
         return next((one for one in self.standings if one.rests_until is None), self.last)
+
+    @property
+    def hold(self) -> Hold | None:
+        """What the source in use asked to wait, where that is long enough to be told of."""
+        return self.pauses.hold_of(self.in_use.base if len(self.all) > 1 else None)
 
     def choose(self, without: Collection[int] = ()) -> Standing | None:
         """The source to ask, except those; None when none is left.
