@@ -78,6 +78,7 @@ ERRORS = {
     errors.FeedUnsupported("https://x", "no XML-RPC"): 5,
     errors.NoDaemon("nobody listens"): 2,
     errors.DaemonLost("it ended"): 3,
+    errors.Held("x asks to wait"): 5,
     errors.DaemonAnswer("full", ("NoRoom", "StoreError", "HeliostatError", "Exception")): 6,
     errors.HeliostatError("x"): 1,
     ValueError("x"): 1,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import _sqlite3
 import asyncio
 import contextlib
+import ctypes
 import logging
 import time
 from collections.abc import AsyncIterator
@@ -17,6 +19,7 @@ from heliostat.fakeindex import FakeIndex, Index, UploadedFile, Virtual
 from heliostat.fakeindex.faults import Hang, Status
 from heliostat.mirror.report import Counters, Summary
 from heliostat.service.daemon import Wish
+from heliostat.state.ledger import Ledger
 from support.equality import differences
 from support.looping import PATIENCE, daemon_of
 from support.mirrors import following, listing, rewritten
@@ -383,3 +386,26 @@ async def test_another_upstream_is_not_made_to_wait(tmp_path: Path) -> None:
             await running.daemon.reload()
             hold = mirror.sources.pauses.hold
             assert (hold and hold.server) == held
+
+
+def held_by_sqlite() -> int:
+    """Bytes that SQLite holds in this process."""
+    count = ctypes.CDLL(_sqlite3.__file__).sqlite3_memory_used
+    count.restype = ctypes.c_int64
+    return int(count())
+
+
+async def test_the_ledger_is_not_held_in_memory_from_pass_to_pass(tmp_path: Path) -> None:
+    def touch_much(ledger: Ledger) -> None:
+        rows = [(f"project-{number}", "why" * 100) for number in range(20_000)]
+        with ledger.transaction() as connection:
+            connection.executemany("INSERT INTO tombstones (at, project, reason) VALUES (0, ?, ?)", rows)
+
+    mib = 1 << 20
+    async with following(small(), tmp_path) as one, daemon_of(one) as running:
+        await running.passes(1)
+        before = held_by_sqlite()
+        await running.daemon.mirror.with_ledger(touch_much)
+        assert held_by_sqlite() > before + 4 * mib
+        one.index.publish("more", "1.0", UploadedFile("more-1.0.tar.gz", b"more"))
+        await running.until(lambda: held_by_sqlite() < before + mib)

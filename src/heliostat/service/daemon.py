@@ -512,6 +512,7 @@ class Daemon:
             return
         self._told = done
         await self.tell(summary)
+        await _guarded(self.mirror.give_back_memory(), "giving back memory")
 
 
 def _normal(names: Iterable[str]) -> dict[ProjectName, str]:

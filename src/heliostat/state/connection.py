@@ -72,6 +72,10 @@ class Connection:
     def close(self) -> None:
         self._connection.close()
 
+    def forget_pages(self) -> None:
+        """Give back the memory in which pages of the file are kept; nothing is written, and no transaction is open."""
+        self._connection.execute("PRAGMA shrink_memory")
+
     def _open_for_writing(self) -> None:
         writing = open_database(self._path, create=False)
         self._connection.close()

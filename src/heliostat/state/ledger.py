@@ -32,7 +32,8 @@ class Ledger(Queries):
 
     def __init__(self, path: str, *, create: bool = True) -> None:
         self.path = path
-        super().__init__(Connection(path, create=create))
+        self._file = Connection(path, create=create)
+        super().__init__(self._file)
         self.intake = Intake(self.connection)
         self.root_list = RootList(self.connection, self.intake)
         self.paths = Paths(cast(sqlite3.Connection, self.connection))
@@ -42,6 +43,14 @@ class Ledger(Queries):
     def close(self) -> None:
         with explained(self.path):
             self.connection.close()
+
+    def forget_pages(self) -> None:
+        """Give back what of the file is held in memory: up to 16 MiB, filled little by little by what is touched once.
+
+        What is needed again comes from the kernel's cache, in a few milliseconds for all of it.
+        """
+        with explained(self.path):
+            self._file.forget_pages()
 
     def check(self) -> None:
         """Read all of it; raises StateError, and closes it, when it is damaged anywhere."""
