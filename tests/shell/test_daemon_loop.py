@@ -7,9 +7,11 @@ import asyncio
 import contextlib
 import ctypes
 import logging
+import threading
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from queue import SimpleQueue
 
 import pytest
 
@@ -20,6 +22,7 @@ from heliostat.fakeindex.faults import Hang, Status
 from heliostat.mirror.report import Counters, Summary
 from heliostat.service.daemon import Wish
 from heliostat.state.ledger import Ledger
+from heliostat.store.threads import got_on, in_thread
 from support.equality import differences
 from support.looping import PATIENCE, daemon_of
 from support.mirrors import following, listing, rewritten
@@ -324,6 +327,61 @@ async def test_progress_stands_still_only_when_nothing_is_awaited(tmp_path: Path
         stuck = running.daemon.progressed()
         await asyncio.sleep(0.01)
         assert running.daemon.progressed() == stuck
+
+
+async def test_work_in_a_thread_that_does_not_end_is_no_progress(tmp_path: Path) -> None:
+    """Whatever else goes on; work that takes long and says so is."""
+    held, steps = threading.Event(), SimpleQueue[None]()
+
+    def hang() -> None:
+        held.wait(PATIENCE)
+
+    def long_work() -> None:
+        while not held.is_set():
+            got_on()
+            steps.put(None)
+            time.sleep(0.001)
+
+    async with following(small(), tmp_path) as one, daemon_of(one) as running:
+        await running.passes(1)
+        polls = running.daemon.health.polls
+        work = asyncio.create_task(in_thread(hang))
+        await asyncio.sleep(0)
+        await running.until(lambda: running.daemon.health.polls > polls + 3)
+        stuck = running.daemon.progressed()
+        await running.until(lambda: running.daemon.health.polls > polls + 6)
+        assert running.daemon.progressed() == stuck
+        held.set()
+        await work
+        assert running.daemon.progressed() > stuck
+        held.clear()
+        work = asyncio.create_task(in_thread(long_work))
+        await asyncio.sleep(0)
+        steps.get(timeout=PATIENCE)
+        first = running.daemon.progressed()
+        await running.until(lambda: steps.qsize() > 3)
+        assert running.daemon.progressed() > first
+        held.set()
+        await work
+
+
+async def test_projects_that_never_move_are_a_hang_although_polls_are_answered(tmp_path: Path) -> None:
+    """Once they stand still for longer than any time limit of a request explains."""
+    index = small()
+    async with following(index, tmp_path) as one, daemon_of(one, stall_timeout=50.0) as running:
+        await running.passes(1)
+        one.server.fault("/packages/*later*", Hang())
+        index.publish("later", "1.0", UploadedFile("later-1.0.tar.gz", Virtual(100, 7)))
+        await running.until(lambda: one.server.count("/packages/*later*"))
+        polls, first = running.daemon.health.polls, running.daemon.progressed()
+        await running.until(lambda: running.daemon.health.polls > polls + 3)
+        assert running.daemon.progressed() > first
+        running.daemon._progress._moved -= 3600  # as if it had been so for an hour
+        polls, stuck = running.daemon.health.polls, running.daemon.progressed()
+        await running.until(lambda: running.daemon.health.polls > polls + 3)
+        assert running.daemon.progressed() == stuck
+        one.server.clear_faults()
+        await running.end()
 
 
 async def test_retry_after_holds_back_the_next_poll_and_a_poke_too(tmp_path: Path) -> None:

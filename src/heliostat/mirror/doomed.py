@@ -13,6 +13,7 @@ from heliostat.mirror.owners import Claimed, claimed_paths, owners
 from heliostat.model import ProjectName
 from heliostat.state.ledger import Ledger
 from heliostat.state.rows import PathRow
+from heliostat.store.threads import got_on
 from heliostat.store.tree import HTML_PAGES, JSON_PAGE, Tree
 
 log = logging.getLogger(__name__)
@@ -61,6 +62,7 @@ class Reaper:
         gone: list[PathRow] = []
         kept: list[PathRow] = []
         for row in rows:
+            got_on()
             if row.fate == "restored":
                 self._tree.discard(names.withheld_path(row.path))
                 finished.append(row)

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from heliostat import names
 from heliostat.state.ledger import Ledger
 from heliostat.state.rows import PathRow, Tombstone
+from heliostat.store.threads import got_on
 from heliostat.store.tree import Tree
 
 log = logging.getLogger(__name__)
@@ -23,6 +24,7 @@ def expire(tree: Tree, ledger: Ledger, before: float) -> int:
     """
     count = 0
     while rows := ledger.paths.kept_before(before, _AT_ONCE):
+        got_on()
         count += len(rows)
         drop(tree, ledger, rows, what="its time in withheld/ is over")
     if count:

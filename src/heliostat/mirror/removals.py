@@ -21,6 +21,7 @@ from heliostat.mirror import news
 from heliostat.model import ProjectName
 from heliostat.state.ledger import Ledger
 from heliostat.state.rows import CLEARED_WITH_PROJECT, Failed, PathRow, Row, Tombstone
+from heliostat.store.threads import got_on
 from heliostat.store.tree import JSON_PAGE, Tree
 
 if TYPE_CHECKING:
@@ -244,6 +245,7 @@ def carry_out(
     files = 0
     reaper = Reaper(tree, ledger)
     for start in range(0, len(removals), _AT_ONCE):
+        got_on()
         some = removals[start : start + _AT_ONCE]
         files += _carry_out_some(tree, ledger, reaper, some, approved=approved, keeps=keeps)
     return files

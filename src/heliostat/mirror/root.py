@@ -21,6 +21,7 @@ from heliostat.pages.render import (
 )
 from heliostat.pages.root_splice import HTML, JSON, Form, Unspliceable, splice
 from heliostat.state.ledger import Ledger
+from heliostat.store.threads import got_on
 from heliostat.store.tree import HTML_PAGES, JSON_PAGE, Placement, Tree
 
 log = logging.getLogger(__name__)
@@ -53,6 +54,7 @@ def entries(ledger: Ledger) -> Iterator[Entry]:
     """(display name, normal name, page serial) of every project served, in the order of names; a page at a time."""
     after = ""
     while rows := ledger.published_names(after):
+        got_on()
         yield from rows
         after = rows[-1][1]
 

@@ -34,6 +34,7 @@ from heliostat.model import ProjectName
 from heliostat.names import normalise
 from heliostat.service.health import Health, Result, Trouble
 from heliostat.service.orders import Chore, Order, Wish, settle
+from heliostat.service.progress import Progress
 from heliostat.service.reload import ReloadResult, compare, refuse, say
 from heliostat.service.results import log_result, result_of, result_of_error
 from heliostat.service.timing import Timing, paused
@@ -91,7 +92,7 @@ class Daemon:
         self.repairing = asyncio.Lock()
         #: Held while a pass runs.
         self._pass_runs = asyncio.Lock()
-        self._figures = (0, 0, 0, 0, 0)
+        self._progress = Progress(self.health, mirror)
         #: The last poll, in the middle of the pass that runs, failed.
         self._deaf = False
         #: What the log said last of why a pass was incomplete.
@@ -204,19 +205,8 @@ class Daemon:
         return dataclasses.replace(result, failed=tuple(failed))
 
     def progressed(self) -> float:
-        """When the loop last got on, monotonic: a batch, bytes, an answer, the end of a pause that is not over yet.
-
-        While nothing is expected to happen it is the present.
-        """
-        now, counters = time.monotonic(), self.health.counters
-        figures = (
-            counters.requests, counters.retries, counters.bytes_done, counters.files_done, counters.projects_done,
-        )  # fmt: skip
-        pace = self.mirror.figures
-        quiet = now < max(self.health.quiet_until, self._grace_until)
-        if figures != self._figures or quiet or (pace is not None and pace.held > 0):
-            self._figures, self.health.progress = figures, now
-        return self.health.progress
+        """When the loop last got on, monotonic; see :mod:`heliostat.service.progress`."""
+        return self._progress.look(self.config.upstream, quiet_until=self._grace_until)
 
     def look_at_hold(self) -> None:
         """Take note of whether upstream asks to wait."""
@@ -261,7 +251,7 @@ class Daemon:
         while self._chores and not self.stop.is_set():
             chore = self._chores.pop(0)
             phase, health.phase, health.counters = health.phase, "working", chore.counters
-            self._figures, health.quiet_until = (0, 0, 0, 0, 0), 0.0
+            self._progress.begin()
             try:
                 result = await chore.work()
             except Exception as error:
@@ -270,7 +260,8 @@ class Daemon:
             else:
                 if not chore.result.done():
                     chore.result.set_result(result)
-            health.phase, health.progress = phase, time.monotonic()
+            health.phase = phase
+            self._progress.got_on()
 
     async def _end_pass_with_stop(self) -> None:
         await self.stop.wait()
@@ -284,9 +275,9 @@ class Daemon:
 
     async def _pass(self, *, poll: bool) -> None:
         health = self.health
-        health.phase, health.next_poll, health.quiet_until = "working", None, 0.0
+        health.phase, health.next_poll = "working", None
         health.counters, self._deaf, self._told = Counters(), False, (0, 0, 0)
-        self._figures = (0, 0, 0, 0, 0)
+        self._progress.begin()
         if poll:
             self._poked.clear()
         if not self.stop.is_set():
@@ -365,7 +356,7 @@ class Daemon:
             self._errands = [*live.taken, *self._errands]
             return
         health.look_at_lag(time.time())
-        health.progress = time.monotonic()
+        self._progress.got_on()
         failed = result in ("unreachable", "store", "approval", "defect", "interrupted")
         for errand in live.taken:
             errand.dealt_with(summary.unknown, unknown=True)
@@ -466,14 +457,15 @@ class Daemon:
         """Comes back when a pass that still works is to poll again."""
         health = self.health
         health.next_poll = time.time() + self._timing.left()
-        health.quiet_until = self._timing.next_poll
-        await self._until(self._timing.next_poll)
-        health.next_poll, health.progress, health.quiet_until = None, time.monotonic(), 0.0
+        with self._progress.waiting_beside(self._timing.next_poll):
+            await self._until(self._timing.next_poll)
+        health.next_poll = None
+        self._progress.heard(self.config.upstream)
 
     def _polled(self, seen: Seen | None, error: UpstreamError | None) -> None:
         """A poll was answered, or failed."""
         health = self.health
-        health.progress = time.monotonic()
+        self._progress.heard(self.config.upstream)
         deaf, self._deaf = self._deaf, seen is None
         if seen is None:
             self._timing.failed(getattr(error, "retry_after", None))
@@ -488,7 +480,7 @@ class Daemon:
             self._well()
 
     def _committed(self) -> None:
-        self.health.progress = time.monotonic()
+        self._progress.got_on()
         if self.health.trouble == "unreachable" and not self._deaf:
             self._well()
 

@@ -78,7 +78,7 @@ class Health(msgspec.Struct, kw_only=True):
     pushing: Pushing = msgspec.field(default_factory=Pushing)
     #: None while nothing is scrubbed.
     scrub: Scrub | None = None
-    #: When the loop last got on, monotonic; see :meth:`heliostat.service.daemon.Daemon.progressed`.
+    #: When the loop last got on, monotonic; see :mod:`heliostat.service.progress`.
     progress: float = msgspec.field(default_factory=time.monotonic)
     #: Until when nothing is expected to happen: a pause, or a wait that upstream asked for; monotonic.
     quiet_until: float = 0.0

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
 from heliostat.errors import DiskFull, StoreError
+from heliostat.store.threads import got_on
 
 Buffer = bytes | bytearray | memoryview
 
@@ -262,6 +263,7 @@ class Disk:
                 _sync_file_system(handle)
             finally:
                 os.close(handle)
+        got_on()
 
     def _open_new(self, path: str, flags: int) -> int:
         try:
@@ -290,6 +292,7 @@ class _DiskAppender:
             if not piece:
                 return
             at += len(piece)
+            got_on()
             yield piece
 
     def truncate(self) -> None:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import threading
+import time
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any, ParamSpec, TypeVar
@@ -46,11 +48,43 @@ class _Job:
             self.waiter.set_result(None)
 
 
-class Workers:
-    """At most ``most`` threads, begun when they are needed, that end with the process or with :meth:`close`."""
+class _Beat:
+    """Since when a thread has been at one piece of work, monotonic; infinity while it is at none."""
 
-    def __init__(self, name: str, most: int) -> None:
-        self._name, self._most = name, most
+    __slots__ = ("since",)
+
+    def __init__(self) -> None:
+        self.since = math.inf
+
+
+#: Those of all threads that are watched, and the one of the thread that asks.
+_BEATS: list[_Beat] = []
+_own = threading.local()
+
+
+def working_since() -> float:
+    """When the oldest piece of work began that a thread is still at, monotonic; infinity when there is none.
+
+    Nothing here takes minutes, unless it calls :func:`got_on`: what is very old waits for a disk that does not answer.
+    """
+    return min((beat.since for beat in tuple(_BEATS)), default=math.inf)
+
+
+def got_on() -> None:
+    """For long work in a thread: another piece of it begins."""
+    beat: _Beat | None = getattr(_own, "beat", None)
+    if beat is not None:
+        beat.since = time.monotonic()
+
+
+class Workers:
+    """At most ``most`` threads, begun when they are needed, that end with the process or with :meth:`close`.
+
+    ``watched``: their work counts for :func:`working_since`.
+    """
+
+    def __init__(self, name: str, most: int, *, watched: bool = False) -> None:
+        self._name, self._most, self._watched = name, most, watched
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._pending = 0
@@ -86,9 +120,18 @@ class Workers:
         thread.start()
 
     def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            job.run()
-            del job  # what it returned is not to be kept until the next one comes
+        _own.beat = beat = _Beat()
+        if self._watched:
+            _BEATS.append(beat)
+        try:
+            while (job := self._jobs.get()) is not None:
+                beat.since = time.monotonic()
+                job.run()
+                beat.since = math.inf
+                del job  # what it returned is not to be kept until the next one comes
+        finally:
+            if self._watched:
+                _BEATS.remove(beat)
 
     def close(self) -> None:
         """Nothing more comes; returns when the threads are gone."""
@@ -100,9 +143,9 @@ class Workers:
 
 
 #: For what waits for the disk.
-_WAITING = Workers("heliostat-disk", 8)
+_WAITING = Workers("heliostat-disk", 8, watched=True)
 #: For what computes: more threads than cores only get in each other's way, and in that of the event loop.
-_COMPUTING = Workers("heliostat-hash", max(2, os.cpu_count() or 1))
+_COMPUTING = Workers("heliostat-hash", max(2, os.cpu_count() or 1), watched=True)
 
 
 async def in_thread(func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -126,7 +169,7 @@ class Keeper:
     """
 
     def __init__(self, name: str, explain: Callable[[Exception], Exception | None] | None = None) -> None:
-        self._workers = Workers(name, 1)
+        self._workers = Workers(name, 1, watched=True)
         self._explain = explain
 
     async def __call__(self, func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:

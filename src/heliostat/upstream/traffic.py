@@ -31,6 +31,9 @@ class Kind(IntEnum):
     CHANGES = 7
 
 
+_OF_PROJECTS = (Kind.PAGE, Kind.DOCUMENT, Kind.FILE, Kind.SIDECAR, Kind.PROVENANCE)
+
+
 class Fault(IntEnum):
     """How a request failed, where no status of HTTP says it."""
 
@@ -120,6 +123,14 @@ class Traffic:
         """Another pass begins, with a pace of its own."""
         self._rate_limited = self.rate_limited
         self.pace = pace
+
+    @property
+    def of_projects(self) -> int:
+        """Grows whenever something comes, or fails to come, of what projects consist of; polls do not count."""
+        return sum(
+            self.received[kind] + sum(self.waits[kind].counts) + sum(self.unanswered[kind]) + sum(self.broken[kind])
+            for kind in _OF_PROJECTS
+        )
 
     @property
     def rate_limited(self) -> int:
