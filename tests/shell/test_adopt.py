@@ -14,34 +14,16 @@ from heliostat.fakeindex import Index, UploadedFile
 from heliostat.fakeindex.wheels import sdist, wheel
 from heliostat.mirror.adopt.files import Check
 from heliostat.mirror.adopt.layouts import recognise
-from heliostat.mirror.adopt.report import Finding, Result
-from heliostat.mirror.adopt.survey import look_over
-from heliostat.mirror.places import scope_of
-from heliostat.mirror.report import Counters
-from heliostat.mirror.run import Mirror
-from heliostat.store.disk import Operations
 from support import trees
+from support.adopted import ALPHA, SDIST, WHEEL, adopt, complete, dry_run, fetched, old_index, path_of
 from support.disks import BreakingDisk, Broken
 from support.equality import differences
-from support.mirrored import sample_index
 from support.mirrors import Followed, following, listing
-from support.verified import findings as verify_findings
 
 Make = Callable[[Index, Path], None]
 
 #: Beside ``web/``: our own, and links for web servers that still serve the top.
 BESIDE = {"status", "simple", "packages", "json", "pypi"}
-
-
-def old_index() -> Index:
-    """Names in all spellings, those of single letters too, and everything that installers ask of an index."""
-    index = sample_index()
-    for name in ("Foo.Bar_Baz", "r", "R2-D2", "versions", "packages", "Zope.Interface"):
-        built = wheel(name, "1.0")
-        index.publish(name, "1.0", UploadedFile(built.filename, built.data, sidecar=built.metadata))
-        old = sdist(name, "0.9")
-        index.publish(name, "0.9", UploadedFile(old.filename, old.data))
-    return index
 
 
 FORMS: dict[str, Make] = {
@@ -69,45 +51,8 @@ FORMS: dict[str, Make] = {
 }
 
 
-async def adopt(
-    one: Followed,
-    check: Check = "size",
-    *,
-    disk: Operations | None = None,
-    stop: asyncio.Event | None = None,
-) -> tuple[Result, list[Finding]]:
-    async with Mirror.open(one.config, adopting=True, disk=disk) as mirror:
-        result, record = await mirror.adopt(None, check, counters=Counters(), stop=stop or asyncio.Event())
-        return result, list(record)
-
-
-def dry_run(one: Followed, check: Check = "size") -> tuple[Result, list[Finding]]:
-    root = os.fspath(one.directory)
-    result, record = look_over(
-        root, recognise(root, None), check, elsewhere=False, in_scope=scope_of(one.config).__contains__,
-        counters=Counters(), stopped=lambda: False,
-    )  # fmt: skip
-    return result, list(record)
-
-
-def fetched(one: Followed) -> list[str]:
-    """The names of release files, sidecars left out, that the index was asked for."""
-    return sorted(
-        request.path.rpartition("/")[2]
-        for request in one.server.requests
-        if request.path.startswith("/packages/") and not request.path.endswith(".metadata")
-    )
-
-
 def beside_web(one: Followed) -> set[str]:
     return set(os.listdir(one.directory)) - {"web", "partial", "withheld", ".lock", "heliostat.db", "adoption.jsonl"}
-
-
-async def complete(one: Followed) -> None:
-    """One ordinary pass, and everything is as a mirror of our own would have it."""
-    await one.sync()
-    assert differences(one.index, one.directory, also=("local-stats/*",)) == []
-    assert await verify_findings(one.config) == []
 
 
 @pytest.fixture(params=FORMS, ids=list(FORMS))
@@ -176,15 +121,6 @@ async def test_a_recorded_tree(tool: str, tmp_path: Path) -> None:
 
 
 # -- what differs ----------------------------------------------------------------------------------------------------
-
-
-def path_of(one: Followed, filename: str) -> Path:
-    (found,) = one.web.glob(f"packages/*/*/*/{filename}")
-    return found
-
-
-WHEEL, SDIST = "beta-1.0-py3-none-any.whl", "beta-1.0.tar.gz"
-ALPHA = "alpha-1.0-py3-none-any.whl"
 
 
 async def test_what_is_missing_or_damaged_is_fetched_and_nothing_else(tmp_path: Path) -> None:
@@ -414,47 +350,3 @@ async def test_stopped_by_a_signal_it_goes_on(tmp_path: Path) -> None:
         assert result.differences == 0, found
         await complete(one)
         assert fetched(one) == []
-
-
-# -- no tree at all --------------------------------------------------------------------------------------------------
-
-
-async def take_in(one: Followed) -> tuple[Result, list[Finding]]:
-    async with Mirror.open(one.config) as mirror:
-        result, record = await mirror.take_in(counters=Counters(), stop=asyncio.Event())
-        return result, list(record)
-
-
-async def test_a_plain_directory_of_wheels(tmp_path: Path) -> None:
-    """Of projects in scope nothing is fetched that lies there and is right; what upstream does not know is left over."""
-    async with following(old_index(), tmp_path / "mirror", projects=("alpha", "beta", "Foo.Bar_Baz")) as one:
-        wheels = one.directory / "wheels/deep"
-        wheels.mkdir(parents=True)
-        wanted = {"alpha", "beta", "foo-bar-baz"}
-        for name in one.index.projects():
-            for each in one.index.expected_files(name):
-                (wheels / each.file.filename).write_bytes(each.file.content.read(0, each.file.content.size))
-        (wheels / "alpha-99-py3-none-any.whl").write_bytes(b"made here")
-        (wheels / WHEEL).write_bytes(b"damaged")
-        (wheels / "notes.txt").write_bytes(b"")
-
-        result, found = await take_in(one)
-        files = sum(len(one.index.expected_files(name)) for name in wanted) + 1
-        assert (result.files, result.hashed, result.kinds["placed"]) == (files, files, files)
-        assert {each.kind for each in found} == {"placed", "strange"}
-        again, _ = await take_in(one)
-        assert again.files == files
-
-        await one.sync()
-        assert fetched(one) == [WHEEL]
-        assert set(one.files("alpha")) == {each.file.filename for each in one.index.expected_files("alpha")}
-        left = {(each.kind, Path(each.path).name) for each in await verify_findings(one.config)}
-        assert ("unreferenced", "alpha-99-py3-none-any.whl") in left
-        assert {kind for kind, _ in left} == {"unreferenced"}
-        assert len(list(wheels.iterdir())) == sum(len(one.index.expected_files(n)) for n in one.index.projects()) + 2
-
-
-async def test_a_directory_without_wheels_is_refused(tmp_path: Path) -> None:
-    async with following(old_index(), tmp_path / "mirror") as one:
-        with pytest.raises(ConfigError, match="no wheels or sdists"):
-            await take_in(one)

@@ -139,7 +139,7 @@ def _collect(draft: Draft) -> None:
 
 
 def _look_for_leftovers(eye: Eye, catalogue: Catalogue, draft: Draft) -> None:
-    """What goes: folders in other forms of the name, kept versions of pages, temporaries."""
+    """What goes: folders in other forms of the name, old versions of pages, temporaries; nothing behind links."""
     own, found = f"{SIMPLE}/{draft.name}", draft.leftovers
     for folder in (own, *catalogue.folders.get(draft.name, ())):
         if folder != own and eye.link(folder) is not None:
@@ -147,11 +147,12 @@ def _look_for_leftovers(eye: Eye, catalogue: Catalogue, draft: Draft) -> None:
             continue
         inside = sorted(eye.names(folder))
         found += [f"{folder}/{one}" for one in inside if is_temporary(one, PAGES) or (folder != own and one in PAGES)]
-        if _VERSIONS in inside and eye.lstat(f"{folder}/{_VERSIONS}/{JSON_PAGE}") is None:
-            kept = sorted(eye.names(f"{folder}/{_VERSIONS}"))
+        versions = f"{folder}/{_VERSIONS}"
+        if _VERSIONS in inside and eye.link(versions) is None and eye.lstat(f"{versions}/{JSON_PAGE}") is None:
+            kept = sorted(eye.names(versions))
             if any(one.startswith("index_") for one in kept):
-                found += [f"{folder}/{_VERSIONS}/{one}" for one in kept if one.startswith("index_")]
-                found.append(f"{folder}/{_VERSIONS}")
+                found += [f"{versions}/{one}" for one in kept if one.startswith("index_")]
+                found.append(versions)
         if folder != own:
             found.append(folder)
     for path in catalogue.documents.get(draft.name, ()):
@@ -159,6 +160,7 @@ def _look_for_leftovers(eye: Eye, catalogue: Catalogue, draft: Draft) -> None:
             found.append(path)
         if path.startswith(PYPI):
             found.append(path.removesuffix("/json"))
+    draft.leftovers = [path for path in found if eye.linked(path) is None]
 
 
 def mode_of(eye: Eye, path: str) -> int | None:

@@ -40,6 +40,20 @@ class Eye:
         except OSError as error:
             raise StoreError("look at", path, error.strerror or str(error)) from error
 
+    def linked(self, path: str) -> str | None:
+        """The first directory above ``path`` that is a symbolic link, so that ``path`` leads to who knows where.
+
+        Those of an operator's, ``web/`` and the directories in it, may be links.  Raises StoreError.
+        """
+        end = path.find("/", len("web/"))
+        while (end := path.find("/", end + 1)) > 0:
+            found = self.lstat(path[:end])
+            if found is None:
+                return None
+            if stat.S_ISLNK(found.st_mode):
+                return path[:end]
+        return None
+
     def is_folder(self, path: str) -> bool:
         """Whether a directory is there, perhaps through a link."""
         return os.path.isdir(self.full(path))

@@ -72,6 +72,8 @@ class Inspector(NamedTuple):
 
     def _look(self, project: str, path: str, seen: Seen) -> None:
         entry = seen.entry
+        if self._is_behind_link(project, path, path, seen):
+            return
         found = self.eye.lstat(path)
         if found is None:
             seen.findings.append(Finding("missing", path, project, f"{entry.file.filename} is not there"))
@@ -86,10 +88,23 @@ class Inspector(NamedTuple):
             seen.findings.append(Finding(kind, path, project, problem))
             seen.aside.append(path)
             return
+        for target in places_of(entry, seen.digests):
+            if self._is_behind_link(project, path, target, seen):
+                return
         seen.right = True
         if found.st_mode & _READABLE != _READABLE:
             seen.modes.append(path)
         self._look_beside(project, path, seen)
+
+    def _is_behind_link(self, project: str, path: str, place: str, seen: Seen) -> bool:
+        """Whether a ``place`` for the file at ``path`` is in a directory that is perhaps not the mirror's own."""
+        link = self.eye.linked(place)
+        if link is None:
+            return False
+        seen.there = True
+        problem = f"{link} is a symbolic link; files are not looked for behind it"
+        seen.findings.append(Finding("obstacle", path, project, problem))
+        return True
 
     def _problem(self, path: str, found: os.stat_result, seen: Seen) -> tuple[Literal["size", "digest"] | None, str]:
         size, hashes = seen.entry.file.size, seen.entry.hashes
@@ -142,6 +157,11 @@ class Inspector(NamedTuple):
             return None
         computed = self.eye.digests(sidecar, tuple(stated), self.stopped)
         return _difference(computed, stated)
+
+
+def places_of(entry: Entry, digests: Mapping[str, str] | None) -> tuple[str, ...]:
+    """Where a file with these ``digests`` is to be; nowhere but where it is, without."""
+    return tuple(names.package_path(digests[one], entry.file.filename) for one in PLACE_MAKERS) if digests else ()
 
 
 def _difference(computed: Mapping[str, str], stated: Mapping[str, str]) -> str | None:

@@ -12,7 +12,7 @@ from heliostat.errors import Refused
 from heliostat.mirror.adopt.catalogue import JSON, PYPI
 from heliostat.mirror.adopt.drafts import Draft
 from heliostat.mirror.adopt.eye import Eye
-from heliostat.mirror.adopt.files import PLACE_MAKERS, Seen
+from heliostat.mirror.adopt.files import Seen, places_of
 from heliostat.mirror.adopt.report import Finding
 from heliostat.model import DistFile, Document, ProjectName, ProjectPage
 from heliostat.pages.links import file_link, package_of
@@ -95,7 +95,7 @@ def _settle(plan: Plan, seen: Seen) -> tuple[DistFile, bool]:
     hashes = file.hashes
     if seen.digests is not None:
         source = path
-        targets = tuple(names.package_path(seen.digests[one], file.filename) for one in PLACE_MAKERS)
+        targets = places_of(entry, seen.digests)
         path = targets[0]
         hashes = {"sha256": seen.digests["sha256"], **hashes}
         plan.relocations.append(Relocation(source, targets, seen.digests["sha256"]))

@@ -1,0 +1,57 @@
+"""A plain directory of wheels and sdists: what is there and right is not fetched."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from heliostat.errors import ConfigError
+from heliostat.mirror.adopt.report import Finding, Result
+from heliostat.mirror.report import Counters
+from heliostat.mirror.run import Mirror
+from support.adopted import WHEEL, fetched, old_index
+from support.mirrors import Followed, following
+from support.verified import findings as verify_findings
+
+
+async def take_in(one: Followed) -> tuple[Result, list[Finding]]:
+    async with Mirror.open(one.config) as mirror:
+        result, record = await mirror.take_in(counters=Counters(), stop=asyncio.Event())
+        return result, list(record)
+
+
+async def test_a_plain_directory_of_wheels(tmp_path: Path) -> None:
+    """Of projects in scope nothing is fetched that lies there and is right; what upstream does not know is left over."""
+    async with following(old_index(), tmp_path / "mirror", projects=("alpha", "beta", "Foo.Bar_Baz")) as one:
+        wheels = one.directory / "wheels/deep"
+        wheels.mkdir(parents=True)
+        wanted = {"alpha", "beta", "foo-bar-baz"}
+        for name in one.index.projects():
+            for each in one.index.expected_files(name):
+                (wheels / each.file.filename).write_bytes(each.file.content.read(0, each.file.content.size))
+        (wheels / "alpha-99-py3-none-any.whl").write_bytes(b"made here")
+        (wheels / WHEEL).write_bytes(b"damaged")
+        (wheels / "notes.txt").write_bytes(b"")
+
+        result, found = await take_in(one)
+        files = sum(len(one.index.expected_files(name)) for name in wanted) + 1
+        assert (result.files, result.hashed, result.kinds["placed"]) == (files, files, files)
+        assert {each.kind for each in found} == {"placed", "strange"}
+        again, _ = await take_in(one)
+        assert again.files == files
+
+        await one.sync()
+        assert fetched(one) == [WHEEL]
+        assert set(one.files("alpha")) == {each.file.filename for each in one.index.expected_files("alpha")}
+        left = {(each.kind, Path(each.path).name) for each in await verify_findings(one.config)}
+        assert ("unreferenced", "alpha-99-py3-none-any.whl") in left
+        assert {kind for kind, _ in left} == {"unreferenced"}
+        assert len(list(wheels.iterdir())) == sum(len(one.index.expected_files(n)) for n in one.index.projects()) + 2
+
+
+async def test_a_directory_without_wheels_is_refused(tmp_path: Path) -> None:
+    async with following(old_index(), tmp_path / "mirror") as one:
+        with pytest.raises(ConfigError, match="no wheels or sdists"):
+            await take_in(one)
