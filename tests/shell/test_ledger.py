@@ -435,7 +435,7 @@ def test_a_ledger_that_is_only_read_leaves_no_trace(tmp_path: Path) -> None:
     assert again.facts()["cursor"] == again.cursor == 3
     assert (again.count_due(2.0), again.checkpoint()) == (1, 2)
     assert again.states() == {"current": 0, "pending": 1}
-    again.hasten(2.0)
+    again.schedule.hasten(2.0)
     assert (sorted(os.listdir(tmp_path)), path.stat()) == before
     again.put(cursor=4)
     assert os.path.exists(f"{path}-wal")

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import re
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from support import suffering
 from support.equality import differences
 from support.mirrors import changed, complete_pass, config_for, owed_names, run_pass
 from support.served import static_server
+from support.upstreams import source_lines
 
 LARGE = 20 << 20
 CONTENT = Virtual(LARGE, 11)
@@ -85,16 +85,6 @@ async def opened(config: Config) -> AsyncIterator[Callable[[], Any]]:
         yield lambda: mirror.run(counters=Counters(), stop=asyncio.Event())
 
 
-@contextmanager
-def lines(caplog: pytest.LogCaptureFixture) -> Iterator[list[str]]:
-    """What an operator reads meanwhile of sources."""
-    found: list[str] = []
-    caplog.clear()
-    with caplog.at_level(logging.INFO, "heliostat.upstream.sources"):
-        yield found
-    found += [record.message for record in caplog.records if record.name == "heliostat.upstream.sources"]
-
-
 def large() -> Index:
     index = Index()
     index.publish("large", "1.0", UploadedFile("large-1.0.tar.gz", CONTENT))
@@ -140,7 +130,7 @@ async def test_the_first_source_goes_away_in_mid_pass(tmp_path: Path, caplog: py
     def make() -> Index:
         return many_projects(120, files_per_project=2, sidecars=1, size=500)
 
-    with lines(caplog) as said:
+    with source_lines(caplog) as said:
         async with sources(tmp_path, make, projects_at_once=8) as both:
             running = asyncio.create_task(both.sync())
             await both.first.seen("/simple/project-*/", 40)
@@ -263,7 +253,7 @@ async def test_a_source_that_is_behind_is_not_followed(
         suffering.move_on(both.first.index)
         cursor = (await both.sync()).cursor
         await both.first.refuse_connections()
-        with lines(caplog) as said:
+        with source_lines(caplog) as said:
             summary = await both.attempt()
         assert summary.unreachable is not None
         assert "Connection refused" in summary.unreachable
@@ -308,7 +298,7 @@ async def test_the_first_source_comes_back_behind_the_second(
         cursor = (await one_pass()).cursor
         await both.first.start()
         both.same()
-        with lines(caplog) as said:
+        with source_lines(caplog) as said:
             for _ in range(3):
                 summary = await one_pass()
                 assert summary.complete, summary

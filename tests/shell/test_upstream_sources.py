@@ -1,10 +1,9 @@
 """Several sources of one index: who is asked, who is left, who is tried again, and what is never mixed up."""
 
 import asyncio
-import logging
 import re
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -14,7 +13,7 @@ from heliostat.fakeindex.faults import Action, Body, Cut, Drip, Hang, Reset, Sta
 from heliostat.names import normalise
 from heliostat.upstream.client import Route, Upstream
 from support.scripted import HandClock, Scripted, reply
-from support.upstreams import SHORT, upstream
+from support.upstreams import SHORT, source_lines, upstream
 
 NAMES = [normalise(f"demo-{number}") for number in range(24)]
 DEMO = NAMES[0]
@@ -38,16 +37,6 @@ async def two(**options: bool) -> AsyncIterator[tuple[FakeIndex, FakeIndex]]:
         yield first, second
 
 
-@contextmanager
-def lines(caplog: pytest.LogCaptureFixture) -> Iterator[list[str]]:
-    """What an operator reads meanwhile of sources."""
-    found: list[str] = []
-    caplog.clear()
-    with caplog.at_level(logging.INFO, "heliostat.upstream.sources"):
-        yield found
-    found += [record.message for record in caplog.records if record.name == "heliostat.upstream.sources"]
-
-
 async def pages(one: Upstream) -> None:
     """All projects' pages, asked for at once."""
     answers = await asyncio.gather(*(one.page(name) for name in NAMES))
@@ -58,7 +47,7 @@ async def pages(one: Upstream) -> None:
 
 
 async def test_the_first_one_is_asked_as_long_as_it_answers(caplog: pytest.LogCaptureFixture) -> None:
-    with lines(caplog) as said:
+    with source_lines(caplog) as said:
         async with two() as (first, second), upstream(first.url, second.url) as one:
             await pages(one)
             assert await one.last_serial() == first.index.serial
@@ -67,7 +56,7 @@ async def test_the_first_one_is_asked_as_long_as_it_answers(caplog: pytest.LogCa
 
 
 async def test_one_that_refuses_is_left(caplog: pytest.LogCaptureFixture) -> None:
-    with lines(caplog) as said:
+    with source_lines(caplog) as said:
         async with two() as (first, second), upstream(first.url, second.url) as one:
             await first.refuse_connections()
             await pages(one)
@@ -81,7 +70,7 @@ async def test_one_that_refuses_is_left(caplog: pytest.LogCaptureFixture) -> Non
 
 @pytest.mark.parametrize("action", [Hang(), Hang(after=0.5), Drip()], ids=["silent", "half", "drip"])
 async def test_one_that_hangs_costs_one_time_limit_for_all(action: Action, caplog: pytest.LogCaptureFixture) -> None:
-    with lines(caplog) as said:
+    with source_lines(caplog) as said:
         async with (
             two() as (first, second),
             upstream(first.url, second.url, stall_timeout=SHORT, metadata_timeout=2 * SHORT, metadata_at_once=4) as one,
@@ -98,7 +87,7 @@ async def test_one_that_hangs_costs_one_time_limit_for_all(action: Action, caplo
 
 @pytest.mark.parametrize("action", [Status(503), Status(500), Reset(-1), Cut()], ids=["503", "500", "reset", "cut"])
 async def test_one_that_fails_is_left_after_its_tries(action: Action, caplog: pytest.LogCaptureFixture) -> None:
-    with lines(caplog) as said:
+    with source_lines(caplog) as said:
         async with two() as (first, second), upstream(first.url, second.url) as one:
             first.fault("*", action)
             assert await one.page(DEMO) is not None
@@ -111,7 +100,7 @@ async def test_one_that_fails_is_left_after_its_tries(action: Action, caplog: py
 
 async def test_one_page_that_fails_is_had_elsewhere_and_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
     """Others are answered meanwhile: it is the page, not the source."""
-    with lines(caplog) as said:
+    with source_lines(caplog) as said:
         async with two() as (first, second), upstream(first.url, second.url) as one:
             first.fault(f"/simple/{DEMO}/", Status(503))
             await pages(one)
@@ -225,7 +214,7 @@ async def test_idle_connections_to_one_take_no_room_from_another() -> None:
 
 async def test_after_its_rest_one_request_tries_it(caplog: pytest.LogCaptureFixture) -> None:
     clock = HandClock()
-    with lines(caplog) as said:
+    with source_lines(caplog) as said:
         async with two() as (first, second), upstream(first.url, second.url, clock=clock) as one:
             first.fault("*", Status(500))
             await pages(one)

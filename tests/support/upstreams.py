@@ -1,7 +1,12 @@
 """An Upstream for tests: short limits, no pauses."""
 
 import dataclasses
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+
+import pytest
 
 from heliostat.config import UpstreamConfig
 from heliostat.upstream.client import Upstream
@@ -32,3 +37,13 @@ def upstream(
     return Upstream(
         config(*urls, **changes), version=version, clock=clock, counters=tally, traffic=traffic, rng=lambda: 1.0
     )
+
+
+@contextmanager
+def source_lines(caplog: pytest.LogCaptureFixture) -> Iterator[list[str]]:
+    """What an operator reads meanwhile of sources."""
+    found: list[str] = []
+    caplog.clear()
+    with caplog.at_level(logging.INFO, "heliostat.upstream.sources"):
+        yield found
+    found += [record.message for record in caplog.records if record.name == "heliostat.upstream.sources"]

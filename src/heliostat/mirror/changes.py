@@ -8,6 +8,8 @@ log.  A mirror of named projects never reads a list of the whole index.
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -129,15 +131,9 @@ class ChangeReader:
         if self._scope.everything:
             if self._list_first(facts, full=full, now=now):
                 return await self._complete(facts, now=now, restart=restart, full=full)
-            try:
-                return await self._by_feed(facts, now=now)
-            except FeedUnsupported as error:
-                if await self._feed.find_other(facts, error):
-                    return await self._by_feed(facts, now=now)
-            except (Unavailable, Invalid) as error:
-                if self._config.upstream.changes in ("feed", "static"):
-                    raise
-                log.warning("the change feed cannot be had (%s); reading the root list instead", error)
+            read = partial(self._by_feed, facts, now=now)
+            if (seen := await self._if_there_is_a_feed(read, facts, now, "reading the root list instead")) is not None:
+                return seen
             jump = not self._feed.leads(facts)
             return await self._by_list(facts, now=now, restart=restart, full=full, jump=jump)
         return await self._named(facts, full=full, restart=restart, now=now)
@@ -180,6 +176,21 @@ class ChangeReader:
             raise failure from None
 
     # -- the change feed ----------------------------------------------------------------------------------------
+
+    async def _if_there_is_a_feed(
+        self, read: Callable[[], Awaitable[Seen]], facts: dict[str, Any], now: float, otherwise: str
+    ) -> Seen | None:
+        """What ``read`` found, or another feed that was found to be there; None where there is none for now."""
+        try:
+            return await read()
+        except FeedUnsupported as error:
+            if await self._feed.find_other(facts, error):
+                return await self._by_feed(facts, now=now)
+        except (Unavailable, Invalid) as error:
+            if self._config.upstream.changes in ("feed", "static"):
+                raise
+            log.warning("the change feed cannot be had (%s); %s", error, otherwise)
+        return None
 
     async def _by_feed(self, facts: dict[str, Any], *, now: float) -> Seen:
         facts = await self._keeper(self._ledger.facts)
@@ -286,28 +297,26 @@ class ChangeReader:
     async def _named(self, facts: dict[str, Any], *, full: bool, restart: bool, now: float) -> Seen:
         """An allow-list: its names are followed by the feed where there is one, else each is asked after."""
         if self._config.upstream.changes != "list" and facts.get("feed") != "unsupported":
-            try:
-                begin = restart or not facts.get("cursor")
-                if begin or full:
-                    head = await self._feed.last_serial()
-                    await self._want_all(now, why="changed" if full else "new")
-                if begin and self._feed.static_head is not None:
-                    await self._follower.begin(self._feed.static_head.head, self._feed.static_head.head.number)
-                if begin:
-                    await self._keeper(self._ledger.put, cursor=head)
-                    return Seen(serial=head)
-                return await self._by_feed(facts, now=now)
-            except FeedUnsupported as error:
-                if await self._feed.find_other(facts, error):
-                    return await self._by_feed(facts, now=now)
-            except (Unavailable, Invalid) as error:
-                if self._config.upstream.changes in ("feed", "static"):
-                    raise
-                log.warning("the change feed cannot be had (%s); asking after each project instead", error)
+            read = partial(self._named_by_feed, facts, full=full, restart=restart, now=now)
+            seen = await self._if_there_is_a_feed(read, facts, now, "asking after each project instead")
+            if seen is not None:
+                return seen
         if self._between:
             return Seen(idle=True)
         await self._want_all(now, why="changed" if full else "poll")
         return Seen()
+
+    async def _named_by_feed(self, facts: dict[str, Any], *, full: bool, restart: bool, now: float) -> Seen:
+        begin = restart or not facts.get("cursor")
+        if begin or full:
+            head = await self._feed.last_serial()
+            await self._want_all(now, why="changed" if full else "new")
+        if begin and self._feed.static_head is not None:
+            await self._follower.begin(self._feed.static_head.head, self._feed.static_head.head.number)
+        if begin:
+            await self._keeper(self._ledger.put, cursor=head)
+            return Seen(serial=head)
+        return await self._by_feed(facts, now=now)
 
     async def _want_all(self, now: float, *, why: str) -> None:
         def want() -> None:

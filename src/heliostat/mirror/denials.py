@@ -48,7 +48,7 @@ def take_denials(ledger: Ledger, config: Config, rules: Rules, now: float) -> No
     if ledger.get("removal") != rules.removal.fingerprint:
         with ledger.transaction():
             if ledger.get("removal") is not None:
-                ledger.doubt_retained(now)
+                ledger.schedule.doubt_retained(now)
             ledger.put(removal=rules.removal.fingerprint)
 
 

@@ -131,11 +131,11 @@ class Pass:
             )
             await self._keeper(look_for_free_places, self._ledger, self._config.mirror, now)
             await self._keeper(sweep, self._ledger, self._config.mirror, facts, now)
-        await self._keeper(self._ledger.trust_clock, now, longest_wait(self._config.mirror))
+        await self._keeper(self._ledger.schedule.trust_clock, now, longest_wait(self._config.mirror))
         if not self._asked.patient:
-            await self._keeper(self._ledger.hasten, now)
+            await self._keeper(self._ledger.schedule.hasten, now)
         if seen.needs_two_looks(self._scope):
-            await self._keeper(self._ledger.call_witness, now)
+            await self._keeper(self._ledger.schedule.call_witness, now)
         await self._take_errands(now)
         if not self._stop.is_set():
             await self._remove(excluded)  # first: it makes room

@@ -36,7 +36,7 @@ from heliostat.mirror.upstream_identity import Identity
 from heliostat.mirror.wanted import Wanted, held_files, provenance_path, wanted_files
 from heliostat.model import ProjectName, ProjectPage
 from heliostat.names import normalise, sidecar_path
-from heliostat.state.database import explained, is_quiet, open_readonly
+from heliostat.state.database import explained, fault_of, is_quiet, open_readonly
 from heliostat.state.ledger import Ledger
 from heliostat.state.rows import Row, Tombstone
 from heliostat.store.disk import Disk
@@ -59,9 +59,9 @@ async def plan_pass(
     version: str = __version__,
 ) -> Plan:
     """The plan of a pass; upstream's faults are told in it.  Raises UpstreamChanged, StateError, StoreError."""
-    keeper = Keeper("heliostat-plan")
-    try:
-        with _shadow(config) as path:
+    with _shadow(config) as path:
+        keeper = Keeper("heliostat-plan", partial(fault_of, path))
+        try:
             ledger = await keeper(Ledger, path)
             try:
                 async with Upstream(config.upstream, version=version, counters=counters) as upstream:
@@ -69,8 +69,8 @@ async def plan_pass(
                     return await _Planner(config, upstream, ledger, keeper, counters).plan(asked, stop)
             finally:
                 await keeper(ledger.close)
-    finally:
-        keeper.close()
+        finally:
+            keeper.close()
 
 
 @contextlib.contextmanager
@@ -153,9 +153,9 @@ class _Planner:
             )
             seen = await reader.read(full=asked.full, now=now)
             await self._keeper(reconsider, self._ledger, full=asked.full, approve=bool(asked.allow_removals), now=now)
-        await self._keeper(self._ledger.hasten, now)
+        await self._keeper(self._ledger.schedule.hasten, now)
         if seen.needs_two_looks(self._scope):
-            await self._keeper(self._ledger.call_witness, now)
+            await self._keeper(self._ledger.schedule.call_witness, now)
         await self._keeper(self._remove, excluded)
         removals = Removals(
             pass_number=-1,

@@ -43,7 +43,7 @@ def take_files(ledger: Ledger, files: bool, now: float) -> None:
         return
     with ledger.transaction():
         if without:
-            ledger.owe_again(now)
+            ledger.schedule.owe_again(now)
         ledger.put(without_files=None if files else 1)
 
 
@@ -62,7 +62,7 @@ def take_limits(ledger: Ledger, config: Config, now: float) -> None:
     limits = hashlib.sha256(repr(said).encode()).hexdigest()[:32]
     if ledger.get("limits") != limits:
         with ledger.transaction():
-            ledger.unblock(now)
+            ledger.schedule.unblock(now)
             ledger.put(limits=limits)
 
 

@@ -17,10 +17,10 @@ DAY = 86400.0
 def reconsider(ledger: Ledger, *, full: bool, approve: bool, now: float) -> None:
     """What waits for an operator is looked at again when the operator says so."""
     if full:
-        ledger.unblock(now)
-        ledger.doubt_stuck(now)
+        ledger.schedule.unblock(now)
+        ledger.schedule.doubt_stuck(now)
     if approve:
-        ledger.approve(now)
+        ledger.schedule.approve(now)
 
 
 def look_for_free_places(ledger: Ledger, config: MirrorConfig, now: float) -> None:
@@ -48,7 +48,7 @@ def sweep(ledger: Ledger, config: MirrorConfig, facts: dict[str, Any], now: floa
     share = min(1.0, (now - last) / period)
     limit = int(ledger.published_count() * share)
     if limit >= 1:
-        ledger.sweep(now - period / 2, now, limit)
+        ledger.schedule.sweep(now - period / 2, now, limit)
         ledger.put(swept=now)
 
 
