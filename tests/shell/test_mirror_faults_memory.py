@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -63,30 +64,32 @@ def entries(count: int) -> bytes:
     return b",".join([b'{"filename":"a","url":"b"}'] * count)
 
 
-#: Some 4 MiB of JSON that grows when it is parsed, or that parsers choke on.
-ABSURD = {
-    "files": b'{"name":"demo","files":[' + entries(150_000) + b"]}",
-    "versions": b'{"name":"demo","files":[],"versions":[' + b",".join([b'"1"'] * MIB) + b"]}",
-    "hashes": b'{"name":"demo","files":[{"filename":"a","url":"b","hashes":{'
-    + b",".join(b'"%d":""' % number for number in range(400_000))
-    + b"}}]}",
-    "arrays": b'{"name":"demo","files":' + b"[" * (4 * MIB),
-    "objects": b'{"name":' * (MIB // 2),
-    "unknown": b'{"name":"demo","files":[],"more":' + b'[{"a":' * (MIB // 2),
-    "digits": b'{"name":"demo","files":[],"meta":{"_last-serial":' + b"9" * (4 * MIB) + b"}}",
-    "string": b'{"name":"' + b"x" * (4 * MIB) + b'","files":[]}',
-    "releases": b'{"releases":{' + b",".join(b'"%d":[]' % number for number in range(300_000)) + b"}}",
-    "urls": b'{"urls":[' + entries(150_000) + b"]}",
-}
+def absurd() -> list[bytes]:
+    """Some 4 MiB of JSON each, that grows when it is parsed, or that parsers choke on."""
+    return [
+        b'{"name":"demo","files":[' + entries(150_000) + b"]}",
+        b'{"name":"demo","files":[],"versions":[' + b",".join([b'"1"'] * MIB) + b"]}",
+        b'{"name":"demo","files":[{"filename":"a","url":"b","hashes":{'
+        + b",".join(b'"%d":""' % number for number in range(400_000))
+        + b"}}]}",
+        b'{"name":"demo","files":' + b"[" * (4 * MIB),
+        b'{"name":' * (MIB // 2),
+        b'{"name":"demo","files":[],"more":' + b'[{"a":' * (MIB // 2),
+        b'{"name":"demo","files":[],"meta":{"_last-serial":' + b"9" * (4 * MIB) + b"}}",
+        b'{"name":"' + b"x" * (4 * MIB) + b'","files":[]}',
+        b'{"releases":{' + b",".join(b'"%d":[]' % number for number in range(300_000)) + b"}}",
+        b'{"urls":[' + entries(150_000) + b"]}",
+    ]
 
 
 @pytest.mark.parametrize("name", ["page", "document"])
 async def test_absurd_json(name: str, tmp_path: Path) -> None:
     """Many projects at once, each with a few megabytes that become many: one after the other, not all together."""
-    index = many_projects(2 * len(ABSURD) + 5, files_per_project=1, sidecars=0, size=100)
+    bodies = 2 * absurd()
+    index = many_projects(len(bodies) + 5, files_per_project=1, sidecars=0, size=100)
     async with FakeIndex(index) as server:
-        suffer = [f"project-{number:07}" for number in range(2 * len(ABSURD))]
-        for project, body in zip(suffer, [*ABSURD.values(), *ABSURD.values()], strict=True):
+        suffer = [f"project-{number:07}" for number in range(len(bodies))]
+        for project, body in zip(suffer, bodies, strict=True):
             path = f"/simple/{project}/" if name == "page" else f"/pypi/{project}/json"
             server.fault(path, Body(body.replace(b'"demo"', f'"{project}"'.encode())))
         grown, found = await extra(server, tmp_path, max_page=8 * MIB, max_document=8 * MIB)
@@ -115,30 +118,33 @@ async def test_large_pages_whose_files_hang(tmp_path: Path) -> None:
         assert grown < 450 * MIB
 
 
-ENDLESS: list[tuple[str, str, Action]] = [
-    ("page", "/simple/demo/", Endless()),
-    ("page", "/simple/demo/", GzipBomb(1 << 30)),
-    ("document", "/pypi/demo/json", Endless()),
-    ("document", "/pypi/demo/json", GzipBomb(1 << 30)),
-    ("sidecar", "/packages/*.metadata", Endless()),
-    ("sidecar", "/packages/*.metadata", GzipBomb(1 << 30)),
-    ("provenance", "/integrity/*", Endless()),
-    ("provenance", "/integrity/*", GzipBomb(1 << 30)),
-    ("small file", "/packages/*.whl", Endless()),
-    ("large file", "/packages/*.zip", Endless()),
-    ("redirect", "/simple/demo/", Body(b"x" * (64 * MIB), status=302, headers={"Location": "/elsewhere"})),
-    ("error", "/simple/demo/", Body(b"x" * (64 * MIB), status=500)),
-    ("headers", "/simple/demo/", Body(b"", headers={"X-Long": "x" * (4 * MIB)})),
+#: What is large is made for the test that has it: every process that takes part in a run reads this file.
+Make = Callable[[], Action]
+
+ENDLESS: list[tuple[str, str, Make]] = [
+    ("page", "/simple/demo/", Endless),
+    ("page, packed", "/simple/demo/", lambda: GzipBomb(1 << 30)),
+    ("document", "/pypi/demo/json", Endless),
+    ("document, packed", "/pypi/demo/json", lambda: GzipBomb(1 << 30)),
+    ("sidecar", "/packages/*.metadata", Endless),
+    ("sidecar, packed", "/packages/*.metadata", lambda: GzipBomb(1 << 30)),
+    ("provenance", "/integrity/*", Endless),
+    ("provenance, packed", "/integrity/*", lambda: GzipBomb(1 << 30)),
+    ("small file", "/packages/*.whl", Endless),
+    ("large file", "/packages/*.zip", Endless),
+    ("redirect", "/simple/demo/", lambda: Body(b"x" * (64 * MIB), status=302, headers={"Location": "/elsewhere"})),
+    ("error", "/simple/demo/", lambda: Body(b"x" * (64 * MIB), status=500)),
+    ("headers", "/simple/demo/", lambda: Body(b"", headers={"X-Long": "x" * (4 * MIB)})),
 ]
 
 
-@pytest.mark.parametrize(("name", "path", "action"), ENDLESS, ids=[f"{n}-{type(a).__name__}" for n, _, a in ENDLESS])
-async def test_endless_bodies_of_a_project(name: str, path: str, action: Action, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "path", "make"), ENDLESS, ids=[name for name, _, _ in ENDLESS])
+async def test_endless_bodies_of_a_project(name: str, path: str, make: Make, tmp_path: Path) -> None:
     """No more than twice what is allowed of it."""
     index = Index()
     suffering.publish_victim(index, "1.0")
     async with FakeIndex(index) as server:
-        server.fault(path, action)
+        server.fault(path, make())
         limits = {"max_page": 8 * MIB, "max_document": 8 * MIB, "max_sidecar": 8 * MIB}
         grown, found = await extra(server, tmp_path, **limits)
         assert [project for project, _ in found.owed] == ["demo"]
@@ -161,27 +167,29 @@ ROW = (
     b"<value><array><data><value>project-0000001</value><value><nil/></value><value><int>1</int></value>"
     b"<value>create</value><value><int>5</int></value></data></array></value>"
 )
-FEEDS: list[tuple[str, Action]] = [
-    ("white-space", Endless()),
-    ("rows", Body(b"<methodResponse><params><param><value><array><data>" + ROW * 250_000, content_type="text/xml")),
-    ("entities", XmlBomb("entities")),
-    ("nesting", XmlBomb("nesting")),
-    ("bomb", GzipBomb(1 << 30)),
-    ("text", Body(b"<methodResponse>" + b"x" * (60 * MIB), content_type="text/xml")),
-    ("attributes", Body(b"<methodResponse " + b'a="x" ' * (4 * MIB), content_type="text/xml")),
-    ("tag", Body(b"<" + b"x" * (30 * MIB), content_type="text/xml")),
-]
+FEEDS: dict[str, Make] = {
+    "white-space": Endless,
+    "rows": lambda: Body(
+        b"<methodResponse><params><param><value><array><data>" + ROW * 250_000, content_type="text/xml"
+    ),
+    "entities": lambda: XmlBomb("entities"),
+    "nesting": lambda: XmlBomb("nesting"),
+    "bomb": lambda: GzipBomb(1 << 30),
+    "text": lambda: Body(b"<methodResponse>" + b"x" * (60 * MIB), content_type="text/xml"),
+    "attributes": lambda: Body(b"<methodResponse " + b'a="x" ' * (4 * MIB), content_type="text/xml"),
+    "tag": lambda: Body(b"<" + b"x" * (30 * MIB), content_type="text/xml"),
+}
 
 
-@pytest.mark.parametrize("action", [action for _, action in FEEDS], ids=[name for name, _ in FEEDS])
-async def test_an_endless_feed(action: Action, tmp_path: Path) -> None:
+@pytest.mark.parametrize("make", FEEDS.values(), ids=FEEDS)
+async def test_an_endless_feed(make: Make, tmp_path: Path) -> None:
     """The list is read instead."""
     index = many_projects(5, files_per_project=1, sidecars=0, size=100)
     async with FakeIndex(index) as server:
         await used(server, tmp_path / "mirror")
         for name in list(index.projects()):
             index.touch(name)
-        fault = server.fault("/pypi", action, method="POST", skip=1)
+        fault = server.fault("/pypi", make(), method="POST", skip=1)
         grown, found = await extra(server, tmp_path, retries=1)
         assert fault.fired == 1
         assert found.owed == []
