@@ -50,6 +50,9 @@ async def follow_changes(one: Followed, **options: Any) -> None:
     changes(one.index)
     await one.sync()
     assert differences(one.index, one.directory, **options) == []
+    (one.web / "last-modified").write_text(
+        "20200101T00:00:00\n"
+    )  # so that another one shows, in the same second as well
     before = one.listing()
     await one.sync()
     assert rewritten(before, one.listing()) <= {"heliostat.db"}

@@ -42,7 +42,8 @@ async def test_a_dripping_file_and_a_hanging_project_delay_nobody(tmp_path: Path
     index.publish("aardvark", "1.0", UploadedFile("aardvark-1.0.zip", Virtual(HUGE, 1, digests=made_up_digests(1))))
     suffering.publish_victim(index, "1.0")
     async with FakeIndex(index) as server:
-        config = config_for(tmp_path / "mirror", server)
+        # Neither is given up, however long the others take.
+        config = config_for(tmp_path / "mirror", server, stall_timeout=600.0, metadata_timeout=600.0)
         dripping = server.fault("/packages/*/aardvark-1.0.zip", Drip(step=1 << 20))
         hanging = server.fault("/simple/demo/", Hang())
         stop, counters = asyncio.Event(), Counters()

@@ -283,7 +283,7 @@ async def test_a_new_hook_learns_that_it_was_not_told_everything(
 ) -> None:
     configure(tmp_path, upstream.url)
     async with daemon_process(tmp_path) as daemon:
-        await served(daemon, "beta")
+        await daemon.says(lambda it: it["checkpoint"] == upstream.index.serial)
         configure(tmp_path, upstream.url, push=setting(hook))
         daemon.service.process.send_signal(signal.SIGHUP)
         (call,) = await until(lambda: hook.calls, tell=lambda: daemon.log)

@@ -82,7 +82,9 @@ class Upstream:
 
     def _publish(self, name: str, version: str) -> None:
         built = wheel(name, version)
-        uploaded = UploadedFile(built.filename, built.data, sidecar=built.metadata)
+        # What is in the wheel is not asked for: some sidecars are not.
+        sidecar = built.metadata + b"\n" if name.endswith("5") else built.metadata
+        uploaded = UploadedFile(built.filename, built.data, sidecar=sidecar)
         if name.endswith("3"):
             uploaded.provenance = provenance_for(uploaded)
         filename = f"{name.replace('-', '_')}-{version}.tar.gz"

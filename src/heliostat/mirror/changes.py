@@ -278,8 +278,8 @@ class ChangeReader:
                 self._identity.check(serial, cursor)
             await self._keeper(self._identity.restart)
             restart = True
-        await self._lists.compare(serial, now, restart=restart, jump=jump or restart, etag=found_etag)
-        return Seen(serial=serial, by_list=True)
+        changed = await self._lists.compare(serial, now, restart=restart, jump=jump or restart, etag=found_etag)
+        return Seen(serial=serial, by_list=True, idle=not (changed or full or restart) and serial == cursor)
 
     async def _by_names(self, facts: dict[str, Any], *, now: float, restart: bool, full: bool, jump: bool) -> Seen:
         """The same by XML-RPC, where the root list is not to be read or not there.  Knows what is in quarantine too."""
@@ -289,8 +289,8 @@ class ChangeReader:
             self._identity.check(head, cursor)
         highest = await self._lists.collect_names()
         # The list may be older than the head, but not older than its own newest entry: the feed goes on from there.
-        await self._lists.compare(min(head, highest), now, restart=restart, jump=jump, etag=None)
-        return Seen(serial=head, by_list=True)
+        changed = await self._lists.compare(min(head, highest), now, restart=restart, jump=jump, etag=None)
+        return Seen(serial=head, by_list=True, idle=not (changed or full or restart) and head == cursor)
 
     # -- named projects -----------------------------------------------------------------------------------------
 

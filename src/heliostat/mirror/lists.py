@@ -66,8 +66,8 @@ class ListReader:
             with contextlib.suppress(Missing):
                 await self._upstream.page(name)
 
-    async def compare(self, serial: int, now: float, *, restart: bool, jump: bool, etag: str | None) -> None:
-        """Compare what was collected, see :meth:`heliostat.state.root_list.RootList.finish`."""
+    async def compare(self, serial: int, now: float, *, restart: bool, jump: bool, etag: str | None) -> bool:
+        """Compare what was collected, see :meth:`heliostat.state.root_list.RootList.finish`; whether anything changed."""
         finish = self._ledger.root_list.finish
         difference = await self._keeper(finish, serial, now, everything=restart, jump=jump)
         await self._keeper(self._ledger.put, root_etag=etag, reconciled=now)
@@ -75,6 +75,7 @@ class ListReader:
             "list of serial %d: %d projects, %d new, %d changed, %d absent",
             serial, difference.listed, difference.new, difference.changed, difference.absent,
         )  # fmt: skip
+        return bool(difference.new or difference.changed or difference.absent)
 
     async def _collect(self, lists: AsyncIterable[list[Listed]]) -> int:
         """Take the entries that come; the highest serial among them."""
