@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from heliostat.config import MirrorConfig
 from heliostat.fakeindex import Index, UploadedFile
 from heliostat.fakeindex.faults import Status
 from heliostat.fakeindex.synthetic import small_index
+from heliostat.mirror.verify.again import Pace, beside_mirror
 from support.mirrors import Followed, following, rebuild
 from support.verified import rich_index, verify
 
@@ -139,3 +141,9 @@ async def test_upstream_without_documents(tmp_path: Path) -> None:
         await one.attempt()
         seen, _ = await verify(one.config)
         assert [found for found in seen.findings if found.kind != "document"] == []
+
+
+def test_what_it_waits_for_beside_a_mirror_are_some_of_its_batches() -> None:
+    assert beside_mirror(MirrorConfig.batch_seconds) == Pace(settled=30.0, pause=3.0)
+    assert beside_mirror(60.0) == Pace(settled=900.0, pause=90.0)
+    assert beside_mirror(0.0) == Pace(settled=5.0, pause=1.0)

@@ -67,7 +67,10 @@ class ListReader:
                 await self._upstream.page(name)
 
     async def compare(self, serial: int, now: float, *, restart: bool, jump: bool, etag: str | None) -> bool:
-        """Compare what was collected, see :meth:`heliostat.state.root_list.RootList.finish`; whether anything changed."""
+        """Compare what was collected, see :meth:`heliostat.state.root_list.RootList.finish`.
+
+        Whether anything changed.
+        """
         finish = self._ledger.root_list.finish
         difference = await self._keeper(finish, serial, now, everything=restart, jump=jump)
         await self._keeper(self._ledger.put, root_etag=etag, reconciled=now)

@@ -21,8 +21,8 @@ from heliostat.mirror.verify.reading import Budget, Stopping
 from heliostat.mirror.verify.shelves import Sample, Seen, Shelves, by_path
 from heliostat.mirror.verify.sorter import Sorter
 
-#: Nobody else is at work; somebody may be.
-ALONE, BUSY = Pace(0.0, 0.0), Pace(30.0, 3.0)
+#: Nobody else is at work.
+ALONE = Pace(0.0, 0.0)
 #: So many findings, or bytes read since the first one, and something is to be done about them first.
 _MOST, _FAR = 1000, 256 << 20
 #: Seconds between two looks at the root pages, when the first one found something.

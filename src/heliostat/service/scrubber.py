@@ -20,8 +20,8 @@ from heliostat.config import Config
 from heliostat.errors import HeliostatError
 from heliostat.mirror.coverage import Round, weight
 from heliostat.mirror.report import Counters
-from heliostat.mirror.scrub import ALONE, BUSY, Extent, Looker, Next, extent, following
-from heliostat.mirror.verify.again import Pace
+from heliostat.mirror.scrub import ALONE, Extent, Looker, Next, extent, following
+from heliostat.mirror.verify.again import Pace, beside_mirror
 from heliostat.mirror.verify.findings import Finding
 from heliostat.mirror.verify.reading import Budget, Stopping, be_idle
 from heliostat.service.daemon import Daemon
@@ -202,7 +202,7 @@ class Scrubber:
         still = await self._read(looker.again, found, self._pace or ALONE, started)
         if not still or self._pace is not None or (before is not None and before == self._stillness()):
             return still
-        return await self._read(looker.again, still, BUSY, started)
+        return await self._read(looker.again, still, beside_mirror(self._daemon.config.mirror.batch_seconds), started)
 
     def _stillness(self) -> int | None:
         """The same number twice: nobody changed anything in between.  None while somebody may."""

@@ -46,6 +46,11 @@ class Pace(msgspec.Struct, frozen=True):
     pause: float
 
 
+def beside_mirror(batch_seconds: float) -> Pace:
+    """While a mirror may be at work, whose batches take about so long: what some of them left alone is as it is."""
+    return Pace(max(5.0, 15 * batch_seconds), max(1.0, 1.5 * batch_seconds))
+
+
 class Again:
     """Looks again; one thread."""
 

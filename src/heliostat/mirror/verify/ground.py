@@ -131,6 +131,8 @@ class Ground(msgspec.Struct, frozen=True):
     partial: str | None = None
     max_page: int = _MAX_PAGE
     max_document: int = _MAX_DOCUMENT
+    #: Of the mirror that may be at work.
+    batch_seconds: float = 0.0
 
     @property
     def busy(self) -> str | None:
@@ -170,6 +172,7 @@ def mirror_ground(config: Config, budget: Budget) -> Ground:
         os.path.abspath(f"{directory}/partial"),
         config.upstream.max_page,
         config.upstream.max_document,
+        config.mirror.batch_seconds,
     )
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from heliostat.errors import StoreError
 from heliostat.mirror.report import Counters
-from heliostat.mirror.verify.again import Again, Pace
+from heliostat.mirror.verify.again import Again, Pace, beside_mirror
 from heliostat.mirror.verify.asked import Asked
 from heliostat.mirror.verify.asking import Asker
 from heliostat.mirror.verify.findings import Finding, Kind, from_line
@@ -36,8 +36,8 @@ _R = TypeVar("_R")
 _PROJECTS = 16
 #: Seconds between two notes of the position.
 _EVERY = 5.0
-#: While a mirror holds the lock, and where nobody knows whether somebody is at work (seconds).
-_BUSY, _UNKNOWN, _ALONE = Pace(30.0, 3.0), Pace(4.0, 1.0), Pace(0.0, 0.0)
+#: Where nobody knows whether somebody is at work, and where nobody is (seconds).
+_UNKNOWN, _ALONE = Pace(4.0, 1.0), Pace(0.0, 0.0)
 
 
 class Verification:
@@ -214,7 +214,7 @@ class Verification:
             return asyncio.run_coroutine_threadsafe(self._asker.ask(name), loop).result() if self._asker else None
 
         if self._pace is None:
-            busy = _UNKNOWN if self._ground.lock is None else _BUSY
+            busy = _UNKNOWN if self._ground.lock is None else beside_mirror(self._ground.batch_seconds)
             self._pace = _ALONE if self._ground.lock and not self._ground.busy else busy
         again = Again(
             self._ground, self._names, self._shelves, self._desk.folder,
