@@ -211,12 +211,12 @@ class Disk:
                 os.chmod(self.full(path), mode)
 
     def read(self, path: str) -> bytes | None:
-        """The whole of a small file, or None when it is not there."""
+        """The whole of a small file, or None when there is none, or a directory instead."""
         with _refusals("read", path):
             try:
                 with open(self.full(path), "rb") as file:
                     return file.read()
-            except (FileNotFoundError, NotADirectoryError):
+            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
                 return None
 
     def read_part(self, path: str, start: int, size: int) -> bytes:
