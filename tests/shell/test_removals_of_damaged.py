@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -53,6 +54,14 @@ def folder_for(path: str) -> Callable[[Path], None]:
     return do
 
 
+def pipe_for(path: str) -> Callable[[Path], None]:
+    def do(web: Path) -> None:
+        (web / path).unlink()
+        os.mkfifo(web / path)
+
+    return do
+
+
 JSON, HTML, OTHER, DOCUMENT = (
     "simple/bee/index.v1_json", "simple/bee/index.html", "simple/bee/index.v1_html", "json/bee",
 )  # fmt: skip
@@ -64,6 +73,8 @@ DAMAGES: dict[str, tuple[list[Callable[[Path], None]], bool]] = {
     "all pages, not the document": ([cut(JSON), without(HTML, OTHER)], True),
     "everything": ([cut(JSON, DOCUMENT), without(HTML, OTHER)], False),
     "a folder for the JSON page": ([folder_for(JSON)], True),
+    "pipes for page and document": ([pipe_for(JSON), pipe_for(DOCUMENT)], True),
+    "pipes for all": ([pipe_for(one) for one in (JSON, HTML, OTHER, DOCUMENT)], False),
     "folders for all": ([folder_for(one) for one in (JSON, HTML, OTHER, DOCUMENT)], False),
 }
 
@@ -170,6 +181,16 @@ async def test_a_release_of_it_is_gone_after_the_next_pass(
             (one.web / "json/bee").rmdir()
         await one.sync(full=True)
         assert {each["filename"] for each in one.page("bee")["files"]} == {"bee-2.0-py3-none-any.whl"}
+
+
+async def test_a_pipe_in_the_place_of_a_page_is_replaced(tmp_path: Path) -> None:
+    async with following(animals(), tmp_path) as one:
+        await one.sync()
+        for step in DAMAGES["pipes for all"][0]:
+            step(one.web)
+        one.index.publish("bee", "2.0", uploaded(wheel("bee", "2.0")))
+        await one.sync()
+        assert differences(one.index, one.directory) == []
 
 
 async def test_a_folder_that_is_nobodys(tmp_path: Path) -> None:
