@@ -16,7 +16,7 @@ from typing import Protocol
 import msgspec
 
 from heliostat.config import Config
-from heliostat.errors import HeliostatError, Invalid, Refused, StoreError, UpstreamError
+from heliostat.errors import HeliostatError, Invalid, Obstructed, Refused, StoreError, UpstreamError
 from heliostat.mirror import denials
 from heliostat.mirror.keeping import drop
 from heliostat.mirror.metadata import Answers
@@ -258,7 +258,7 @@ class Deleter:
         for name, row in rows.items():
             try:
                 projects[name] = row, await self._keeper(self._own, row, returning)
-            except (Invalid, Refused, UpstreamError) as error:
+            except (Obstructed, Refused, UpstreamError) as error:
                 self._report.failed[name] = str(error)
         return await self._publish_as(projects)
 

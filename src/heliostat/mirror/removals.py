@@ -206,10 +206,10 @@ def paths_of(tree: Tree, ledger: Ledger, name: ProjectName) -> set[str]:
 
 def _doomed_of(tree: Tree, ledger: Ledger, name: ProjectName, *, serial: int | None, keep: bool) -> list[PathRow]:
     """What goes with a project; ``keep``: what it shows, and what is withheld of it, is only put out of reach."""
-    from heliostat.mirror.owners import claimed_paths
+    from heliostat.mirror.traces import traces_of
 
     known = {row.path: row for row in ledger.paths.all_of_project(name) if row.kind in ("doomed", "withheld")}
-    shown = claimed_paths(tree, ledger, name).by_any
+    shown = traces_of(tree, ledger, name)
     found = []
     for path in sorted(shown | ledger.paths.incoming(name) | known.keys()):
         row = known.get(path)
@@ -314,12 +314,12 @@ def _pages_of(tree: Tree, row: Row, now: float) -> list[PathRow]:
     return [
         PathRow(path, row.name, "withheld", "keep", row.wanted_serial, None, now)
         for path in kept_pages(row.name)
-        if tree.disk.stat(path) is not None or tree.disk.stat(names.withheld_path(path)) is not None
+        if tree.has_file(path) or tree.disk.stat(names.withheld_path(path)) is not None
     ]
 
 
 def _put_aside(tree: Tree, name: ProjectName) -> None:
     """Move page and document out of reach."""
     for path in kept_pages(name):
-        if tree.disk.stat(path) is not None:
+        if tree.has_file(path):
             tree.disk.replace(path, names.withheld_path(path))

@@ -211,13 +211,21 @@ class Disk:
                 os.chmod(self.full(path), mode)
 
     def read(self, path: str) -> bytes | None:
-        """The whole of a small file, or None when it is not there."""
+        """The whole of a small file, or None when there is none, or something else instead, a FIFO for example."""
         with _refusals("read", path):
             try:
-                with open(self.full(path), "rb") as file:
-                    return file.read()
+                handle = os.open(self.full(path), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
             except (FileNotFoundError, NotADirectoryError):
                 return None
+            except OSError as error:
+                if error.errno == errno.ENXIO:  # a socket
+                    return None
+                raise
+            try:
+                found = os.fstat(handle)
+                return _read_all(handle, found.st_size) if stat.S_ISREG(found.st_mode) else None
+            finally:
+                os.close(handle)
 
     def read_part(self, path: str, start: int, size: int) -> bytes:
         """Up to ``size`` bytes of a file from ``start`` on."""
@@ -308,6 +316,17 @@ class _DiskAppender:
 
 def _encoded(path: str) -> bytes:
     return path.encode("utf-8", "surrogateescape")
+
+
+def _read_all(handle: int, size: int) -> bytes:
+    """A file that is ``size`` bytes long, or longer by now."""
+    data = os.read(handle, size + 1)
+    if len(data) == size:
+        return data
+    pieces = [data]
+    while piece := os.read(handle, 1 << 20):
+        pieces.append(piece)
+    return b"".join(pieces)
 
 
 def _write_all(handle: int, data: Buffer) -> None:

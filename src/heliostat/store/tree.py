@@ -242,29 +242,40 @@ class Tree:
 
     def remove_document(self, name: ProjectName) -> None:
         link = names.document_link(name)
-        self.disk.unlink(link)
+        self._unlink(link)
         self.disk.remove_directory(link.rpartition("/")[0])
-        self.disk.unlink(names.document_path(name))
+        self._unlink(names.document_path(name))
 
     def withdraw(self, name: ProjectName) -> None:
-        """Take a removed project's pages and document away; its bytes are the caller's next step."""
+        """Take a removed project's pages and document away; its bytes are the caller's next step.
+
+        A directory in the place of one of them is not ours, and stays: nobody is served by it.
+        """
         directory = names.page_directory(name)
         for page in (JSON_PAGE, *HTML_PAGES):
-            self.disk.unlink(f"{directory}/{page}")
+            self._unlink(f"{directory}/{page}")
         self.disk.remove_directory(directory)
         self.remove_document(name)
         self.disk.unlink(names.original_path(name))
 
     def discard(self, path: str) -> bool:
-        """Remove one unreferenced file and the directories that it leaves empty; False when it was gone."""
-        found = self.disk.unlink(path)
+        """Remove one unreferenced file and the directories that it leaves empty; False when there was none."""
+        found = self._unlink(path)
         self.prune(path)
         return found
+
+    def has_file(self, path: str) -> bool:
+        """Whether something lies there that is no directory."""
+        found = self.disk.stat(path)
+        return found is not None and not found.is_directory
+
+    def _unlink(self, path: str) -> bool:
+        return self.has_file(path) and self.disk.unlink(path)
 
     def withhold(self, path: str) -> bool:
         """Move one file out of reach, into ``withheld/``, unless it was moved before; False when it was gone."""
         away = names.withheld_path(path)
-        if self.disk.stat(path) is not None:
+        if self.has_file(path):
             self.disk.replace(path, away)
         self.prune(path)  # also after a kill that came just before this
         return self.disk.stat(away) is not None

@@ -1,0 +1,205 @@
+"""A project whose own pages are damaged goes as any other, and is nobody else's trouble."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from heliostat.fakeindex import Index
+from heliostat.fakeindex.synthetic import uploaded
+from heliostat.fakeindex.wheels import sdist, wheel
+from heliostat.mirror.report import Counters, Deletion
+from heliostat.mirror.run import Mirror
+from support.equality import differences
+from support.mirrors import Followed, following
+from support.verified import findings
+
+NAMES = ("ant", "bee", "cat", "dog", "eel", "fox")
+
+
+def animals() -> Index:
+    index = Index()
+    for name in NAMES:
+        built = wheel(name, "1.0")
+        index.publish(name, "1.0", [uploaded(built), uploaded(sdist(name, "1.0"))])
+    return index
+
+
+def cut(*paths: str) -> Callable[[Path], None]:
+    def do(web: Path) -> None:
+        for path in paths:
+            found = web / path
+            found.write_bytes(found.read_bytes()[:40])
+
+    return do
+
+
+def without(*paths: str) -> Callable[[Path], None]:
+    def do(web: Path) -> None:
+        for path in paths:
+            (web / path).unlink()
+
+    return do
+
+
+def folder_for(path: str) -> Callable[[Path], None]:
+    def do(web: Path) -> None:
+        (web / path).unlink()
+        (web / path / "deep").mkdir(parents=True)
+
+    return do
+
+
+def pipe_for(path: str) -> Callable[[Path], None]:
+    def do(web: Path) -> None:
+        (web / path).unlink()
+        os.mkfifo(web / path)
+
+    return do
+
+
+JSON, HTML, OTHER, DOCUMENT = (
+    "simple/bee/index.v1_json", "simple/bee/index.html", "simple/bee/index.v1_html", "json/bee",
+)  # fmt: skip
+
+#: What was done to ``bee``, and whether something still says which files are its own.
+DAMAGES: dict[str, tuple[list[Callable[[Path], None]], bool]] = {
+    "JSON page": ([cut(JSON)], True),
+    "HTML page": ([cut(HTML)], True),
+    "all pages, not the document": ([cut(JSON), without(HTML, OTHER)], True),
+    "everything": ([cut(JSON, DOCUMENT), without(HTML, OTHER)], False),
+    "a folder for the JSON page": ([folder_for(JSON)], True),
+    "pipes for page and document": ([pipe_for(JSON), pipe_for(DOCUMENT)], True),
+    "pipes for all": ([pipe_for(one) for one in (JSON, HTML, OTHER, DOCUMENT)], False),
+    "folders for all": ([folder_for(one) for one in (JSON, HTML, OTHER, DOCUMENT)], False),
+}
+
+
+@pytest.fixture(params=DAMAGES, ids=list(DAMAGES))
+def damage(request: pytest.FixtureRequest) -> tuple[Callable[[Followed], None], bool]:
+    steps, told = DAMAGES[request.param]
+
+    def do(one: Followed) -> None:
+        for step in steps:
+            step(one.web)
+
+    return do, told
+
+
+def served(one: Followed, name: str) -> set[str]:
+    """Distribution files of a project that still lie in ``packages/``."""
+    return {path.name for path in (one.web / "packages").rglob(f"{name}-1.0*")}
+
+
+async def test_removed_upstream(damage: tuple[Callable[[Followed], None], bool], tmp_path: Path) -> None:
+    do, told = damage
+    async with following(animals(), tmp_path) as one:
+        await one.sync()
+        do(one)
+        one.index.remove_project("bee")
+        one.index.remove_project("cat")
+        await one.sync()
+        assert set(one.root()) == set(NAMES) - {"bee", "cat"}
+        assert served(one, "cat") == set()
+        assert bool(served(one, "bee")) is not told
+        await one.sync()
+
+
+async def delete(one: Followed, *entries: str) -> Deletion:
+    async with Mirror.open(one.config) as mirror:
+        return await mirror.delete(entries, reason="malware", purge=True, counters=Counters(), stop=asyncio.Event())
+
+
+async def test_deleted(damage: tuple[Callable[[Followed], None], bool], tmp_path: Path) -> None:
+    do, told = damage
+    async with following(animals(), tmp_path) as one:
+        await one.sync()
+        do(one)
+        report = await delete(one, "bee", "cat")
+        assert report.complete, report
+        assert served(one, "cat") == set()
+        assert bool(served(one, "bee")) is not told
+        await one.sync()
+        assert set(one.root()) == set(NAMES) - {"bee", "cat"}
+        assert not any(path.is_file() for path in (one.web / "simple/bee").rglob("*"))
+
+
+async def test_put_out_of_reach_and_brought_back(
+    damage: tuple[Callable[[Followed], None], bool], tmp_path: Path
+) -> None:
+    do, told = damage
+    async with following(animals(), tmp_path, policy="withhold") as one:
+        await one.sync()
+        do(one)
+        async with Mirror.open(one.config) as mirror:
+            await mirror.delete(["bee"], reason="", purge=False, counters=Counters(), stop=asyncio.Event())
+            assert bool(served(one, "bee")) is not told
+            for folder in sorted((one.web / "simple/bee").rglob("*"), reverse=True):
+                folder.rmdir()
+            if (one.web / "json/bee").is_dir():
+                (one.web / "json/bee/deep").rmdir()
+                (one.web / "json/bee").rmdir()
+            report = await mirror.restore(["bee"], counters=Counters(), stop=asyncio.Event())
+        assert report.complete, report
+        assert set(one.root()) == set(NAMES)
+        assert differences(one.index, one.directory) == []
+
+
+async def test_what_nothing_names_any_more_can_be_removed(tmp_path: Path) -> None:
+    async with following(animals(), tmp_path) as one:
+        await one.sync()
+        for step in DAMAGES["everything"][0]:
+            step(one.web)
+        await delete(one, "bee")
+        left = await findings(one.config)
+        assert {each.kind for each in left} == {"unreferenced"}
+        assert {Path(each.path).name for each in left} == served(one, "bee")
+
+
+async def test_a_release_of_it_is_gone_after_the_next_pass(
+    damage: tuple[Callable[[Followed], None], bool], tmp_path: Path
+) -> None:
+    """What its pages are now nobody knows; that the release is denied stays."""
+    do, _ = damage
+    async with following(animals(), tmp_path) as one:
+        one.index.publish("bee", "2.0", uploaded(wheel("bee", "2.0")))
+        await one.sync()
+        do(one)
+        report = await delete(one, "bee==1.0", "cat")
+        assert report.store_error is None
+        assert served(one, "cat") == set()
+        await one.attempt()
+        for folder in sorted((one.web / "simple/bee").rglob("*"), reverse=True):
+            if folder.is_dir():
+                folder.rmdir()
+        if (one.web / "json/bee").is_dir():
+            (one.web / "json/bee/deep").rmdir()
+            (one.web / "json/bee").rmdir()
+        await one.sync(full=True)
+        assert {each["filename"] for each in one.page("bee")["files"]} == {"bee-2.0-py3-none-any.whl"}
+
+
+async def test_a_pipe_in_the_place_of_a_page_is_replaced(tmp_path: Path) -> None:
+    async with following(animals(), tmp_path) as one:
+        await one.sync()
+        for step in DAMAGES["pipes for all"][0]:
+            step(one.web)
+        one.index.publish("bee", "2.0", uploaded(wheel("bee", "2.0")))
+        await one.sync()
+        assert differences(one.index, one.directory) == []
+
+
+async def test_a_folder_that_is_nobodys(tmp_path: Path) -> None:
+    async with following(animals(), tmp_path) as one:
+        await one.sync()
+        (one.web / "simple/zzz").mkdir()
+        (one.web / "simple/zzz/index.html").write_bytes(b"junk")
+        summary = await one.attempt("zzz")
+        assert (summary.unknown, summary.unreachable) == (["zzz"], None)
+        one.index.remove_project("cat")
+        await one.sync()
+        assert "cat" not in one.root()
