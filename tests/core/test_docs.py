@@ -86,7 +86,9 @@ SNIPPETS = [(name, snippet) for name, text in BY_NAME.items() for snippet in blo
 
 @pytest.mark.parametrize(("name", "snippet"), SNIPPETS)
 def test_every_configuration_shown_is_valid(name: str, snippet: str) -> None:
-    loaded = load_config(snippet, source=name, environ={"INDEX_PASSWORD": "x", "HOME": "/home/me"})
+    loaded = load_config(
+        snippet, source=name, environ={"INDEX_PASSWORD": "x", "PING_SECRET": "0123456789abcdef", "HOME": "/home/me"}
+    )
     assert loaded.mirror.projects or loaded.mirror.everything
 
 

@@ -22,6 +22,7 @@ from support.places import NOBODY, group_of
 REPOSITORY = Path(__file__).parents[2]
 CONFIG = REPOSITORY / "configs" / "nginx.conf"
 STATUS = REPOSITORY / "configs" / "nginx-status.conf"
+PING = REPOSITORY / "configs" / "nginx-ping.conf"
 SCRIPT = REPOSITORY / "configs" / "heliostat.js"
 
 # What Debian's nginx.conf has around a site, without its fixed paths; plus one worker, and a log that tests can read.
@@ -53,17 +54,19 @@ http {{
     access_log access.log requests;
     include heliostat.conf;
     include status*.conf;
+    include ping*.conf;
 }}
 """
 
 
 @dataclass(frozen=True)
 class Nginx:
-    """A running nginx: its base URL, without a final slash, its access log, and the URL of the status server."""
+    """A running nginx: its base URL, without a final slash, its access log, and the URLs of its other servers."""
 
     url: str
     access_log: Path
     status_url: str
+    ping_url: str
 
     def requests(self) -> list[str]:
         """``METHOD TARGET STATUS`` of every request so far.
@@ -88,12 +91,13 @@ def nginx_server(
     replace: dict[str, str] | None = None,
     njs: bool = True,
     status: dict[str, str] | None = None,
+    ping: dict[str, str] | None = None,
 ) -> Iterator[Nginx]:
     """Serve ``web_root`` with ``configs/nginx.conf`` and further replacements in it, each of which must occur once.
 
     ``unprivileged`` runs the workers as nobody when the tests run as root; the web root must be readable to all then
     (see :func:`support.places.open_directory`).  ``njs=False`` leaves the module unloaded.  ``status`` are replacements
-    in ``configs/nginx-status.conf``, which is served on another port then.
+    in ``configs/nginx-status.conf``, which is served on another port then; so are ``ping`` in ``nginx-ping.conf``.
     """
     with (
         tempfile.TemporaryDirectory(prefix="heliostat-nginx-") as directory,
@@ -104,12 +108,14 @@ def nginx_server(
         listener.listen(128)
         prefix, port = Path(directory), listener.getsockname()[1]
         listeners = [listener]
-        if status is not None:
-            second = stack.enter_context(socket.socket())
-            second.bind(("127.0.0.1", 0))
-            second.listen(128)
-            listeners.append(second)
-            _write_status(prefix, second.getsockname()[1], status)
+        beside = dict.fromkeys((STATUS, PING), "")
+        for config, changes in ((STATUS, status), (PING, ping)):
+            if changes is not None:
+                another = stack.enter_context(socket.socket())
+                another.bind(("127.0.0.1", 0))
+                another.listen(128)
+                listeners.append(another)
+                beside[config] = _write_beside(prefix, config, another.getsockname()[1], changes)
         user = (NOBODY if unprivileged else "root") if os.geteuid() == 0 else ""
         if user == NOBODY:
             os.chown(prefix, pwd.getpwnam(NOBODY).pw_uid, -1)
@@ -127,8 +133,7 @@ def nginx_server(
         with (prefix / "stderr").open("wb") as errors:
             process = subprocess.Popen(command, env=environ, pass_fds=passed, stderr=errors)
         try:
-            beside = f"http://127.0.0.1:{listeners[-1].getsockname()[1]}"
-            yield Nginx(f"http://127.0.0.1:{port}", prefix / "access.log", beside)
+            yield Nginx(f"http://127.0.0.1:{port}", prefix / "access.log", beside[STATUS], beside[PING])
             ended = process.poll()
             if ended is not None:
                 raise AssertionError(f"nginx ended with {ended}:\n{(prefix / 'stderr').read_text()}")
@@ -137,10 +142,13 @@ def nginx_server(
             process.wait()
 
 
-def _write_status(prefix: Path, port: int, replace: dict[str, str]) -> None:
-    (prefix / "status.conf").write_text(
-        _replaced(STATUS, {"listen 127.0.0.1:9751;": f"listen 127.0.0.1:{port};"} | replace)
+def _write_beside(prefix: Path, config: Path, port: int, replace: dict[str, str]) -> str:
+    """Another server of ours, on a port of its own; its URL."""
+    text = _replaced(config, replace)
+    (prefix / f"{config.stem.removeprefix('nginx-')}.conf").write_text(
+        re.sub(r"listen 127\.0\.0\.1:\d+;", f"listen 127.0.0.1:{port};", text)
     )
+    return f"http://127.0.0.1:{port}"
 
 
 def _replaced(path: Path, lines: dict[str, str]) -> str:
