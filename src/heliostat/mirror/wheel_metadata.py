@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple
 
 #: Reads at most so many bytes at an offset.
@@ -46,10 +46,6 @@ def find(read: Read, size: int) -> Entry | None:
         return None
     inside = begin - (size - len(tail))
     entries = tail[inside : inside + length] if inside >= 0 else read(begin, length)
-    return next(_candidates(entries), None)
-
-
-def _candidates(entries: bytes) -> Iterator[Entry]:
     end = 0
     while (at := entries.find(_ENDING, end)) >= 0:
         end = at + len(_ENDING)
@@ -57,10 +53,10 @@ def _candidates(entries: bytes) -> Iterator[Entry]:
         if head < 0 or head + _ENTRY.size > at:
             continue
         found = _ENTRY.unpack_from(entries, head)
-        method, packed, size, name, position = found[4], found[8], found[9], found[10], found[16]
         # Only at the top: below it lie the metadata of what a project brings along.
-        if head + _ENTRY.size + name == end and b"/" not in entries[head + _ENTRY.size : at]:
-            yield Entry(position, packed, size, method)
+        if head + _ENTRY.size + found[10] == end and b"/" not in entries[head + _ENTRY.size : at]:
+            return Entry(found[16], found[8], found[9], found[4])
+    return None
 
 
 def unpack(read: Read, entry: Entry) -> bytes | None:
