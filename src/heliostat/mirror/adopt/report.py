@@ -74,7 +74,7 @@ class Result(msgspec.Struct, kw_only=True):
 
 
 def _line(one: Finding) -> bytes:
-    """As the record has it; bytes that are not UTF-8 as ``\\xff``, whatever lies about in a tree."""
+    """As the record has it; bytes that are not UTF-8 in hexadecimal digits, whatever lies about in a tree."""
     try:
         return msgspec.json.encode(one)
     except UnicodeEncodeError:
