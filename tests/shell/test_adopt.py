@@ -199,6 +199,30 @@ async def test_odd_things_where_files_and_pages_belong(tmp_path: Path) -> None:
         assert fetched(one) == [WHEEL]
 
 
+async def test_names_that_are_not_utf8(tmp_path: Path) -> None:
+    """They are told in a form that can be read, and stay; old temporaries go, whatever they are called."""
+    async with following(old_index(), tmp_path / "mirror") as one:
+        trees.bandersnatch(one.index, one.directory, versions=True)
+        web = os.fsencode(one.web)
+        for folder in (b"simple", b"json", b"pypi"):
+            os.mkdir(web + b"/" + folder + b"/\xff\xfe")
+        for path in (b"simple/.\xff.k3x9z0a_", b"simple/beta/versions/index_\xff.html", b"simple/beta/\xff"):
+            with open(web + b"/" + path, "wb") as file:
+                file.write(b"old")
+        _, planned = dry_run(one)
+        result, found = await adopt(one)
+        assert {each.path for each in found if each.kind == "strange"} == {
+            "web/simple/\\xff\\xfe", "web/json/\\xff\\xfe", "web/pypi/\\xff\\xfe",
+        }  # fmt: skip
+        assert sorted(found, key=str) == sorted(planned, key=str)
+        assert result.differences == 0, found
+        assert not os.path.exists(web + b"/simple/.\xff.k3x9z0a_")
+        again, said = await adopt(one)
+        assert (again.already, said) == (True, found)
+        await one.sync()
+        assert fetched(one) == []
+
+
 async def test_links_that_lead_out_of_the_tree_are_refused(tmp_path: Path) -> None:
     async with following(old_index(), tmp_path / "mirror") as one:
         trees.bandersnatch(one.index, one.directory)

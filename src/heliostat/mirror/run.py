@@ -23,6 +23,7 @@ from heliostat.mirror.report import Counters, Deletion, Summary
 from heliostat.mirror.rows import tell_of
 from heliostat.mirror.rules import rules_of
 from heliostat.mirror.tally import Tally
+from heliostat.model import ProjectName
 from heliostat.names import normalise
 from heliostat.policy.denials import parse_entry
 from heliostat.state.database import explained, fault_of
@@ -301,11 +302,21 @@ class Mirror:
         started, in_scope = time.time(), scope_of(self._config).__contains__
         disk = self._tree.disk
         counters.phase = "adopting"
-        files = LooseFiles(disk.root, disk, in_scope=in_scope, counters=counters, stopped=stop.is_set)
+        files = LooseFiles(
+            disk.root, disk, in_scope=in_scope, counters=counters, stopped=stop.is_set, announce=self._announce
+        )
         result, record = await self._keeper(files.run)
         result.seconds = time.time() - started
         counters.phase = "done"
         return result, record
+
+    def _announce(self, places: Mapping[ProjectName, list[str]]) -> None:
+        """A pass looks at these projects, and removes those of the places that their pages do not name."""
+        with self._ledger.transaction():
+            for name, paths in places.items():
+                self._ledger.paths.announce(name, paths)
+                if self._ledger.row(name) is None:
+                    self._ledger.intake.want(name, name, time.time(), named=False, why="new")
 
     async def repair(
         self,

@@ -70,7 +70,10 @@ class Catalogue:
         try:
             name = names.normalise(entry)
         except Refused:
-            (self.temporaries if is_temporary(entry) else self.strange).append(path)
+            if is_temporary(entry):
+                self.temporaries.append(path)
+            else:
+                self.strange.append(path.removesuffix("/json"))
             return
         found.add(name)
         if always or name != entry:

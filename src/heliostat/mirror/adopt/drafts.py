@@ -151,7 +151,7 @@ def _look_for_leftovers(eye: Eye, catalogue: Catalogue, draft: Draft) -> None:
         if _VERSIONS in inside and eye.link(versions) is None and eye.lstat(f"{versions}/{JSON_PAGE}") is None:
             kept = sorted(eye.names(versions))
             if any(one.startswith("index_") for one in kept):
-                found += [f"{versions}/{one}" for one in kept if one.startswith("index_")]
+                found += [f"{versions}/{one}" for one in kept if one.startswith("index_") and one.isascii()]
                 found.append(versions)
         if folder != own:
             found.append(folder)

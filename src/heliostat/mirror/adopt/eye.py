@@ -96,13 +96,15 @@ class Eye:
             os.close(handle)
 
     def digests(self, path: str, algorithms: tuple[str, ...], stopped: Callable[[], bool]) -> dict[str, str]:
-        """Hex digests of a plain file; empty when it is not there.  Raises StoreError, Stopping."""
+        """Hex digests of a plain file; empty when there is none.  Raises StoreError, Stopping."""
         handle = self._open(path, os.O_NOFOLLOW)
         if handle is None:
             return {}
         states = {name: new_hash(name) for name in algorithms}
         buffer = memoryview(bytearray(_PIECE))
         try:
+            if not stat.S_ISREG(os.fstat(handle).st_mode):
+                return {}
             while count := os.readv(handle, [buffer]):
                 if stopped():
                     raise Stopping

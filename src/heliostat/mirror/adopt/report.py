@@ -73,6 +73,18 @@ class Result(msgspec.Struct, kw_only=True):
             self.kinds[one.kind] = self.kinds.get(one.kind, 0) + 1
 
 
+def _line(one: Finding) -> bytes:
+    """As the record has it; bytes that are not UTF-8 in hexadecimal digits, whatever lies about in a tree."""
+    try:
+        return msgspec.json.encode(one)
+    except UnicodeEncodeError:
+        return msgspec.json.encode(Finding(one.kind, _legible(one.path), one.project, _legible(one.problem)))
+
+
+def _legible(text: str) -> str:
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 class Record:
     """The findings, in the file at ``path``; with None in memory, for a run that changes nothing.
 
@@ -106,7 +118,7 @@ class Record:
 
     def add(self, findings: Iterable[Finding]) -> list[Finding]:
         """Write them down, durably; those that are new."""
-        new = [(line, one) for one in findings if (line := msgspec.json.encode(one)) not in self._again]
+        new = [(line, one) for one in findings if (line := _line(one)) not in self._again]
         lines = [line for line, _ in new]
         if self.path is None:
             self._lines += lines
