@@ -287,6 +287,13 @@ def test_any_list_in_any_chunking_is_what_a_whole_decoding_gives(made: Any, cuts
     assert found == serial
 
 
+@pytest.mark.parametrize("entry", [b'{"name":"a","_last-serial":{ 1 },{"name":"b"}', b'{"name":1,"x":{ 1 },{}'])
+def test_an_entry_of_the_wrong_form_that_is_no_json_either(entry: bytes) -> None:
+    body = b'{"meta":{"_last-serial":1},"projects":[' + entry + b"]}"
+    with pytest.raises(Invalid, match=r"wrong content: projects\[0\]: JSON is malformed"):
+        RootListParser(URL).feed(body)
+
+
 @given(st.data())
 @settings(deadline=None, max_examples=300)
 def test_damage_is_found_in_the_same_way_in_any_chunking(data: st.DataObject) -> None:

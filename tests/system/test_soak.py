@@ -49,7 +49,7 @@ async def test_a_busy_index_with_faults(tmp_path: Path) -> None:
             last = _resident(daemon)
             assert done.returncode == 0, (done.stdout, done.stderr, daemon.log)
             status = await daemon.status()
-            assert status["polls"] > 10
+            assert status["polls"] > 3  # a slow machine has few
             await daemon.stop()
     assert set(busy.done) == {"publish", "yank", "unyank", "remove", "create"}
     assert len(busy.faults) == 5

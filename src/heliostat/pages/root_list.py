@@ -232,10 +232,12 @@ class RootListParser:
         self._exact -= len(value)
         try:
             fields.check_utf8(value, self._url)
-            return [_ENTRY.decode(value)]
-        except msgspec.ValidationError as exc:
-            self._one_more_odd(str(exc))
-            return [_odd(value)]
+            try:
+                return [_ENTRY.decode(value)]
+            except msgspec.ValidationError as exc:
+                entry = _odd(value)
+                self._one_more_odd(str(exc))
+                return [entry]
         except msgspec.DecodeError as exc:
             raise Invalid(self._url, f"wrong content: projects[{self._count}]: {exc}") from None
 
@@ -311,7 +313,8 @@ class RootListParser:
 
 
 def _odd(value: bytes) -> _Entry:
-    """An entry that is JSON, but not of the right form."""
+    """An entry that is JSON, but not of the right form.  Raises DecodeError where it is none."""
+    msgspec.json.decode(value)  # what is of the wrong form is said before the rest is looked at
     try:
         return _Entry(_NAMED.decode(value).name)
     except msgspec.ValidationError:

@@ -17,6 +17,8 @@ from aiohttp import web
 
 #: Lines of a request's head, and bytes of each.
 _MOST_HEADERS, _MOST_LINE = 64, 8 << 10
+#: Seconds in which the rest of a request is still taken once it is answered: otherwise its sender may lose the answer.
+_LINGER = 2.0
 #: The headers of every answer.
 PLAIN = {"Cache-Control": "no-store", "Server": "heliostat"}
 #: Where aiohttp tells of requests that are none: whoever sends them knows; what our code does wrong is logged there.
@@ -67,7 +69,7 @@ class Connection(web.RequestHandler):
         self, server: web.Server, loop: asyncio.AbstractEventLoop, ended: Callable[[], None], bounds: Bounds
     ) -> None:
         super().__init__(
-            server, loop=loop, access_log=None, logger=_nowhere, lingering_time=0.0,  # type: ignore[arg-type]
+            server, loop=loop, access_log=None, logger=_nowhere, lingering_time=_LINGER,  # type: ignore[arg-type]
             max_headers=_MOST_HEADERS, max_line_size=_MOST_LINE, max_field_size=_MOST_LINE, auto_decompress=False,
         )  # fmt: skip
         self._ended: Callable[[], None] | None = ended
