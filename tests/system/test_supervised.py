@@ -110,20 +110,6 @@ async def test_a_poll_that_hangs_is_not_fed(home: Path, upstream: FakeIndex) -> 
         assert await service.until_starved() == -signal.SIGABRT
 
 
-async def test_a_disk_that_hangs_is_not_fed(home: Path, upstream: FakeIndex) -> None:
-    """Upstream answers polls as ever, and the daemon waits for the next one: that is not what it is there for."""
-    configure(home, upstream, interval=1)
-    async with supervised("mirror", cwd=home, watchdog=3) as service:
-        await service.until_said("READY")
-        await service.until(lambda said: "0 behind" in said.get("STATUS", ""))
-        for page in ("index.html", "index.v1_html", "index.v1_json"):
-            path = home / "pypi/web/simple/alpha" / page
-            path.unlink()
-            os.mkfifo(path)  # nobody will ever write to it: reading it waits as for a disk that does not answer
-        upstream.index.publish("alpha", "2.0", UploadedFile("alpha-2.0.tar.gz", b"2"))
-        assert await service.until_starved() == -signal.SIGABRT
-
-
 async def test_a_file_that_hangs_is_no_reason_not_to_feed(home: Path, upstream: FakeIndex) -> None:
     """The daemon polls on, and that is progress: it is upstream that hangs."""
     configure(home, upstream, interval=1)

@@ -22,6 +22,7 @@ from heliostat.errors import (
     UpstreamChanged,
     UpstreamError,
 )
+from heliostat.mirror.detours import Detours
 from heliostat.mirror.feed_kind import FeedKind
 from heliostat.mirror.following import FeedFollower, lost, position_of
 from heliostat.mirror.lists import ListReader
@@ -47,10 +48,12 @@ class Seen(msgspec.Struct):
     by_list: bool = False
     #: Nothing changed upstream and the cursor did not move.
     idle: bool = False
+    #: Nothing told what changed: the feed cannot be had, and it is too early to do without once more.
+    missed: bool = False
 
     def needs_two_looks(self, scope: Scope) -> bool:
         """Whether a removal whose event was missed can only show itself by 404s: no list is read that would tell."""
-        return not self.by_list and not (self.by_feed and scope.everything)
+        return not self.missed and not self.by_list and not (self.by_feed and scope.everything)
 
 
 class ChangeReader:
@@ -66,14 +69,20 @@ class ChangeReader:
         *,
         overlapped: bool,
         between: bool = False,
+        detours: Detours | None = None,
+        eager: bool = False,
     ) -> None:
-        """``between``: projects are under way.  What says nothing of what changed is not made owed all over again."""
+        """``between``: projects are under way.  What says nothing of what changed is not made owed all over again.
+
+        ``detours`` are those of this process; ``eager``: whoever asks for this poll wants to know, at whatever price.
+        """
         self._config, self._scope, self._upstream = config, scope, upstream
         self._ledger, self._keeper = ledger, keeper
         self._lists = ListReader(upstream, ledger, keeper, scope, tries=config.upstream.retries)
         #: This process has read the feed from a little before its cursor on already.
         self.overlapped = overlapped
-        self._between = between
+        self._between, self._eager = between, eager
+        self._detours = detours or Detours(config)
         self._follower = FeedFollower(upstream, ledger, keeper, scope)
         self._identity = Identity(upstream, ledger, keeper)
         self._feed = FeedKind(
@@ -154,33 +163,54 @@ class ChangeReader:
                 rows = await self._by_feed(facts, now=now)
                 seen = Seen(serial=rows.serial, by_list=True, by_feed=True, idle=seen.idle and rows.idle)
             except (FeedUnsupported, Unavailable, Invalid) as error:
-                log.warning("the change feed cannot be had (%s); its rows are left for the next time", error)
+                text = "the change feed cannot be had (%s); its rows are left for the next time"
+                self._detours.failed("feed", text, error)
         return seen
 
     async def _by_either(self, facts: dict[str, Any], *, now: float, restart: bool, full: bool, jump: bool) -> Seen:
         """A complete list, in whatever way; ordinary polls may make do with the feed where there is none for now."""
         if self._config.upstream.changes == "feed":
             return await self._by_names(facts, now=now, restart=restart, full=full, jump=jump)
+        by_feed = not jump and not full
+        if by_feed and not self._is_due("list"):
+            return await self._by_feed(facts, now=now)
         try:
-            return await self._by_list(facts, now=now, restart=restart, full=full, jump=jump)
+            seen = await self._by_list(facts, now=now, restart=restart, full=full, jump=jump)
         except UpstreamError as error:
             if self._config.upstream.changes == "list" or facts.get("feed") == "unsupported":
                 raise
-            log.warning("the root list cannot be had (%s); reading the change feed instead", error)
+            text = "the root list cannot be had (%s); reading the change feed instead"
+            self._detours.failed("list", text, error)
             failure = error
+        else:
+            self._detours.well("list", "the root list can be had again")
+            return seen
         try:
-            if not jump and not full:
+            if by_feed:
                 return await self._by_feed(facts, now=now)
             return await self._by_names(facts, now=now, restart=restart, full=full, jump=jump)
         except FeedUnsupported:
             raise failure from None
 
+    def _is_due(self, what: str) -> bool:
+        return self._eager or self._detours.is_due(what)
+
     # -- the change feed ----------------------------------------------------------------------------------------
 
     async def _if_there_is_a_feed(
-        self, read: Callable[[], Awaitable[Seen]], facts: dict[str, Any], now: float, otherwise: str
+        self,
+        read: Callable[[], Awaitable[Seen]],
+        facts: dict[str, Any],
+        now: float,
+        otherwise: str,
+        *,
+        full: bool = False,
+        possible: bool = True,
     ) -> Seen | None:
-        """What ``read`` found, or another feed that was found to be there; None where there is none for now."""
+        """What ``read`` found, or another feed that was found to be there; None where there is none for now.
+
+        Then what is done ``otherwise`` is to be done, unless that is not ``possible`` now, or too early again.
+        """
         try:
             return await read()
         except FeedUnsupported as error:
@@ -189,10 +219,20 @@ class ChangeReader:
         except (Unavailable, Invalid) as error:
             if self._config.upstream.changes in ("feed", "static"):
                 raise
-            log.warning("the change feed cannot be had (%s); %s", error, otherwise)
+            text = "the change feed cannot be had (%s); %s, less and less often"
+            self._detours.failed("feed", text, error, otherwise)
+            if not possible or not (full or self._is_due("feed")):
+                return Seen(idle=True, missed=True)
         return None
 
     async def _by_feed(self, facts: dict[str, Any], *, now: float) -> Seen:
+        seen = await self._read_feed(facts, now=now)
+        if seen.by_feed:
+            self._detours.well("feed", "the change feed can be had again")
+            self._detours.well("far")
+        return seen
+
+    async def _read_feed(self, facts: dict[str, Any], *, now: float) -> Seen:
         facts = await self._keeper(self._ledger.facts)
         if self._feed.static:
             return await self._by_static(facts, now=now)
@@ -204,7 +244,10 @@ class ChangeReader:
             return Seen(serial=head, by_feed=True, idle=True)
         if head - read > self._config.upstream.far_behind and self._config.upstream.changes == "auto":
             if self._scope.everything:
-                log.info("%d serials behind upstream: reading the root list instead of the feed", head - read)
+                text = "%d serials behind upstream: reading the root list instead of the feed"
+                self._detours.failed("far", text, head - read, level=logging.INFO)
+                if not self._is_due("far"):  # the list that was read is as old, or cannot be had
+                    return Seen(serial=head, idle=True, missed=True)
                 return await self._by_list(facts, now=now, restart=False, full=False, jump=True)
             await self._want_all(now, why="poll")
             await self._keeper(self._ledger.put, cursor=head)
@@ -298,7 +341,9 @@ class ChangeReader:
         """An allow-list: its names are followed by the feed where there is one, else each is asked after."""
         if self._config.upstream.changes != "list" and facts.get("feed") != "unsupported":
             read = partial(self._named_by_feed, facts, full=full, restart=restart, now=now)
-            seen = await self._if_there_is_a_feed(read, facts, now, "asking after each project instead")
+            seen = await self._if_there_is_a_feed(
+                read, facts, now, "asking after each project instead", full=full, possible=not self._between
+            )
             if seen is not None:
                 return seen
         if self._between:

@@ -109,8 +109,10 @@ class LivePass(Pass):
             if seen is None:
                 self._live.put_off()
         except UpstreamError as error:
-            log.warning("upstream does not tell what changed: %s", error)
+            self._detours.failed("upstream", "upstream does not tell what changed: %s", error)
             self._live.polled(None, error)
+        else:
+            self._detours.well("upstream")
         self.overlapped = reader.overlapped
         facts = await self._keeper(self._ledger.facts)
         if seen is not None:
@@ -128,7 +130,8 @@ class LivePass(Pass):
         await self._tell(facts)
 
     async def _take(self, seen: Seen, work: Work, facts: dict[str, Any], now: float) -> None:
-        self.seen = seen
+        if not seen.missed:
+            self.seen = seen
         self._live.polled(seen, None)
         if seen.serial is not None:
             work.sync.head = seen.serial

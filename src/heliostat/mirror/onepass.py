@@ -20,6 +20,7 @@ from heliostat.mirror.budget import PageBudget
 from heliostat.mirror.changes import ChangeReader, Seen
 from heliostat.mirror.crew import Slots, run_crew, unless_stopped
 from heliostat.mirror.denials import leaving_denied, refuse_denied, take_denials
+from heliostat.mirror.detours import Detours
 from heliostat.mirror.keeping import expire
 from heliostat.mirror.places import scope_of
 from heliostat.mirror.reachability import Reachability
@@ -85,6 +86,7 @@ class Pass:
         tally: Tally,
         stop: asyncio.Event,
         overlapped: bool = False,
+        detours: Detours | None = None,
     ) -> None:
         self._config, self._tree, self._ledger, self._keeper = config, tree, ledger, keeper
         self._upstream, self._asked, self._counters, self._tally, self._stop = upstream, asked, counters, tally, stop
@@ -93,6 +95,7 @@ class Pass:
         self._scope = self._rules.scope
         #: Whether this process has read the change feed from a little before its cursor on already.
         self.overlapped = overlapped
+        self._detours = detours or Detours(config)
         #: What is left under ``partial/`` to be resumed.
         self._unfinished: frozenset[str] = frozenset()
         #: Removals that were approved and not carried out yet.
@@ -166,7 +169,8 @@ class Pass:
     def _reader(self, *, between: bool = False) -> ChangeReader:
         return ChangeReader(
             self._config, self._scope, self._upstream, self._ledger, self._keeper,
-            overlapped=self.overlapped, between=between,
+            overlapped=self.overlapped, between=between, detours=self._detours,
+            eager=not (self._asked.patient or between),
         )  # fmt: skip
 
     async def _poll(self, now: float) -> Seen:
@@ -328,15 +332,16 @@ class Pass:
         published = await self._keeper(self._ledger.published_count)
         go, held, approved = split_by_guard(confirmed, recent=recent, published=published, allowed=self._allowed)
         self._allowed -= len(approved)
-        if held:
-            await self._keeper(self._ledger.record, hold(held))
+        if news := await self._keeper(hold, held, self._ledger):
+            await self._keeper(self._ledger.record, news)
         self._tally.files_removed += await self._keeper(
             carry_out, self._tree, self._ledger, go, approved=approved, keeps=self._rules.keeps
         )
         self._tally.removed += sum(1 for removal in go if removal.row.published)
         if held:
             waiting = (await self._keeper(self._ledger.owed_by_state)).get("held", len(held))
-            log.error(
+            log.log(
+                logging.ERROR if self._detours.is_news("held", waiting) else logging.DEBUG,
                 "%d removals of %d projects are implausible and wait: look at 'heliostat status', then approve with "
                 "'heliostat mirror --once --allow-removals %d'",
                 len(held), published, waiting,
@@ -358,7 +363,7 @@ class Pass:
 
             sites, url = self._config.mirrors, self._config.upstream.url[0]
             await self._keeper(write_listing, self._tree.disk, sites, url)
-        if not self._polled:
+        if not self._polled or seen.missed:
             return
         last = float(facts.get("last_poll") or 0)
         if not seen.idle or started - last >= self._config.mirror.heartbeat or started < last:

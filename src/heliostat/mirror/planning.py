@@ -171,7 +171,7 @@ class _Planner:
         published = self._ledger.published_count()
         go, held, approved = split_by_guard(confirmed, recent=recent, published=published, allowed=self._allowed)
         self._allowed -= len(approved)
-        self._ledger.record(hold(held))
+        self._ledger.record(hold(held, self._ledger))
         for removal in go:
             row, stones = removal.row, []
             if row.published:

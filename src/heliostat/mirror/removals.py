@@ -185,9 +185,9 @@ def begun(tree: Tree, ledger: Ledger, name: str) -> bool:
     return bool(ledger.paths.incoming(name)) or any(tree.disk.stat(path) for path in shown)
 
 
-def hold(removals: list[Removal]) -> list[Failed]:
-    """Ledger outcomes for removals that wait for approval."""
-    return [
+def hold(removals: list[Removal], ledger: Ledger) -> list[Failed]:
+    """Ledger outcomes for removals that wait for approval, but for those of which ``ledger`` says so already."""
+    outcomes = (
         Failed(
             name=removal.row.name,
             wanted_serial=removal.row.wanted_serial,
@@ -196,7 +196,14 @@ def hold(removals: list[Removal]) -> list[Failed]:
             due_at=None,
         )
         for removal in removals
-    ]
+    )
+    return [one for one in outcomes if not _says(ledger.row(one.name), one)]
+
+
+def _says(row: Row | None, one: Failed) -> bool:
+    if row is None:
+        return False
+    return (row.state, row.error, row.wanted_serial, row.due_at) == (one.state, one.error, one.wanted_serial, None)
 
 
 def paths_of(tree: Tree, ledger: Ledger, name: ProjectName) -> set[str]:

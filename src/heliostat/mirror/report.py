@@ -68,6 +68,8 @@ class Summary(msgspec.Struct, kw_only=True):
     held: int = 0
     held_by_scope: int = 0
     interrupted: bool = False
+    #: Nothing told what changed upstream, and this pass did without: the change feed cannot be had for now.
+    missed: bool = False
     #: Why no (complete) answer could be had from upstream; None when it answered.
     unreachable: str | None = None
     #: Why the store refused; None when it did not.

@@ -16,6 +16,7 @@ from heliostat.errors import StateError, StoreError, Unavailable, UpstreamChange
 from heliostat.mirror import denials, opening
 from heliostat.mirror.changes import Seen
 from heliostat.mirror.closing import close_books
+from heliostat.mirror.detours import Detours
 from heliostat.mirror.lock import hold_lock
 from heliostat.mirror.onepass import Asked, Pass
 from heliostat.mirror.places import DATABASE, LOCK, scope_of, state_directory
@@ -63,6 +64,8 @@ class Mirror:
         self._ledger, self._keeper = ledger, keeper
         self._tree = Tree(disk)
         self._overlapped = False
+        #: What goes wrong from pass to pass.
+        self._detours = Detours(config)
         #: Which sources rest is known from pass to pass.
         self._sources = Sources(config.upstream)
         #: What the last poll found; None before the first one.
@@ -87,6 +90,8 @@ class Mirror:
             before = self._sources
             self._sources, self._overlapped = Sources(config.upstream), False
             self._sources.take_over(before)
+            self._detours = Detours(config)
+        self._detours.configure(config)
         self._config, self._seen = config, None
 
     @property
@@ -213,9 +218,11 @@ class Mirror:
                 one = kind(
                     self._config, self._tree, self._ledger, self._keeper, upstream,
                     asked=wanted, counters=counters, tally=tally, stop=stop, overlapped=self._overlapped,
+                    detours=self._detours,
                 )  # fmt: skip
                 summary.upstream_serial = await one.go(summary.started)
                 self._overlapped = one.overlapped
+                summary.missed = one.seen.missed
                 if not names and not stop.is_set():
                     self._seen = one.seen
         except UpstreamError as error:
@@ -236,6 +243,8 @@ class Mirror:
         await close_books(
             self._config, self._tree, self._ledger, self._keeper, summary, counters, tally, checkpoint=not names
         )
+        if not summary.held:
+            self._detours.forget("held")
         return summary
 
     async def with_ledger(self, work: Callable[[Ledger], T]) -> T:

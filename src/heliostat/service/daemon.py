@@ -471,8 +471,9 @@ class Daemon:
             self._timing.failed(getattr(error, "retry_after", None))
             health.in_trouble("unreachable", str(error), time.time())
             return
-        health.polls += 1
-        health.answered = time.time()
+        if not seen.missed:
+            health.polls += 1
+            health.answered = time.time()
         if seen.serial is not None:
             health.upstream_serial = seen.serial
         self._timing.answered()

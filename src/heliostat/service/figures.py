@@ -55,7 +55,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     def last_poll(self) -> float | None:
         """Start of the last poll that ran to its end, seconds since the epoch."""
         known = [] if self.ledger is None or self.ledger.last_poll is None else [self.ledger.last_poll]
-        if self.last is not None and self.result in ("complete", "incomplete", "held"):
+        if self.last is not None and not self.last.missed and self.result in ("complete", "incomplete", "held"):
             known.append(self.last.started)
         return max(known, default=None)
 
