@@ -163,8 +163,8 @@ async def test_what_nothing_names_any_more_can_be_removed(tmp_path: Path) -> Non
 async def test_a_release_of_it_is_gone_after_the_next_pass(
     damage: tuple[Callable[[Followed], None], bool], tmp_path: Path
 ) -> None:
-    """What its pages are now nobody knows; that the release is denied stays."""
-    do, _ = damage
+    """What its pages are now nobody knows; that the release is denied stays, and so do bytes that nothing tells."""
+    do, told = damage
     async with following(animals(), tmp_path) as one:
         one.index.publish("bee", "2.0", uploaded(wheel("bee", "2.0")))
         await one.sync()
@@ -181,6 +181,32 @@ async def test_a_release_of_it_is_gone_after_the_next_pass(
             (one.web / "json/bee").rmdir()
         await one.sync(full=True)
         assert {each["filename"] for each in one.page("bee")["files"]} == {"bee-2.0-py3-none-any.whl"}
+        assert bool(served(one, "bee")) is not told
+        assert bool(await findings(one.config)) is not told
+
+
+async def test_a_file_that_upstream_removed(damage: tuple[Callable[[Followed], None], bool], tmp_path: Path) -> None:
+    """The page is written anew, and what only the old one named goes."""
+    do, told = damage
+    async with following(animals(), tmp_path, policy="withhold") as one:
+        one.index.publish("bee", "2.0", uploaded(wheel("bee", "2.0")))
+        await one.sync()
+        do(one)
+        one.index.remove_release("bee", "1.0")
+        await one.attempt()
+        for folder in sorted((one.web / "simple/bee").rglob("deep"), reverse=True):
+            folder.rmdir()
+            folder.parent.rmdir()
+        if (one.web / "json/bee").is_dir():
+            (one.web / "json/bee/deep").rmdir()
+            (one.web / "json/bee").rmdir()
+        await one.sync(full=True)
+        assert bool(await findings(one.config)) is not told
+        assert bool(served(one, "bee")) is not told
+        kept = {path.name for path in (one.directory / "withheld/packages").rglob("*") if path.is_file()}
+        assert kept == (
+            {"bee-1.0-py3-none-any.whl", "bee-1.0-py3-none-any.whl.metadata", "bee-1.0.tar.gz"} if told else set()
+        )
 
 
 async def test_a_pipe_in_the_place_of_a_page_is_replaced(tmp_path: Path) -> None:

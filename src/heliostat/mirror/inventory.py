@@ -7,6 +7,7 @@ import logging
 import msgspec
 
 from heliostat.errors import Invalid, Refused
+from heliostat.mirror.traces import paths_told
 from heliostat.model import DistFile, Document, ProjectName, ProjectPage
 from heliostat.pages.document import parse_document
 from heliostat.pages.links import local_document_url, local_page_url
@@ -23,6 +24,8 @@ class Inventory(msgspec.Struct, frozen=True):
     page: ProjectPage | None
     document: Document | None
     files: dict[str, DistFile] = {}
+    #: Without a page: paths that are the project's all the same, as far as anything else tells.
+    traces: frozenset[str] = frozenset()
 
     def sha256_of(self, filename: str) -> str | None:
         file = self._file(filename)
@@ -50,8 +53,13 @@ def take_inventory(tree: Tree, name: ProjectName, published: bool) -> Inventory:
     try:
         if shown.json_page is not None:
             page = parse_project(shown.json_page, url=local_page_url(name), name=name)
+    except (Invalid, Refused) as error:
+        log.warning("cannot read our own page of %s, writing it anew: %s", name, error)
+    try:
         if shown.document is not None:
             document = parse_document(shown.document, url=local_document_url(name))
     except (Invalid, Refused) as error:
-        log.warning("cannot read our own page or document of %s, writing it anew: %s", name, error)
-    return Inventory(shown, page, document, {file.filename: file for file in page.files} if page else {})
+        log.warning("cannot read our own document of %s, writing it anew: %s", name, error)
+    if page is None:
+        return Inventory(shown, None, document, traces=frozenset(paths_told(tree, name)))
+    return Inventory(shown, page, document, {file.filename: file for file in page.files})

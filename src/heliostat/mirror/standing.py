@@ -39,8 +39,8 @@ class Standing(msgspec.Struct, frozen=True, dict=True):
 
     @cached_property
     def before(self) -> set[str]:
-        """The paths that it puts in place: what its page says, and what is recorded beside it."""
-        return held_paths(self.name, held_files(self.inventory.page)) | self.open_paths.extra
+        """The paths that it puts in place: what its page says, or what is left of that, and what is recorded."""
+        return held_paths(self.name, held_files(self.inventory.page)) | self.open_paths.extra | self.inventory.traces
 
     @cached_property
     def ours(self) -> set[str]:

@@ -27,7 +27,12 @@ def traces_of(tree: Tree, ledger: Ledger, name: ProjectName) -> set[str]:
 
     Where the JSON page is not among those, by the document too.  What nothing tells is left unreferenced.
     """
-    found = {row.path for row in ledger.paths.of_project(name, "extra")}
+    return {row.path for row in ledger.paths.of_project(name, "extra")} | paths_told(tree, name)
+
+
+def paths_told(tree: Tree, name: ProjectName) -> set[str]:
+    """The same without the ledger."""
+    found = set[str]()
     whole, seen = False, set[bytes]()
     for entry in (JSON_PAGE, *HTML_PAGES):
         body = tree.disk.read(f"{names.page_directory(name)}/{entry}")
@@ -38,7 +43,7 @@ def traces_of(tree: Tree, ledger: Ledger, name: ProjectName) -> set[str]:
         try:
             page = parse.parse_project(body, url=local_page_url(name), name=name)
         except (Invalid, Refused) as error:
-            log.warning("%s: it goes, and one of its own pages cannot be read: %s", name, error)
+            log.warning("cannot read our own page of %s, looking at its others: %s", name, error)
             continue
         found |= held_paths(name, held_files(page))
         whole |= entry == JSON_PAGE
