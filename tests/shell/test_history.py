@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from heliostat.errors import Invalid, StoreError
+from heliostat.errors import StoreError
 from heliostat.mirror.history import History, NotKept
 from heliostat.mirror.segments import write_changes
 from heliostat.pages.changes import KEPT, SEGMENT_ROWS
@@ -152,8 +152,50 @@ def test_a_feed_that_is_not_there_or_damaged(tmp_path: Path, writer: Writer) -> 
         History(str(tmp_path))
     writer.publish(10, "a")
     (tmp_path / "web/changes/head").write_bytes(b"{}")
-    with pytest.raises(Invalid, match="changes/head"):
+    with pytest.raises(StoreError, match=r"changes/head: .*verify --repair"):
         History(str(tmp_path))
+    (tmp_path / "web/changes/head").unlink()
+    with pytest.raises(StoreError, match=r"changes/head: not there; heliostat verify --repair"):
+        History(str(tmp_path))
+    os.mkfifo(tmp_path / "web/changes/head")
+    with pytest.raises(StoreError, match="not the head of a change feed"):
+        History(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (b'{"number":2', b"###########", "not a row of a change feed"),
+        (b'{"number":2', b'{"number":7', "row 7, where row 2 belongs"),
+        (b"\n{", b" {", "not a row of a change feed"),
+    ],
+)
+def test_a_damaged_row(writer: Writer, old: bytes, new: bytes, said: str) -> None:
+    writer.publish(10, "a", "b", "c")
+    path = writer.directory / "web/changes/000000000001.jsonl"
+    path.write_bytes(path.read_bytes().replace(old, new, 1))
+    with pytest.raises(StoreError, match=f"{path.name}: {said}.*verify --repair"):
+        writer.since(0)
+
+
+def test_a_segment_that_is_cut_or_not_there(writer: Writer) -> None:
+    writer.publish(10, "a", "b", "c")
+    path = writer.directory / "web/changes/000000000001.jsonl"
+    history, position = writer.history, f"{writer.history.head.mirror}:1"
+    os.truncate(path, path.stat().st_size // 2)
+    with pytest.raises(StoreError, match="verify --repair"):
+        writer.since(position)
+    os.truncate(path, 0)
+    with pytest.raises(StoreError, match="row 1 is not there"):
+        writer.since(9)
+    path.unlink()
+    with pytest.raises(StoreError, match=f"{path.name}: not there"):
+        writer.since(position)
+    (writer.directory / "web/changes/head").unlink()
+    writer.publish(20, "d")
+    path.unlink()
+    with pytest.raises(NotKept, match="gone on meanwhile"):
+        list(history.after(0))
 
 
 def test_paths_that_lead_elsewhere_are_left_out(writer: Writer) -> None:

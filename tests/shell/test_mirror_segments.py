@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from heliostat.mirror.segments import write_changes
-from heliostat.pages.changes import KEPT, SEGMENT_ROWS, Head, parse_head
+from heliostat.pages.changes import KEPT, SEGMENT_ROWS, Head, parse_head, segment_name
 from heliostat.state.changelog import Entry
 from heliostat.state.ledger import Ledger
 from heliostat.store.disk import Disk
@@ -189,3 +189,24 @@ def test_the_serial_never_goes_back_under_one_identity(mirror: Mirror) -> None:
     mirror.ledger.put(cursor=2)
     mirror.write()
     assert mirror.head().serial == 4
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to("elsewhere")])
+@pytest.mark.parametrize("name", ["head", segment_name(1), "zzz", "000000000000.jsonl"])
+def test_what_lies_where_the_feed_belongs_holds_nothing_up(
+    mirror: Mirror, name: str, make: Callable[[Path], object]
+) -> None:
+    mirror.record(3)
+    mirror.write()
+    place = mirror.directory / "web/changes" / name
+    place.unlink(missing_ok=True)
+    make(place)
+    if place.is_dir():
+        (place / "kept").write_text("somebody's")
+    mirror.record(2)
+    assert mirror.write()
+    folder = mirror.directory / "web/changes"
+    feed = Feed(lambda path: (mirror.directory / "web" / path).read_bytes(), {"head", segment_name(1)})
+    assert feed.problems == []
+    assert len(feed.rows) == 5
+    assert (folder / "head").is_file()

@@ -30,7 +30,7 @@ from heliostat.upstream.client import Upstream
 from support.mirrors import Followed, following
 from support.scripted import Scripted, hang, reply
 from support.served import static_server
-from support.verified import Verified, rich_index
+from support.verified import Verified, rich_index, verify
 
 PATIENCE = Patience(stall=20.0, total=60.0, tries=1, at_once=4, pause=0.0)
 
@@ -453,3 +453,21 @@ async def test_upstream_that_does_not_answer(tmp_path: Path) -> None:
         assert seen.findings == []
         assert "status 500" in (seen.result.unreachable or "")
         assert not seen.result.interrupted
+
+
+async def test_what_a_mirror_keeps_of_what_upstream_removed_is_right_there(tmp_path: Path) -> None:
+    async with following(rich_index(), tmp_path / "mirror", policy="retain") as one:
+        await one.sync()
+        one.index.remove_project("odd")
+        one.index.remove_file("alpha", "1.0", "alpha-1.0-py3-none-any.whl")
+        await one.sync()
+        assert (await verify(one.config, against_upstream=True))[0].findings == []
+        with static_server(one.web) as server:
+            assert (await verify_site(server.url, one)).findings == []
+            for bare in (False, True):
+                seen = await verify_site(server.url, one, bare=bare, against_upstream=True)
+                assert seen.findings == []
+            page = one.web / "simple/odd/index.v1_json"
+            page.write_bytes(page.read_bytes().replace(b"removed upstream", b"removed by whom"))
+            seen = await verify_site(server.url, one, against_upstream=True)
+            assert [(item.kind, item.path) for item in seen.findings] == [("unreferenced", "simple/odd/")]

@@ -99,6 +99,21 @@ def test_what_cannot_be_told_is_one_line_and_an_exit_code(
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("arguments", [["--since", "1"], ["--format", "rsync", "-0"], ["--json"]])
+def test_a_damaged_feed_is_one_line_and_what_to_do(home: Path, arguments: list[str]) -> None:
+    segment = home / "pypi/web/changes/000000000001.jsonl"
+    body = segment.read_bytes()
+    try:
+        segment.write_bytes(b"####" + body[4:])
+        done = run("changes", *arguments, cwd=home)
+    finally:
+        segment.write_bytes(body)
+    assert done.returncode == 6
+    assert "not a row of a change feed" in done.stderr
+    assert "heliostat verify --repair" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_mirror_that_never_ran(tmp_path: Path) -> None:
     (tmp_path / "heliostat.toml").write_text('[mirror]\ndirectory = "."\neverything = true\n')
     done = run("changes", cwd=tmp_path)

@@ -55,6 +55,25 @@ async def test_words_and_exit_codes(tmp_path: Path) -> None:
     assert "no usable answer" in done.stdout
 
 
+async def test_several_names_and_the_sites_in_any_order(tmp_path: Path) -> None:
+    async with following(sample_index(), tmp_path / "m") as one:
+        await one.sync()
+        with static_server(one.web) as site:
+            configure(one, tmp_path, f'[mirrors]\nhere = "{site.url}"\n')
+            for asked in (
+                (site.url, "--upstream", one.server.url, "--projects", "alpha", "Sdist.Only", "odd"),
+                ("--projects", "alpha", "sdist-only", site.url, "odd", "--upstream", one.server.url),
+                ("--projects", "alpha,sdist-only", "odd"),
+                ("--projects", "alpha", "--projects", "sdist-only odd", site.url),
+            ):
+                done = await arun("lag", *asked, cwd=tmp_path)
+                assert (done.returncode, done.stderr) == (0, "")
+                assert "3 of 3 projects current" in done.stdout
+            done = await arun("lag", site.url, "odd", cwd=tmp_path)
+            assert done.returncode == 2
+            assert "'odd' is not an http or https URL" in done.stderr
+
+
 async def test_the_list_of_mirrors_is_written_and_used(tmp_path: Path) -> None:
     """One mirror is current, one is behind, one is down: the first list that answers tells of them."""
     index = sample_index()

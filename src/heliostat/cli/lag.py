@@ -73,6 +73,9 @@ def command(
     Asks the sites at URL, or those of [mirrors] in the configuration, or of a list that a mirror publishes.  Ends
     with 0 when all are current, 3 when one is behind, 5 when one, or the index itself, gave no usable answer.
     """
+    if projects:  # those after the first name come as arguments
+        projects = (*projects, *(text for text in urls if "/" not in text and ":" not in text))
+        urls = tuple(text for text in urls if "/" in text or ":" in text)
     if write and (urls or mirrors):
         raise click.UsageError("--write is for the sites of [mirrors] in the configuration; leave URLs out")
     return _Work(

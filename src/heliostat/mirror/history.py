@@ -10,12 +10,13 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from heliostat.errors import HeliostatError, StoreError
+from heliostat.errors import HeliostatError, Invalid, StoreError
 from heliostat.pages.changes import (
     FOLDER,
     HEAD,
     KEPT,
     MOST_HEAD,
+    MOST_ROW,
     SEGMENT_ROWS,
     Change,
     Head,
@@ -25,26 +26,33 @@ from heliostat.pages.changes import (
     segment_start,
 )
 
+_REMEDY = "heliostat verify --repair begins the change feed anew"
+
 
 class NotKept(HeliostatError):
     """The feed does not tell what changed since then: a whole copy is needed."""
 
 
 class History:
-    """The feed below a mirror's ``directory``.  Raises StoreError when it cannot be read, Invalid when damaged."""
+    """The feed below a mirror's ``directory``.  Raises StoreError when it cannot be read, or is damaged."""
 
     def __init__(self, directory: str) -> None:
-        self._web = f"{directory}/web"
+        self._directory, self._web = directory, f"{directory}/web"
         self._folder = f"{directory}/{FOLDER}"
         path = f"{self._folder}/{HEAD}"
         try:
-            with open(path, "rb") as file:
+            with open(path, "rb", opener=_opened) as file:
                 body = file.read(MOST_HEAD)
         except FileNotFoundError:
+            if os.path.isdir(self._folder) and os.listdir(self._folder):
+                raise StoreError("read", path, f"not there; {_REMEDY}") from None
             raise StoreError("read", path, "no change feed there; has this mirror been run yet?") from None
         except OSError as error:
             raise StoreError("read", path, error.strerror or str(error)) from error
-        self.head: Head = parse_head(body, url=path)
+        try:
+            self.head: Head = parse_head(body, url=path)
+        except Invalid as error:
+            raise StoreError("read", path, f"{error.reason}; {_REMEDY}") from None
 
     @property
     def position(self) -> str:
@@ -152,19 +160,42 @@ class History:
     def _rows(self, start: int) -> Iterator[Change]:
         name = segment_name(max(start, self.head.first))
         path = f"{self._folder}/{name}"
-        left = self.head.size if name == self.head.segment else None
+        newest = name == self.head.segment
+        left = self.head.size if newest else None
+        number = max(start, self.head.first)
+        last = self.head.number if newest else segment_start(number) + SEGMENT_ROWS - 1
         try:
-            with open(path, "rb") as file:
-                for line in file:
+            with open(path, "rb", opener=_opened) as file:
+                while number <= last and (line := file.readline(MOST_ROW + 1)):
                     if left is not None:
                         left -= len(line)
                         if left < 0:
-                            return
-                    yield parse_row(line, url=path)
+                            break
+                    row = parse_row(line, url=path)
+                    if row.number != number:
+                        raise Invalid(path, f"row {row.number}, where row {number} belongs")
+                    yield row
+                    number += 1
+            if number <= last:
+                raise Invalid(path, f"row {number} is not there")
+        except Invalid as error:
+            raise StoreError("read", path, f"{error.reason}; {_REMEDY}") from None
         except FileNotFoundError:
+            if self._is_due(start):
+                raise StoreError("read", path, f"not there; {_REMEDY}") from None
             raise NotKept("the change feed has gone on meanwhile") from None
         except OSError as error:
             raise StoreError("read", path, error.strerror or str(error)) from error
+
+    def _is_due(self, start: int) -> bool:
+        """Whether the head that is there by now still names that segment."""
+        head = History(self._directory).head
+        return head.mirror == self.head.mirror and segment_start(head.first) <= segment_start(start)
+
+
+def _opened(path: str, flags: int) -> int:
+    """A pipe that lies there has no bytes, and is not waited for."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def as_json(change: Change) -> str:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from heliostat.config import Config
 from heliostat.mirror.places import DATABASE, state_directory
 from heliostat.mirror.verify.again import Again, Pace
+from heliostat.mirror.verify.feed import check_feed
 from heliostat.mirror.verify.findings import Finding, as_line, finding, from_line
 from heliostat.mirror.verify.founds import Names
 from heliostat.mirror.verify.ground import Books, Ground, mirror_ground
@@ -123,6 +124,7 @@ class Looker:
         found = [finding("unreadable", b"web/" + folder, "", problem) for folder, problem in problems if problem]
         if books is None or not books.get("root_written"):
             return found
+        found += check_feed(self._ground, 0.0)
         roots = names.read_roots()
         found += roots.findings
         shown, judge = names.roots(), Judge(self._ground, roots.time)

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 import msgspec
 
 from heliostat.errors import Invalid
+from heliostat.mirror.places import DAMAGED
 from heliostat.pages.changes import (
     FOLDER,
     HEAD,
@@ -36,15 +37,17 @@ log = logging.getLogger(__name__)
 _AT_ONCE = 500
 
 
-def write_changes(tree: Tree, ledger: Ledger) -> bool:
+def write_changes(tree: Tree, ledger: Ledger, *, anew: bool = False) -> bool:
     """Bring the feed up to the changelog and the checkpoint; True when something was written.
 
-    All that the changelog tells must be durable in the tree already.  Belongs to the keeper's thread.
+    All that the changelog tells must be durable in the tree already.  ``anew``: what is there is not to be trusted.
+    Belongs to the keeper's thread.
     """
     head, last = read_head(tree), ledger.changelog.last
     mine = ledger.get("changes_id")
     known = (
         head is not None
+        and not anew
         and head.mirror == mine
         and ledger.changelog.first - 1 <= head.number <= last
         and _is_whole(tree, head)
@@ -67,7 +70,7 @@ def write_changes(tree: Tree, ledger: Ledger) -> bool:
 def read_head(tree: Tree) -> Head | None:
     """The head that is there, or None when there is none that makes sense."""
     found = tree.disk.stat(f"{FOLDER}/{HEAD}")
-    if found is None or found.is_directory or found.size > MOST_HEAD:
+    if found is None or found.is_directory or not 0 < found.size <= MOST_HEAD:
         return None
     try:
         return parse_head(tree.disk.read(f"{FOLDER}/{HEAD}") or b"", url=f"{FOLDER}/{HEAD}")
@@ -78,7 +81,7 @@ def read_head(tree: Tree) -> Head | None:
 
 def _is_whole(tree: Tree, head: Head) -> bool:
     found = tree.disk.stat(f"{FOLDER}/{head.segment}")
-    return not head.size or (found is not None and found.size >= head.size)
+    return not head.size or (found is not None and not found.is_directory and found.size >= head.size)
 
 
 def _serial(ledger: Ledger, head: Head | None, last: int) -> int:
@@ -148,9 +151,10 @@ def _before(ledger: Ledger, head: Head) -> int:
 def _cut(tree: Tree, path: str, size: int) -> None:
     """Have exactly ``size`` bytes at ``path``: more of them were written when a kill came, and never counted."""
     found = tree.disk.stat(path)
-    if found is None or found.size == size:
+    if found is None or (size and found.size == size):
         return
     if not size:
+        _clear(tree, path)
         tree.disk.unlink(path)
         return
     staged = tree.stage(_beginning(tree, path, size), path)
@@ -171,7 +175,17 @@ def _beginning(tree: Tree, path: str, size: int) -> Iterator[bytes]:
         file.close()
 
 
+def _clear(tree: Tree, path: str) -> None:
+    """A directory that lies where one of our files belongs is moved aside."""
+    found = tree.disk.stat(path)
+    if found is not None and found.is_directory and not tree.disk.remove_directory(path):
+        aside = f"{DAMAGED}/{path.removeprefix('web/')}"
+        log.warning("%s: a directory, where the change feed belongs; moved to %s", path, aside)
+        tree.disk.replace(path, aside)
+
+
 def _show(tree: Tree, head: Head) -> None:
+    _clear(tree, f"{FOLDER}/{HEAD}")
     staged = tree.stage(head_bytes(head), f"{FOLDER}/{HEAD}")
     tree.disk.sync()
     log.debug("changes: showing the head")
@@ -183,8 +197,10 @@ def _remove_strays(tree: Tree, head: Head) -> None:
     """Segments that the head does not account for: of a feed that was begun anew, or too old."""
     oldest, newest = segment_name(head.first), segment_name(head.number + 1)
     for name in tree.disk.names(FOLDER):
-        if name != HEAD and not oldest <= name <= newest:
-            tree.disk.unlink(f"{FOLDER}/{name}")
+        path = f"{FOLDER}/{name}"
+        found = tree.disk.stat(path)
+        if name != HEAD and not oldest <= name <= newest and found is not None and not found.is_directory:
+            tree.disk.unlink(path)
 
 
 def _forget_old(tree: Tree, ledger: Ledger, head: Head) -> None:

@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-from heliostat.model import ProjectName
+from heliostat.model import ProjectName, ProjectPage
 
 #: ``propagate``: it goes here too.  ``withhold``: the same, but its bytes are kept out of reach for a while.
 #: ``retain``: what upstream removed stays.
@@ -15,6 +15,11 @@ Policy = Literal["propagate", "withhold", "retain"]
 
 #: What pages say of what upstream removed and is retained; it is also how such a page, or file, is known again.
 MARK = "removed upstream; kept by this mirror"
+
+
+def is_retained(page: ProjectPage) -> bool:
+    """Whether the page is that of a project which upstream removed, and which is kept."""
+    return page.status == "archived" and page.status_reason == MARK
 
 
 class RemovalPolicy(msgspec.Struct, frozen=True):

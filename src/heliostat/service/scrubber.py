@@ -40,6 +40,8 @@ _DAY = 86400.0
 #: Seconds between two notes of the position; until another try after an error; between two looks whether there is
 #: something to do, and whether the first pass is over.
 _SAVE, _REST, _TICK, _FIRST = 60.0, 300.0, 1.0, 0.2
+#: What :meth:`heliostat.mirror.scrub.Looker.top` looks at.
+_OF_THE_TOP = ("root", "feed")
 #: Findings of one project that are logged one by one.
 _LOGGED = 20
 
@@ -146,7 +148,7 @@ class Scrubber:
         self._round.begin(now)
         found = await self._top()
         projects = {"", *(one.project for one in self._round.open if one.kind == "root")}
-        others = (one for one in self._round.open if one.project in projects and one.kind != "root")
+        others = (one for one in self._round.open if one.project in projects and one.kind not in _OF_THE_TOP)
         await self._act(projects, [*found, *(one for one in others if one.project)])
         await self._save()
 
@@ -256,7 +258,7 @@ class Scrubber:
         position = self._round
         self._retry_at = time.monotonic() + self._again
         projects = {one.project for one in position.open}
-        found = [one for one in position.open if one.kind != "root"]
+        found = [one for one in position.open if one.kind not in _OF_THE_TOP]
         still = await self._confirmed(found, time.time()) if found else []
         if len(found) < len(position.open):
             still = [*await self._top(), *still]

@@ -22,6 +22,7 @@ Kind = Literal[
     "disagreement",
     "ledger",
     "root",
+    "feed",
     "behind",
     "unreferenced",
 ]
@@ -41,6 +42,7 @@ KINDS: dict[Kind, str] = {
     "disagreement": "page and document agree",
     "ledger": "pages are as the ledger says",
     "root": "the root index names the projects that are there",
+    "feed": "the change feed is whole, and tells what the ledger tells",
     "behind": "pages are as upstream's",
     "unreferenced": "nothing lies in the tree that no page names",
 }
@@ -59,6 +61,7 @@ _ADVICE: dict[Kind, str] = {
     "disagreement": "--repair reads both anew from upstream",
     "ledger": "--repair reads the project anew from upstream",
     "root": "--repair writes it anew",
+    "feed": "--repair begins the feed anew with the rows that the ledger still knows",
     "behind": "--repair brings the project up to date, as the next pass would",
     "unreferenced": "--delete-unreferenced removes it",
 }

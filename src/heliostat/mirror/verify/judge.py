@@ -19,7 +19,7 @@ from heliostat.pages.document import parse_document
 from heliostat.pages.links import LOCAL, local_document_url, local_page_url, package_of
 from heliostat.pages.parse_json import parse_project
 from heliostat.pages.render import project_html
-from heliostat.policy.removal import MARK
+from heliostat.policy.removal import MARK, is_retained
 
 _JSON, _HTML, _V1_HTML = b"index.v1_json", b"index.html", b"index.v1_html"
 _OURS, _UP = f"{LOCAL}packages/", "../../"
@@ -233,7 +233,7 @@ class _Case:
     def _compare_upstream(self, page: ProjectPage | None, upstream: Upstream) -> None:
         path, theirs = self._folder + _JSON, upstream.page
         if theirs is None:
-            if page is not None and not (page.status == "archived" and page.status_reason == MARK):
+            if page is not None and not is_retained(page):
                 self._say("behind", path, "upstream has no such project any more")
             return
         if page is None:

@@ -41,6 +41,8 @@ class Reference(Protocol):
 
     #: Whose it is, in messages.
     whose: str
+    #: A mirror may go on showing, marked as such, what this one does not have any more.
+    kept: bool
 
     async def prepare(self) -> None:
         """Before names are asked for.  Raises UpstreamError."""
@@ -59,7 +61,7 @@ class Unknown(Exception):
 class LocalPages:
     """A mirror, or a bare web root, on disk."""
 
-    whose = "this mirror"
+    whose, kept = "this mirror", False
 
     def __init__(self, ground: Ground, scratch: str) -> None:
         self._ground, self._names = ground, Names(ground, scratch)
@@ -106,7 +108,7 @@ class LocalPages:
 class UpstreamPages:
     """Upstream's pages, of the projects that ``ground``'s ledger has; without one, of all in upstream's root list."""
 
-    whose = "upstream"
+    whose, kept = "upstream", True
 
     def __init__(self, upstream: Upstream, ground: Ground | None, scratch: str) -> None:
         self._upstream, self._ground = upstream, ground

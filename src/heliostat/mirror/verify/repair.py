@@ -17,11 +17,13 @@ from itertools import groupby, islice
 from heliostat.errors import Obstructed, StoreError
 from heliostat.mirror.entries import mark_changing, note_repaired
 from heliostat.mirror.inventory import take_inventory
+from heliostat.mirror.places import DAMAGED
 from heliostat.mirror.rebuild import show_pages
 from heliostat.mirror.report import Counters, Summary
 from heliostat.mirror.root import write_root
 from heliostat.mirror.segments import write_changes
 from heliostat.mirror.verify.damaged import Damaged
+from heliostat.mirror.verify.feed import check_feed
 from heliostat.mirror.verify.findings import Finding, Kind
 from heliostat.mirror.verify.founds import Names
 from heliostat.mirror.verify.ground import Ground
@@ -30,6 +32,7 @@ from heliostat.mirror.verify.result import Repaired
 from heliostat.mirror.verify.shelves import Sample, Seen, Shelves
 from heliostat.mirror.verify.unreferenced import STORED, Remover
 from heliostat.model import ProjectName
+from heliostat.pages.changes import FOLDER
 from heliostat.pages.render import project_html
 from heliostat.state.ledger import Ledger
 from heliostat.store.threads import Keeper
@@ -103,7 +106,7 @@ class Repair:
             if fix and not self._stop.is_set():
                 await self._keeper(self._repair_nobodys, nobodys, findings, roots=roots)
                 await self._keeper(self._damaged.forget_replaced)
-                await self._keeper(write_changes, self._tree, self._ledger)
+                await self._keeper(self._repair_feed, nobodys)
             if delete and not self._stop.is_set():
                 counters.phase = "removing"
                 self._unreferenced = max(self._unreferenced, unreferenced)
@@ -264,6 +267,29 @@ class Repair:
                 self.result.fixed.add(number)
         if roots and not wrong:
             self._judge_roots(findings())
+
+    def _repair_feed(self, nobodys: list[Numbered]) -> None:
+        """Rows of what was repaired; where the feed is damaged, it begins anew: who follows it is to know that."""
+        damaged = [(number, one) for number, one in nobodys if one.kind == "feed"]
+        if damaged and not check_feed(self._ground, 0.0):  # a pass has begun it anew meanwhile
+            for number, _ in damaged:
+                self.result.fixed.add(number)
+            damaged = []
+        for _, one in damaged:
+            self._damaged.clear_unless_file(one)
+        write_changes(self._tree, self._ledger, anew=bool(damaged))
+        if damaged:
+            first = self._ledger.changelog.first
+            lost = f"what it told before row {first} is lost, and " if first > 1 else ""
+            self.result.notes.append(
+                f"{FOLDER}/: the change feed begins anew, with row {first}: {lost}positions and serials from before do "
+                "not count any more; mirrors that follow read the root list once, other copies are to be made whole"
+            )
+            self._damaged.forget_replaced(f"{DAMAGED}/{FOLDER.removeprefix('web/')}")
+            still = {one.path for one in check_feed(self._ground, 0.0)}
+            for number, one in damaged:
+                if one.path not in still:
+                    self.result.fixed.add(number)
 
     def _judge_roots(self, findings: Iterable[Finding]) -> None:
         """Whether the root pages show each project as they should by now."""

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,7 +15,8 @@ from heliostat.mirror.report import Counters
 from heliostat.mirror.verify.again import Again, Pace, beside_mirror
 from heliostat.mirror.verify.asked import Asked
 from heliostat.mirror.verify.asking import Asker
-from heliostat.mirror.verify.findings import Finding, Kind, from_line
+from heliostat.mirror.verify.feed import check_feed
+from heliostat.mirror.verify.findings import Finding, Kind, as_line, from_line
 from heliostat.mirror.verify.founds import Names
 from heliostat.mirror.verify.ground import Ground
 from heliostat.mirror.verify.helpers import CompareThese, Helpers, Job, JudgeThese, usual_number
@@ -222,6 +224,9 @@ class Verification:
         )  # fmt: skip
         self._final.discard()
         await self._lister.run(again.confirm, self._desk.suspects, self._final, roots=self._asked.whole)
+        if self._asked.whole:
+            check = partial(check_feed, self._ground, self._pace.pause, quick=self._asked.quick)
+            self._final.add(map(as_line, await self._lister.run(check)))
         self.result.unreadable = again.unreadable
         self.result.kinds = await self._lister.run(self._counted)
 

@@ -25,6 +25,7 @@ from heliostat.mirror.verify.site_case import Breaker, Gone, Seen, Share, SiteCa
 from heliostat.mirror.verify.site_list import Item, SiteList
 from heliostat.mirror.verify.sorter import Sorter
 from heliostat.model import ProjectName
+from heliostat.policy.removal import is_retained
 from heliostat.store.threads import Workers
 from heliostat.upstream.client import Upstream
 
@@ -60,7 +61,7 @@ class SiteVerification:
         self._share = Share(asked.share, desk.position.seed)
         self._case = SiteCase(
             client, reference.whose, self._breaker, self._share,
-            files=not asked.quick, at_once=at_once, max_sidecar=max_sidecar,
+            kept=reference.kept, files=not asked.quick, at_once=at_once, max_sidecar=max_sidecar,
         )  # fmt: skip
         #: Reads lists, one item after the other.
         self._lister = Workers("heliostat-verify-lists", 1)
@@ -213,7 +214,7 @@ class SiteVerification:
     async def _too_much(self, name: ProjectName, *, is_listed: bool | None) -> list[Finding]:
         """A project that should not be at the site: is it served?"""
         try:
-            await self._breaker.ask(lambda: self._client.page(name))
+            answer = await self._breaker.ask(lambda: self._client.page(name))
         except Missing:
             if is_listed and self._list.is_current:
                 return [self._case.finding("root", "simple/", name, _NAMED)]
@@ -222,6 +223,9 @@ class SiteVerification:
             return [self._case.finding("unreadable", f"simple/{name}/", name, error.reason)]
         except (UpstreamError, Refused):
             pass
+        else:
+            if self._reference.kept and answer is not None and is_retained(answer.page):
+                return []
         problem = f"served, although {self._reference.whose} does not have the project"
         return [self._case.finding("unreferenced", f"simple/{name}/", name, problem)]
 

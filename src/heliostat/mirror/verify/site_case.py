@@ -18,6 +18,7 @@ from heliostat.mirror.wanted import strongest
 from heliostat.model import CoreMetadata, DistFile, ProjectName, ProjectPage
 from heliostat.names import METADATA_SUFFIX
 from heliostat.pages.links import package_of
+from heliostat.policy.removal import MARK
 from heliostat.store.incoming import new_hash
 from heliostat.upstream.client import Upstream
 
@@ -97,9 +98,22 @@ class SiteCase:
     """Looks at projects of one site."""
 
     def __init__(
-        self, site: Upstream, whose: str, breaker: Breaker, share: Share, *, files: bool, at_once: int, max_sidecar: int
+        self,
+        site: Upstream,
+        whose: str,
+        breaker: Breaker,
+        share: Share,
+        *,
+        kept: bool,
+        files: bool,
+        at_once: int,
+        max_sidecar: int,
     ) -> None:
-        """``files``: whether to look at them at all, and not only at pages; ``whose`` pages are right, in messages."""
+        """``files``: whether to look at them at all, and not only at pages; ``whose`` pages are right, in messages.
+
+        ``kept``: files that only the site lists are right where it says that upstream removed them.
+        """
+        self._kept = kept
         self._site, self._whose, self._breaker, self._share = site, whose, breaker, share
         self._files, self._at_once, self._max_sidecar = files, at_once, max_sidecar
 
@@ -133,6 +147,10 @@ class SiteCase:
     # -- the page -----------------------------------------------------------------------------------------------------
 
     def _compare(self, name: ProjectName, right: Right, page: ProjectPage, serial: int | None) -> Iterator[Finding]:
+        if self._kept:
+            known = _by_name(right.page)
+            files = tuple(file for file in page.files if file.yanked != MARK or file.filename in known)
+            page = msgspec.structs.replace(page, files=files)
         place, different = f"simple/{name}/", compare(right.page, page)
         if right.serial is not None and serial is not None and serial != right.serial:
             if serial > right.serial:
