@@ -83,7 +83,7 @@ UNWELL = [
     pytest.param(Status(503), {}, id="unavailable"),
     pytest.param(Reset(0.5), {}, id="reset"),
     pytest.param(Cut(0.5), {}, id="cut"),
-    pytest.param(Hang(), {"stall_timeout": 0.3}, id="hang"),
+    pytest.param(Hang(), {"stall_timeout": 0.6}, id="hang"),
     pytest.param(Endless(), {}, id="endless"),
     pytest.param(Endless(b"<value><int>1</int></value>", honest=False), {}, id="endless-values"),
     pytest.param(GzipJunk(), {}, id="not-gzip"),

@@ -35,7 +35,7 @@ BROKEN = [
     pytest.param(Reset(0.5), {}, id="reset"),
     pytest.param(Cut(0.5), {}, id="cut"),
     pytest.param(Cut(0.99), {}, id="cut-near-the-end"),
-    pytest.param(Hang(after=0.5), {"stall_timeout": 0.3}, id="hang"),
+    pytest.param(Hang(after=0.5), {"stall_timeout": 0.6}, id="hang"),
     pytest.param(Endless(), {"max_root": 4 << 20}, id="endless"),
     pytest.param(Endless(b'{"name":"x"},', honest=False), {"max_root": 4 << 20}, id="endless-entries"),
     pytest.param(GzipJunk(), {}, id="not-gzip"),

@@ -135,7 +135,7 @@ async def test_what_drips_for_good_is_the_only_thing_owed(tmp_path: Path) -> Non
     index = many_projects(100, files_per_project=1, sidecars=0, size=100)
     index.publish("aardvark", "1.0", UploadedFile("aardvark-1.0.zip", Virtual(8 << 20, 1)))
     async with FakeIndex(index) as server:
-        config = config_for(tmp_path / "mirror", server, stall_timeout=0.3)
+        config = config_for(tmp_path / "mirror", server, stall_timeout=0.6)
         path = index.expected_files("aardvark")[0].file.path
         server.fault(path, Hang(after=0))
         server.fault(path, Hang(after=4 << 20), times=1)

@@ -119,7 +119,7 @@ async def test_the_first_source_is_not_there(options: Options, tmp_path: Path) -
 @HOW
 @pytest.mark.parametrize("action", [Status(503), Hang(), Reset(0.5), Cut()], ids=["503", "hang", "reset", "cut"])
 async def test_the_first_source_fails(action: Action, options: Options, tmp_path: Path) -> None:
-    async with sources(tmp_path, options=options, stall_timeout=0.3) as both:
+    async with sources(tmp_path, options=options, stall_timeout=0.6) as both:
         both.first.fault("*", action)
         summary = await both.sync()
         both.equal()

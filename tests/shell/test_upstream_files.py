@@ -275,7 +275,7 @@ async def test_files_of_unknown_size_count_as_large_until_they_are_known_to_be_s
     async with (
         FakeIndex(index_of(a=10, b=10)) as server,
         upstream(server.url, files_at_once=2) as one,
-        asyncio.timeout(20),
+        asyncio.timeout(60),
         one.stream(url_of(server, "a")),
         one.stream(url_of(server, "b")),
     ):

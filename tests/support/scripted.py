@@ -164,7 +164,7 @@ class HandClock:
 
     async def asleep(self, count: int) -> None:
         """Return when so many sleep."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while len(self._asleep) < count:
                 self._changed.clear()
                 await self._changed.wait()

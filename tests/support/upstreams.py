@@ -15,7 +15,7 @@ from heliostat.upstream.session import OwnTally
 from heliostat.upstream.traffic import Traffic
 
 #: Long enough for a busy machine, short enough for a test that waits for it.
-SHORT = 0.25
+SHORT = 0.5
 
 
 def config(*urls: str, **changes: Any) -> UpstreamConfig:
