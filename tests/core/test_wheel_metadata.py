@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import struct
 import tracemalloc
 import zipfile
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -97,3 +99,25 @@ def test_the_list_is_longer_than_the_tail_that_is_read() -> None:
     assert entry is not None
     assert unpack(read, entry) == b"Name: demo\n"
     assert len(reads) == 4
+
+
+def test_a_hostile_list_is_looked_through_in_bounded_steps() -> None:
+    """Thousands of names that end as METADATA's does, none of them an entry's: what is looked at is counted."""
+
+    class Counting(bytes):
+        looked = 0
+
+        def rfind(self, *arguments: Any) -> int:
+            _, start, stop = arguments
+            type(self).looked += stop - start
+            return super().rfind(*arguments)
+
+    entries = Counting(b".dist-info/METADATA" * 20_000)
+    end = b"PK\5\6" + struct.pack("<4H2LH", 0, 0, 1, 1, len(entries), 0, 0)
+    whole = entries + end
+
+    def read(start: int, size: int) -> bytes:
+        return entries if (start, size) == (0, len(entries)) else whole[start : start + size]
+
+    assert find(read, len(whole)) is None
+    assert 0 < Counting.looked < 1_000_000

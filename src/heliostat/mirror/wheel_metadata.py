@@ -22,7 +22,10 @@ _LOCAL = struct.Struct("<4s5H3L2H")
 #: The end of an archive is looked for in so many last bytes; wheels have no comment, or a short one.
 _TAIL = 4096
 #: A longer list of what is in the archive is not read (bytes).
-_LONGEST_LIST = 8 << 20
+_LONGEST_LIST = 4 << 20
+#: METADATA of so many projects that a wheel brings along are passed over; the name of its own directory is no longer
+#: than the wheel's name may be.  Whatever a list says, looking through it takes no longer than reading it.
+_MOST_CANDIDATES, _LONGEST_NAME = 500, 255
 _STORED, _DEFLATED = 0, 8
 
 
@@ -47,9 +50,12 @@ def find(read: Read, size: int) -> Entry | None:
     inside = begin - (size - len(tail))
     entries = tail[inside : inside + length] if inside >= 0 else read(begin, length)
     end = 0
-    while (at := entries.find(_ENDING, end)) >= 0:
+    for _ in range(_MOST_CANDIDATES):
+        at = entries.find(_ENDING, end)
+        if at < 0:
+            return None
         end = at + len(_ENDING)
-        head = entries.rfind(b"PK\1\2", 0, at)
+        head = entries.rfind(b"PK\1\2", max(0, at - _ENTRY.size - _LONGEST_NAME), at)
         if head < 0 or head + _ENTRY.size > at:
             continue
         found = _ENTRY.unpack_from(entries, head)
