@@ -89,6 +89,13 @@ class Obstructed(StoreError):
         super().__init__("use", path, f"{what} is in the way; heliostat did not put it there, please remove it")
 
 
+class PlaceTaken(Obstructed):
+    """The disk refused a path since something of another kind lies there, or where a directory above it belongs."""
+
+    def __init__(self, action: str, path: str, reason: str) -> None:
+        StoreError.__init__(self, action, path, reason)
+
+
 class UpstreamError(HeliostatError):
     """Something that upstream sent, or failed to send.  ``url`` never holds a secret."""
 
@@ -169,6 +176,15 @@ class Occupied(Refused):
     def __init__(self, path: str) -> None:
         self.path = path
         super().__init__("file", path.rpartition("/")[2], "other bytes lie at its place already, and stay there")
+
+
+class InTheWay(Occupied):
+    """What is no file lies where a file belongs, or what is no directory where one above it does: ``obstacle``."""
+
+    def __init__(self, path: str, obstacle: str, what: str) -> None:
+        self.path, self.obstacle = path, obstacle
+        reason = f"{what} is in the way at {obstacle}; 'heliostat verify --repair' moves it aside"
+        Refused.__init__(self, "file", path.rpartition("/")[2], reason)
 
 
 def printable(text: str, limit: int = 120) -> str:

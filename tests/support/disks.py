@@ -99,6 +99,14 @@ class WatchedDisk:
         self.looked()
         return self._disk.stat(path)
 
+    def stat_directory(self, path: str) -> Entry | None:
+        self.looked()
+        return self._disk.stat_directory(path)
+
+    def pieces(self, path: str) -> Iterator[bytes]:
+        self.looked()
+        return self._disk.pieces(path)
+
     def read(self, path: str) -> bytes | None:
         self.looked()
         return self._disk.read(path)

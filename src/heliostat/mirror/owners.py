@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from heliostat import names
-from heliostat.errors import Invalid, Occupied, Refused
+from heliostat.errors import Invalid, Obstructed, Occupied, Refused
 from heliostat.mirror.wanted import Held, held_files, nanoseconds, provenance_path
 from heliostat.model import ProjectName, ProjectPage
 from heliostat.pages import parse_html
@@ -118,7 +118,7 @@ class Neighbours:
     def _read(self, name: str) -> Claimed | None:
         try:
             claimed = claimed_paths(self._tree, self._ledger, ProjectName(name))
-        except (Invalid, Refused):
+        except (Invalid, Refused, Obstructed):
             return None
         by_json, by_any = ({path for path in paths if self._concerns(path)} for paths in claimed[:2])
         return Claimed(by_json, by_any, {path: when for path, when in claimed.times.items() if path in by_any})

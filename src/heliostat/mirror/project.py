@@ -35,7 +35,7 @@ from heliostat.mirror.metadata import BEHIND, Answers, MetadataReader
 from heliostat.mirror.owners import Neighbours
 from heliostat.mirror.ownpage import own_answers
 from heliostat.mirror.provenance import ProvenanceFetcher
-from heliostat.mirror.publish import Item, Publisher
+from heliostat.mirror.publish import Item, Publisher, blocked_until
 from heliostat.mirror.quarantine import Quarantine
 from heliostat.mirror.reachability import Reachability
 from heliostat.mirror.remnants import Remnants
@@ -57,7 +57,7 @@ from heliostat.upstream.traffic import Traffic
 
 log = logging.getLogger(__name__)
 
-#: The pause before a blocked project is looked at again, and the longest for one accepted as it is, in seconds.
+#: The longest pause before a project accepted as it is is looked at again, in seconds.
 _DAY = 86400.0
 #: Documents above this (bytes) are not held in memory while files are fetched.
 _LARGE_DOCUMENT = 256 << 10
@@ -139,6 +139,10 @@ class ProjectSync:
 
         def done() -> None:
             self._counters.projects_done += 1
+            if item.given_up:
+                self._given_up(row, item)
+                share.release()
+                return
             self._traffic.projects.add(time.monotonic() - begun)
             share.release()
             self.claims.release(row.name)
@@ -450,6 +454,9 @@ class ProjectSync:
 
         def done() -> None:
             self._counters.projects_done += 1
+            if item.given_up:
+                self._given_up(row, item)
+                return
             self.claims.release(row.name)
             self._tally.published(row, item)
 
@@ -480,10 +487,17 @@ class ProjectSync:
                 wanted_serial=row.wanted_serial,
                 state="blocked",
                 error=reason,
-                due_at=time.time() + _DAY * random.uniform(0.75, 1.25),  # it may have been a moment's glitch
+                due_at=blocked_until(),
             ),
             [PathRow(error.path, row.name, "waiting")] if isinstance(error, Occupied) else [],
         )
+
+    def _given_up(self, row: Row, item: Item) -> None:
+        """It could not be put in place: something lies there that is not ours."""
+        assert isinstance(item.outcome, Failed)
+        news.blocked(row.name, item.outcome.error, known=row.error == item.outcome.error)
+        self._counters.projects_failed += 1
+        self.claims.release(row.name)
 
     async def _submit_failure(self, row: Row, outcome: Failed, claims: Sequence[PathRow] = ()) -> None:
         """What it put in place ahead of its pages is in the tree when this is recorded; then others may look."""

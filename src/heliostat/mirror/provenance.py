@@ -19,6 +19,7 @@ from heliostat.mirror.wanted import provenance_path
 from heliostat.model import DistFile, ProjectName
 from heliostat.names import quote_filename
 from heliostat.store.disk import Operations
+from heliostat.store.obstacles import refuse_obstacle
 from heliostat.store.staging import Stager
 from heliostat.store.threads import in_thread
 from heliostat.store.tree import Placement
@@ -101,9 +102,14 @@ class ProvenanceFetcher:
         return placements, set(paths.values())
 
     def _missing(self, paths: Iterable[str]) -> set[str]:
-        """Which of them are not there, or no files."""
-        found = {path: self._disk.stat(path) for path in paths}
-        return {path for path, entry in found.items() if entry is None or entry.is_directory}
+        """Which of them are not there.  Raises InTheWay where something else is."""
+        missing: set[str] = set()
+        for path in paths:
+            entry = self._disk.stat(path)
+            if entry is None or not entry.is_file:
+                refuse_obstacle(self._disk, path)
+                missing.add(path)
+        return missing
 
     async def _one(self, name: ProjectName, file: DistFile, path: str, transfer: Transfer) -> Placement | None:
         there = await in_thread(self._disk.read, path)

@@ -17,18 +17,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import time
 from collections.abc import Callable
 
 import msgspec
 
-from heliostat.errors import DiskFull
+from heliostat.errors import DiskFull, InTheWay, PlaceTaken
 from heliostat.mirror.doomed import Reaper
 from heliostat.mirror.entries import entry_of, rewrites
 from heliostat.mirror.segments import write_changes
 from heliostat.mirror.tally import Tally
 from heliostat.state.ledger import Ledger
 from heliostat.state.rows import Failed, KeptFile, PathRow, Published, Tombstone
+from heliostat.store.obstacles import refuse_obstacle
 from heliostat.store.room import Room
 from heliostat.store.threads import Keeper
 from heliostat.store.tree import Placement, Publication, Tree
@@ -45,6 +47,15 @@ _MOST_IN_MEMORY = 16 << 20
 
 #: So many projects go into the change feed together when a pass is long; the rest does at its end.
 _TOLD = 2000
+
+
+#: The pause before a blocked project is looked at again, in seconds.
+_DAY = 86400.0
+
+
+def blocked_until() -> float:
+    """When to look again at a project that was refused: it may have been a moment's glitch."""
+    return time.time() + _DAY * random.uniform(0.75, 1.25)
 
 
 class Memory:
@@ -101,6 +112,11 @@ class Item(msgspec.Struct, kw_only=True):
     #: How many of the files that it places were fetched for it.
     fetched: int = 0
 
+    @property
+    def given_up(self) -> bool:
+        """It was to be published, and could not be put in place: its outcome says why."""
+        return self.publication is None and isinstance(self.outcome, Failed)
+
 
 class Publisher:
     """Collects items and commits them in batches; ``failed`` holds the store's error once there was one."""
@@ -136,6 +152,8 @@ class Publisher:
         self.committed: Callable[[set[str]], None] | None = None
         #: Projects recorded since the change feed was written.
         self._untold = 0
+        #: Why what was placed ahead of a project's pages is not there: they are not to be shown either.
+        self._refused: dict[str, PlaceTaken] = {}
 
     async def submit(self, item: Item) -> None:
         """Hand over one item; waits while two batches are waiting already."""
@@ -157,7 +175,8 @@ class Publisher:
         """Commit batches until :meth:`finish`.  Raises StoreError or StateError, and then commits nothing more.
 
         A batch for which the disk is too full is committed in halves, and those in halves, down to single items; the
-        first of them that does not fit ends it.
+        first of them that does not fit ends it.  The same is done where something lies in the way: that project alone
+        is blocked.
         """
         ending = False
         while not ending:
@@ -207,7 +226,20 @@ class Publisher:
         return batch, False
 
     def _commit(self, batch: list[Item]) -> None:
+        for item in batch:
+            if isinstance(item.outcome, Published) and (error := self._refused.pop(item.name, None)) is not None:
+                self._give_up(item, error)
         try:
+            self._commit_whole(batch)
+        except PlaceTaken as error:
+            if batch[0].publication is None or (self._recorded and self._recorded[-1] is batch[-1]):
+                raise
+            if len(batch) > 1:
+                log.info("something is in the way of a batch of %d projects: trying a part of it", len(batch))
+                self._commit(batch[: len(batch) // 2])
+                self._commit(batch[len(batch) // 2 :])
+                return
+            self._give_up(batch[0], error)
             self._commit_whole(batch)
         except DiskFull:
             half = len(batch) // 2
@@ -216,6 +248,40 @@ class Publisher:
             log.info("no space for a batch of %d projects: trying a part of it", len(batch))
             self._commit(batch[:half])
             self._commit(batch[half:])
+
+    def _give_up(self, item: Item, error: PlaceTaken) -> None:
+        """What stands in the way of one project is its own matter: it is recorded as blocked, what it staged goes."""
+        publication, outcome = item.publication, item.outcome
+        assert publication is not None
+        for staged in (*publication.placements, *filter(None, [publication.staged_document])):
+            if staged.staged.startswith("partial/"):
+                self._tree.disk.unlink(staged.staged)
+        item.publication, item.doomed, item.tombstones, item.kept = None, [], [], []
+        item.claims, item.unclaimed, item.restored, item.unkept = [], [], [], []
+        item.fetched = 0
+        if not isinstance(outcome, Published):
+            log.warning("%s: %s", item.name, error)
+            if not item.shown:
+                self._refused[item.name] = error
+            return
+        reason, waits = self._why_not(_targets(publication), error)
+        item.outcome = Failed(
+            name=outcome.name,
+            wanted_serial=outcome.wanted_serial,
+            state="blocked",
+            error=reason,
+            due_at=blocked_until(),
+        )
+        item.claims = [PathRow(path, item.name, "waiting") for path in waits]
+
+    def _why_not(self, targets: list[str], error: PlaceTaken) -> tuple[str, list[str]]:
+        """Why a project cannot be put in place, and for which path it waits."""
+        for path in (*targets, error.path):
+            try:
+                refuse_obstacle(self._tree.disk, path)
+            except InTheWay as found:
+                return str(found), [path]
+        return str(error), []
 
     def _commit_whole(self, batch: list[Item]) -> None:
         self._number += 1
@@ -244,7 +310,7 @@ class Publisher:
                 self._tree.drop_documents(publications)
                 if pages or any(p.drop_document or p.drop_original for p in publications):
                     disk.sync()
-            except DiskFull:
+            except (DiskFull, PlaceTaken):
                 self._tree.unstage(made, files, publications)
                 raise
         log.debug("batch %d: recording", number)

@@ -11,6 +11,7 @@ from heliostat.errors import Occupied
 from heliostat.mirror.inventory import Inventory
 from heliostat.mirror.wanted import Wanted, held_files, strongest
 from heliostat.store.disk import Entry
+from heliostat.store.obstacles import has_directory, refuse_obstacle
 from heliostat.store.tree import Tree, is_of
 
 
@@ -69,7 +70,7 @@ def survey(tree: Tree, wanted: Sequence[Wanted], inventory: Inventory, ours: set
 
 
 def _look(tree: Tree, places: Places, want: Wanted, path: str, withheld: frozenset[str]) -> Present | None:
-    if not withheld and tree.disk.stat(path.rpartition("/")[0]) is None:
+    if not has_directory(tree.disk, path) and not withheld:
         return None
     there = places.have(want, path)
     kept = _kept(tree, want, path) if there is None and path in withheld else None
@@ -79,10 +80,12 @@ def _look(tree: Tree, places: Places, want: Wanted, path: str, withheld: frozens
         target = names.sidecar_path(path)
         beside = tree.disk.stat(target)
         taken = beside is not None
-        sidecar = beside is not None and not beside.is_directory
+        if beside is not None and not beside.is_file:
+            refuse_obstacle(tree.disk, target)
+        sidecar = beside is not None
         if not sidecar and target in withheld:
             beside = tree.disk.stat(names.withheld_path(target))
-            sidecar_kept = beside is not None and not beside.is_directory
+            sidecar_kept = beside is not None and beside.is_file
     if there is None and kept is None and not taken:
         return None
     times = {path: there or kept, names.sidecar_path(path): beside if sidecar or sidecar_kept else None}
@@ -135,13 +138,14 @@ class Places:
         entry = self._tree.disk.stat(path)
         if entry is None:
             return None
+        if not entry.is_file:
+            refuse_obstacle(self._tree.disk, path)
         algorithm, stated = strongest(want.digests), self._stated.get(path)
         known = stated is not None and (algorithm is None or stated.get(algorithm) == want.digests[algorithm])
         if not known and not self.tell(path, want.digests):
             self._give_way(path)
             return None
-        right = not entry.is_directory and (want.size is None or entry.size == want.size)
-        return entry if right else None
+        return entry if want.size is None or entry.size == want.size else None
 
     def tell(self, path: str, digests: Mapping[str, str]) -> bool:
         """Whether the bytes at ``path`` have these digests, as far as they can be told."""
@@ -150,8 +154,9 @@ class Places:
 
     def hold(self, path: str, sha256: str) -> bool:
         """Whether bytes with this digest lie at ``path``; raises Occupied when others do that are to stay."""
-        if self._tree.disk.stat(path) is None:
+        if not has_directory(self._tree.disk, path) or self._tree.disk.stat(path) is None:
             return False
+        refuse_obstacle(self._tree.disk, path)
         if self._tree.file_matches(path, "sha256", sha256):
             return True
         self._give_way(path)
@@ -166,4 +171,4 @@ class Places:
 
 def _of_right_size(tree: Tree, path: str, size: int | None) -> Entry | None:
     entry = tree.disk.stat(path)
-    return entry if entry is not None and not entry.is_directory and (size is None or entry.size == size) else None
+    return entry if entry is not None and entry.is_file and (size is None or entry.size == size) else None

@@ -16,8 +16,11 @@ import stat
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
-from heliostat.errors import DiskFull, StoreError
+from heliostat.errors import DiskFull, PlaceTaken, StoreError
 from heliostat.store.threads import got_on
+
+#: What the system says where something of another kind lies.
+_TAKEN = (errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ELOOP)
 
 Buffer = bytes | bytearray | memoryview
 
@@ -35,6 +38,7 @@ class Entry(NamedTuple):
     inode: int
     links: int
     is_directory: bool
+    is_file: bool
 
 
 class Operations(Protocol):
@@ -44,6 +48,7 @@ class Operations(Protocol):
 
     def write(self, path: str, data: Buffer, mtime_ns: int | None = None) -> None: ...
     def append(self, path: str) -> Appender: ...
+    def pieces(self, path: str) -> Iterator[bytes]: ...
     def replace(self, source: str, target: str) -> None: ...
     def link(self, source: str, target: str) -> None: ...
     def symlink(self, content: str, path: str) -> None: ...
@@ -53,6 +58,7 @@ class Operations(Protocol):
     def set_mtime(self, path: str, mtime_ns: int) -> None: ...
     def set_mode(self, path: str, mode: int) -> None: ...
     def stat(self, path: str) -> Entry | None: ...
+    def stat_directory(self, path: str) -> Entry | None: ...
     def read(self, path: str) -> bytes | None: ...
     def read_part(self, path: str, start: int, size: int) -> bytes: ...
     def read_link(self, path: str) -> str | None: ...
@@ -128,7 +134,19 @@ class Disk:
             return None
         except OSError as error:
             raise _refused("look at", path, error) from error
-        return Entry(found.st_size, found.st_mtime_ns, found.st_ino, found.st_nlink, stat.S_ISDIR(found.st_mode))
+        return _entry(found)
+
+    def stat_directory(self, path: str) -> Entry | None:
+        """The same; raises PlaceTaken where nothing can be, since something else lies where a directory belongs."""
+        try:
+            found = os.lstat(self.full(path))
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise _refused("look at", path, error) from error
+        if not stat.S_ISDIR(found.st_mode):
+            raise PlaceTaken("look at", path, os.strerror(errno.ENOTDIR))
+        return _entry(found)
 
     def make_directory(self, path: str) -> None:
         """Make ``path`` and what is missing above it."""
@@ -148,7 +166,8 @@ class Disk:
         try:
             os.mkdir(self.full(path), _DIRECTORY_MODE)
         except FileExistsError:
-            if not os.path.isdir(self.full(path)):
+            # The directories at the top may be links that somebody has made, those below are our own.
+            if not os.path.isdir(self.full(path)) or (parent.startswith("web/") and os.path.islink(self.full(path))):
                 raise
         except FileNotFoundError:
             self._known.discard(parent)
@@ -163,6 +182,22 @@ class Disk:
         with _refusals("open", path):
             handle = self._open_new(path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
             return _DiskAppender(path, handle)
+
+    def pieces(self, path: str) -> Iterator[bytes]:
+        """A plain file from its beginning, in pieces of 1 MiB; nothing of what is none, which is never followed."""
+        with _refusals("read", path):
+            try:
+                handle = os.open(self.full(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+            except OSError as error:
+                if error.errno in (*_TAKEN, errno.ENOENT, errno.ENXIO):
+                    return
+                raise
+            try:
+                if stat.S_ISREG(os.fstat(handle).st_mode):
+                    while piece := os.read(handle, 1 << 20):
+                        yield piece
+            finally:
+                os.close(handle)
 
     def link(self, source: str, target: str) -> None:
         with _refusals("link", target):
@@ -314,6 +349,13 @@ class _DiskAppender:
             self._handle = -1
 
 
+def _entry(found: os.stat_result) -> Entry:
+    mode = found.st_mode
+    return Entry(
+        found.st_size, found.st_mtime_ns, found.st_ino, found.st_nlink, stat.S_ISDIR(mode), stat.S_ISREG(mode)
+    )  # fmt: skip
+
+
 def _encoded(path: str) -> bytes:
     return path.encode("utf-8", "surrogateescape")
 
@@ -346,7 +388,7 @@ def _refusals(action: str, path: str) -> Iterator[None]:
 def _refused(action: str, path: str, error: OSError) -> StoreError:
     # What could not be synced is perhaps lost, and the next sync need not say so: trying again is no way out of that.
     full = error.errno in (errno.ENOSPC, errno.EDQUOT) and action != "sync"
-    kind = DiskFull if full else StoreError
+    kind = DiskFull if full else PlaceTaken if error.errno in _TAKEN else StoreError
     return kind(action, path, _reason(error))
 
 

@@ -313,18 +313,15 @@ class Tree:
         return self.file_digests(path, (algorithm,)).get(algorithm) == digest
 
     def file_digests(self, path: str, algorithms: tuple[str, ...]) -> dict[str, str]:
-        """The hex digests of a file, read in pieces; empty when it is not there."""
-        if self.disk.stat(path) is None:
+        """The hex digests of a file, read in pieces; empty when it is not there, or no plain file."""
+        found = self.disk.stat(path)
+        if found is None or not found.is_file:
             return {}
-        appender = self.disk.append(path)
-        try:
-            states = {name: new_hash(name) for name in algorithms}
-            for piece in appender.read_all():
-                for state in states.values():
-                    state.update(piece)
-            return {name: state.hexdigest() for name, state in states.items()}
-        finally:
-            appender.close()
+        states = {name: new_hash(name) for name in algorithms}
+        for piece in self.disk.pieces(path):
+            for state in states.values():
+                state.update(piece)
+        return {name: state.hexdigest() for name, state in states.items()}
 
     def _temporary(self, made: list[str] | None = None) -> str:
         path = f"partial/page-{next(self._numbers)}"

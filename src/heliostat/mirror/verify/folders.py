@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Iterator
 
 from heliostat.mirror.verify.sorter import Sorter
@@ -13,10 +14,19 @@ _MANY = 50_000
 #: A directory of this size (bytes) has some ten thousand entries.
 _LARGE = 1 << 20
 _REST = re.compile(rb"[0-9a-f]{60}")
+#: Where only directories belong.
+_UPPER = re.compile(rb"packages/[0-9a-f]{2}(?:/[0-9a-f]{2}(?:/[0-9a-f]{60})?)?")
+#: A directory of the store, which has files, and none below it.
+_SHELF = re.compile(rb"packages/[0-9a-f]{2}/[0-9a-f]{2}/[0-9a-f]{60}/|integrity/[^/]+/[^/]+/[^/]+/")
 #: What is a file, going by its name, as far as it need be known: one that no page names is looked at.
 _FILE = re.compile(rb"[A-Za-z0-9][^\n]*\.[A-Za-z0-9]{1,8}")
 #: No directory of ours lies deeper than five below its top.
 _DEEPEST = 32
+
+
+def is_for_directory(path: bytes) -> bool:
+    """Whether the path is one of the store's own, at which only a directory belongs."""
+    return _UPPER.fullmatch(path) is not None
 
 
 def listing(path: bytes, scratch: str, label: str, *, mark: bytes = b"/") -> Iterator[bytes]:
@@ -82,7 +92,8 @@ class Walk:
             if folder.startswith(b"packages/") and size <= _LARGE and (entries := self._usual(folder)) is not None:
                 yield from entries
                 return
-            for entry in listing(self._root + folder, self._scratch, self._label):
+            mark = b"" if _SHELF.fullmatch(folder) else b"/"
+            for entry in listing(self._root + folder, self._scratch, self._label, mark=mark):
                 path = folder + entry
                 if self._high is not None and path >= self._high:
                     return
@@ -91,15 +102,18 @@ class Walk:
                         yield from self.below(path)
                 elif path >= self._low:
                     yield path
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return
         except OSError as error:
             self.wrong.append((folder, f"cannot be listed: {error.strerror}"))
 
     def _look(self, folder: bytes) -> int:
         """Check the mode of a directory; its own size, which tells whether it has very many entries."""
-        found = os.stat(self._root + folder)
+        inner = folder.find(b"/") + 1 < len(folder)
+        found = os.stat(self._root + folder.rstrip(b"/"), follow_symlinks=not inner)
         mode = found.st_mode
+        if not stat.S_ISDIR(mode):
+            raise NotADirectoryError
         if mode & self._mode != self._mode and folder >= self._low:
             lacks = self._mode & ~mode
             self.wrong.append((folder, f"its mode is {mode & 0o7777:04o}, which lacks {lacks:04o}"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import os
 import re
+import stat
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ from heliostat.mirror.verify.findings import Finding, finding
 from heliostat.mirror.verify.folders import listing
 from heliostat.mirror.verify.ground import Ground
 from heliostat.mirror.verify.judgement import Found
-from heliostat.mirror.verify.reading import Odd
+from heliostat.mirror.verify.reading import Odd, Stamp
 from heliostat.mirror.verify.sorter import Sorter
 from heliostat.pages.root_list import RootListParser
 
@@ -56,7 +57,7 @@ class Names:
             (b"simple/index.html", self._read_html, _ROOT_HTML),
         ):
             try:
-                handle, stat = self._ground.reader.open(path)
+                handle, opened = self._ground.reader.open(path)
             except FileNotFoundError:
                 found.append(finding("root", b"web/" + path, "", "not there"))
                 continue
@@ -67,7 +68,7 @@ class Names:
                 read(handle)
                 self._whole.add(tag)
                 if tag == _ROOT_JSON:
-                    time = stat.st_mtime
+                    time = opened.st_mtime
             except (Invalid, OSError) as error:
                 self._whole.discard(tag)
                 reason = error.reason if isinstance(error, Invalid) else f"cannot be read: {error.strerror}"
@@ -151,9 +152,9 @@ class Names:
         reader, key = self._ground.reader, name.encode()
         return Found(
             name,
-            simple=reader.stamp(b"simple/" + key) is not None,
+            simple=_is_directory(reader.stamp(b"simple/" + key)),
             document=reader.stamp(b"json/" + key) is not None,
-            link=reader.stamp(b"pypi/%s/json" % key) is not None,
+            link=_is_directory(reader.stamp(b"pypi/" + key)) and reader.stamp(b"pypi/%s/json" % key) is not None,
             row=self._ground.books.row(name) if self._ground.books else None,
         )
 
@@ -206,6 +207,10 @@ class Names:
             name, _, serial = line.partition(b"\t")
             if _NORMAL.fullmatch(name):
                 yield name, tag, int(serial or 0)
+
+
+def _is_directory(stamp: Stamp | None) -> bool:
+    return stamp is not None and stat.S_ISDIR(stamp.mode)
 
 
 class _Ahead:

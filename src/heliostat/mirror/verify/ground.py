@@ -92,6 +92,10 @@ class Books:
         """The paths of files that only the project's document lists, and of their sidecars."""
         return self.read(lambda connection: [row.path for row in Paths(connection).of_project(name, "extra")])
 
+    def waiting(self, name: str) -> list[str]:
+        """The paths at which something lies in the way of the project."""
+        return self.read(lambda connection: [row.path for row in Paths(connection).of_project(name, "waiting")])
+
     def open_fate(self, path: str) -> bool:
         """Whether the ledger has something to say of a path that no page names."""
         return self.read(lambda connection: Paths(connection).is_spoken_for(path))

@@ -51,6 +51,7 @@ class _Case:
         found, result, row = self._found, self._result, self._found.row
         page, html = self._json_page(), None
         published = row is None or row.published
+        self._obstacles()
         if not found.simple:
             if row is not None and row.published and not row.owed:
                 self._say("page", self._folder + _JSON, "the ledger says that it is served, but there is no page")
@@ -90,6 +91,16 @@ class _Case:
             self._compare_upstream(page, upstream)
         result.claims = self._claims.lines
         return result
+
+    def _obstacles(self) -> None:
+        """What a project that is blocked waits for, as far as it is no file, or is where a directory belongs."""
+        row, books = self._found.row, self._ground.books
+        if row is None or row.state != "blocked" or books is None:
+            return
+        for path in books.waiting(self._found.name):
+            found = self._reader.obstacle(path.removeprefix("web/").encode())
+            if found is not None:
+                self._say("obstacle", *found)
 
     # -- pages ----------------------------------------------------------------------------------------------------
 

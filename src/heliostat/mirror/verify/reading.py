@@ -140,6 +140,7 @@ class Reader:
 
     def open(self, path: bytes) -> tuple[int, os.stat_result]:
         """A plain file, to be closed by the caller.  Raises FileNotFoundError, Odd."""
+        self._check_way(path)
         try:
             handle = os.open(self.root + path, _FLAGS)
         except (FileNotFoundError, NotADirectoryError):
@@ -156,6 +157,38 @@ class Reader:
             os.close(handle)
             raise
         return handle, found
+
+    def _check_way(self, path: bytes) -> None:
+        """Raises Odd when the way to ``path`` leads over a link; what is at the top of the tree may be one."""
+        end = path.find(b"/")
+        known: bytes = getattr(self._local, "folder", b"")
+        if path.startswith(known) and path.rfind(b"/") == len(known) - 1:
+            return
+        while (end := path.find(b"/", end + 1)) >= 0:
+            if known[: end + 1] == path[: end + 1]:
+                continue
+            try:
+                found = os.lstat(self.root + path[:end])
+            except OSError:
+                return  # who opens it is told
+            if stat.S_ISLNK(found.st_mode):
+                raise Odd("obstacle", f"the way to it leads over a symbolic link, {os.fsdecode(path[:end])!a}")
+        self._local.folder = path[: path.rfind(b"/") + 1]
+
+    def obstacle(self, path: bytes) -> tuple[bytes, str] | None:
+        """What lies at ``path`` and is no file, or on the way there and is no directory: where, and what."""
+        end = path.find(b"/")
+        while end < len(path):
+            end = path.find(b"/", end + 1)
+            last = end < 0
+            end = len(path) if last else end
+            try:
+                mode = os.lstat(self.root + path[:end]).st_mode
+            except OSError:
+                return None
+            if not (stat.S_ISREG(mode) if last else stat.S_ISDIR(mode)):
+                return path[:end], f"{kind_of(mode)}, where a {'file' if last else 'directory'} belongs"
+        return None
 
     def digests(self, handle: int, size: int, algorithms: tuple[str, ...]) -> dict[str, str]:
         """Hex digests of an open file of ``size`` bytes.  Raises Odd, Stopping."""

@@ -94,6 +94,8 @@ class Repair:
         roots = False
         try:
             while batch := await self._keeper(self._next, groups, nobodys):
+                if fix and not self._stop.is_set():
+                    await self._keeper(self._clear_obstacles, nobodys)
                 roots |= any(one.kind == "root" for items in batch.values() for _, one in items)
                 if fix and not self._stop.is_set():
                     counters.phase = "repairing"
@@ -149,10 +151,14 @@ class Repair:
             for one in findings:
                 if one.kind == "unreadable":
                     self._set_mode(one)
+                elif one.kind == "obstacle" and one.path.startswith(STORED) and not one.raw:
+                    self._damaged.clear_obstacle(one.path)
                 elif one.kind in _BYTES and one.path.startswith(STORED) and not one.raw:
                     self._damaged.take(one.path)
                 elif one.kind in ("obstacle", "link"):
                     self._damaged.clear(one)
+                elif one.kind in ("page", "html"):
+                    self._damaged.clear_way(one.file)
             if any(one.kind in ("html", "link") for one in findings):
                 publication = self._from_what_is_known(ProjectName(name))
                 if publication is not None:
@@ -173,7 +179,11 @@ class Repair:
     def _may_be_owed(self, name: str) -> bool:
         """Whether a pass may look at it: not at what is removed, waits to be, or was never this mirror's."""
         row = self._ledger.row(name)
-        return row is not None and row.published and row.state not in ("gone", "excluded", "held")
+        return (
+            row is not None
+            and (row.published or row.state == "blocked")
+            and row.state not in ("gone", "excluded", "held")
+        )
 
     def _from_what_is_known(self, name: ProjectName) -> Publication | None:
         """The HTML page and the link as the JSON page and the document tell them; None when that cannot be read."""
@@ -212,8 +222,8 @@ class Repair:
                 self._shelves.check(path, claims[path], seen)
             if seen.findings or (one.kind, one.path) in still:
                 continue
-            if one.kind in ("behind", "ledger", "disagreement") and (
-                row is None or row.state in ("pending", "failing")
+            if one.kind in ("behind", "ledger", "disagreement", "obstacle") and (
+                row is None or row.state in ("pending", "failing", "blocked")
             ):
                 continue
             if one.kind == "root":
@@ -221,6 +231,18 @@ class Repair:
             gone.append(number)
             self._damaged.discard(one.file)
         return gone
+
+    def _clear_obstacles(self, nobodys: list[Numbered]) -> None:
+        """What is in the way of nobody that is known; who waits for such a place is due again."""
+        cleared = [item for item in nobodys if item[1].kind == "obstacle" and item[1].path.startswith(STORED)]
+        for number, one in cleared:
+            if not one.raw and number not in self.result.fixed:
+                self._damaged.clear_obstacle(one.path)
+                self._damaged.discard(one.path)
+                self.result.fixed.add(number)
+        if cleared:
+            with self._ledger.transaction():
+                self._ledger.paths.wake_all(time.time())
 
     # -- what is nobody's -------------------------------------------------------------------------------------------
 

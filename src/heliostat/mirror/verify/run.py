@@ -176,7 +176,7 @@ class Verification:
         if asked.projects:
             return True
         return found.simple or found.document or found.link or found.root_json >= 0 or found.root_html >= 0 or (
-            found.row is not None and found.row.published
+            found.row is not None and (found.row.published or found.row.state == "blocked")
         )  # fmt: skip
 
     # -- files ------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import heapq
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -15,9 +16,9 @@ import msgspec
 
 from heliostat.errors import Invalid
 from heliostat.mirror.verify.findings import Finding, Kind, finding
-from heliostat.mirror.verify.folders import Walk
+from heliostat.mirror.verify.folders import Walk, is_for_directory
 from heliostat.mirror.verify.ground import Ground
-from heliostat.mirror.verify.reading import Odd
+from heliostat.mirror.verify.reading import Odd, kind_of
 from heliostat.model import DistFile
 
 #: Where files lie, in byte order.
@@ -132,8 +133,14 @@ class Shelves:
         seen.findings += (finding("unreadable", b"web/" + one, "", problem) for one, problem in walk.wrong)
 
     def _unreferenced(self, path: bytes, seen: Seen) -> None:
-        self._ground.reader.budget.take(0)
-        if os.path.islink(self._ground.reader.root + path) and os.path.isdir(self._ground.reader.root + path):
+        reader = self._ground.reader
+        reader.budget.take(0)
+        stamp = reader.stamp(path)
+        directory = stamp is not None and stat.S_ISDIR(stamp.mode)
+        if stamp is not None and (directory or is_for_directory(path)):
+            problem = f"{kind_of(stamp.mode)}, where a {'file' if directory else 'directory'} belongs"
+            seen.findings.append(finding("obstacle", b"web/" + path, "", problem))
+        elif os.path.islink(reader.root + path) and os.path.isdir(reader.root + path):
             seen.findings.append(finding("obstacle", b"web/" + path, "", "a symbolic link to a directory"))
         else:
             seen.findings.append(finding("unreferenced", b"web/" + path, "", "no page or document names it"))
