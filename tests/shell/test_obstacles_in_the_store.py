@@ -1,4 +1,7 @@
-"""Something that is no file lies where a file belongs: its project waits, the others do not, and a repair clears it."""
+"""Something that is no file lies where a file belongs: its project waits, the others do not, and a repair clears it.
+
+What leads out of the tree is not followed.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,10 @@ import pytest
 
 from heliostat.fakeindex import Index, UploadedFile
 from heliostat.mirror.report import Summary
+from heliostat.mirror.scrub import Looker
+from heliostat.mirror.verify.reading import Budget
 from support.equality import differences
-from support.mirrors import Followed, following, owed_names
+from support.mirrors import Followed, following, listing, owed_names
 from support.verified import rich_index, verify
 
 
@@ -198,3 +203,66 @@ async def test_what_was_in_the_way_twice_is_kept_twice(tmp_path: Path) -> None:
 def _full_directory_in(path: Path, name: str) -> None:
     path.mkdir()
     (path / name).write_bytes(b"mine")
+
+
+@pytest.mark.parametrize("above", [0, 1, 2])
+async def test_a_link_out_of_the_tree_is_not_followed(above: int, tmp_path: Path) -> None:
+    async with following(_index(), tmp_path / "mirror") as one:
+        await one.sync()
+        wheel = one.files("beta")["beta-1.0-py3-none-any.whl"]
+        place = wheel.parents[above]
+        _move_out(place, tmp_path / "outside")
+        before = listing(tmp_path / "outside")
+        paths = {
+            path.relative_to(one.web).as_posix() for path in (place, wheel, wheel.with_name(wheel.name + ".metadata"))
+        }
+        for where in (one.config, one.web):
+            for asked in ({}, {"projects": ("beta",)}, {"quick": True}):
+                seen, _ = await verify(where, **asked)
+                assert {kind for kind, _ in seen.kinds} == {"obstacle"}
+                assert {path for _, path in seen.kinds} >= (paths if "projects" not in asked else paths - {min(paths)})
+        looked = Looker(one.config, Budget(None)).project("beta", "", lambda _: None)
+        assert "obstacle" in {found.kind for found in looked.findings}
+
+        _, repaired = await verify(one.config, repair={"fix": True, "delete": True})
+        assert repaired is not None
+        assert (repaired.left, repaired.store_error) == (0, None)
+        assert listing(tmp_path / "outside") == before
+        assert not place.is_symlink()
+        _same(one)
+        seen, _ = await verify(one.config)
+        assert seen.findings == []
+
+
+@pytest.mark.parametrize("folder", ["simple/beta", "pypi/beta", "integrity/beta"])
+async def test_a_project_s_directory_is_no_link(folder: str, tmp_path: Path) -> None:
+    async with following(_index(), tmp_path / "mirror") as one:
+        await one.sync()
+        _move_out(one.web / folder, tmp_path / "outside")
+        before = listing(tmp_path / "outside")
+        for where in (one.config, one.web):
+            for asked in ({}, {"projects": ("beta",)}):
+                seen, _ = await verify(where, **asked)
+                assert seen.findings != [], (where, asked)
+        seen, repaired = await verify(one.config, repair={"fix": True, "delete": True})
+        assert repaired is not None
+        assert (repaired.left, repaired.store_error) == (0, None), seen.findings
+        assert listing(tmp_path / "outside") == before
+        _same(one)
+        seen, _ = await verify(one.config)
+        assert seen.findings == []
+
+
+async def test_what_is_at_the_top_of_the_tree_may_be_a_link(tmp_path: Path) -> None:
+    async with following(_index(), tmp_path / "mirror") as one:
+        await one.sync()
+        for name in ("packages", "simple", "json", "pypi", "integrity"):
+            _move_out(one.web / name, tmp_path / name)
+        for where in (one.config, one.web):
+            seen, _ = await verify(where)
+            assert seen.findings == []
+
+
+def _move_out(place: Path, outside: Path) -> None:
+    place.rename(outside)
+    place.symlink_to(outside)

@@ -238,6 +238,7 @@ class Reader:
 
     def link(self, path: bytes) -> bytes | None:
         """What a symbolic link holds; None when there is nothing.  Raises Odd when it is something else."""
+        self._check_way(path)
         try:
             return os.readlink(self.root + path)
         except (FileNotFoundError, NotADirectoryError):

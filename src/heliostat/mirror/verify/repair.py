@@ -159,7 +159,7 @@ class Repair:
                     self._damaged.clear(one)
                 elif one.kind in ("page", "html"):
                     self._damaged.clear_way(one.file)
-            if any(one.kind in ("html", "link") for one in findings):
+            if any(one.kind in ("html", "link", "obstacle") for one in findings):
                 publication = self._from_what_is_known(ProjectName(name))
                 if publication is not None:
                     publications.append(publication)
