@@ -9,6 +9,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -205,6 +206,9 @@ def _full_directory_in(path: Path, name: str) -> None:
     (path / name).write_bytes(b"mine")
 
 
+LOOKS: list[dict[str, Any]] = [{}, {"projects": ("beta",)}, {"quick": True}]
+
+
 @pytest.mark.parametrize("above", [0, 1, 2])
 async def test_a_link_out_of_the_tree_is_not_followed(above: int, tmp_path: Path) -> None:
     async with following(_index(), tmp_path / "mirror") as one:
@@ -217,7 +221,7 @@ async def test_a_link_out_of_the_tree_is_not_followed(above: int, tmp_path: Path
             path.relative_to(one.web).as_posix() for path in (place, wheel, wheel.with_name(wheel.name + ".metadata"))
         }
         for where in (one.config, one.web):
-            for asked in ({}, {"projects": ("beta",)}, {"quick": True}):
+            for asked in LOOKS:
                 seen, _ = await verify(where, **asked)
                 assert {kind for kind, _ in seen.kinds} == {"obstacle"}
                 assert {path for _, path in seen.kinds} >= (paths if "projects" not in asked else paths - {min(paths)})
@@ -241,7 +245,7 @@ async def test_a_project_s_directory_is_no_link(folder: str, tmp_path: Path) -> 
         _move_out(one.web / folder, tmp_path / "outside")
         before = listing(tmp_path / "outside")
         for where in (one.config, one.web):
-            for asked in ({}, {"projects": ("beta",)}):
+            for asked in LOOKS[:2]:
                 seen, _ = await verify(where, **asked)
                 assert seen.findings != [], (where, asked)
         seen, repaired = await verify(one.config, repair={"fix": True, "delete": True})
