@@ -51,7 +51,7 @@ def take_inventory(tree: Tree, name: ProjectName, published: bool) -> Inventory:
         if shown.json_page is not None:
             page = parse_project(shown.json_page, url=local_page_url(name), name=name)
         if shown.document is not None:
-            document = parse_document(shown.document, url=local_document_url(name))
+            document = parse_document(shown.document, url=local_document_url(name), name=name)
     except (Invalid, Refused) as error:
         log.warning("cannot read our own page or document of %s, writing it anew: %s", name, error)
     return Inventory(shown, page, document, {file.filename: file for file in page.files} if page else {})
