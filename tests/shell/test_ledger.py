@@ -345,8 +345,14 @@ def without_columns(ledger: Ledger, *columns: str) -> None:
     connection.execute(f"INSERT INTO projects ({', '.join(kept)}) SELECT * FROM temp.kept")
 
 
+def without_digests(ledger: Ledger) -> None:
+    """As it was before version 5."""
+    ledger.connection.execute("ALTER TABLE projects DROP COLUMN document_digest")
+
+
 def without_removals(ledger: Ledger) -> None:
     """As it was before version 4."""
+    without_digests(ledger)
     for statement in (
         *(f"DROP TABLE {table}" for table in ("denied", "retained", "kept")),
         "DROP INDEX paths_at",
@@ -355,6 +361,19 @@ def without_removals(ledger: Ledger) -> None:
         "ALTER TABLE tombstones DROP COLUMN what",
     ):
         ledger.connection.execute(statement)
+
+
+def test_a_ledger_of_version_4_does_not_know_which_documents_were_published(tmp_path: Path) -> None:
+    path = str(tmp_path / "heliostat.db")
+    made = Ledger(path)
+    made.intake.fold_events([event("a", 3)], 4, 1.0, everything)
+    made.record([published("a", 3)])
+    without_digests(made)
+    made.connection.execute("PRAGMA user_version = 4")
+    made.close()
+    newer = Ledger(path)
+    assert newer.connection.execute("SELECT name, document_digest FROM projects").fetchall() == [("a", None)]
+    newer.close()
 
 
 def test_an_older_ledger_is_brought_up_to_date_when_it_is_opened(tmp_path: Path) -> None:

@@ -174,7 +174,22 @@ DAMAGES = {
         lambda one: change_json(
             one.web / "json/beta", lambda doc: [file.update(size=1) for file in doc["releases"]["1.0"]]
         ),
-        {("disagreement", "json/beta")},
+        {("disagreement", "json/beta"), ("document", "json/beta")},
+        bare={("disagreement", "json/beta")},
+    ),
+    "a document is another project's": Damage(
+        lambda one: shutil.copyfile(one.web / "json/alpha", one.web / "json/beta"), {("document", "json/beta")}
+    ),
+    "a document is an old one": Damage(
+        lambda one: change_json(
+            one.web / "json/beta", lambda doc: (doc.update(last_serial=doc["last_serial"] - 1), doc["releases"].update({"1.0": []}))
+        ),
+        {("disagreement", "json/beta"), ("document", "json/beta")},
+        bare={("disagreement", "json/beta")},
+    ),
+    "a document says something else of the project": Damage(
+        lambda one: change_json(one.web / "json/beta", lambda doc: doc["info"].update(summary="something else")),
+        {("document", "json/beta")}, ledger=True,
     ),
     "a link is gone": Damage(lambda one: (one.web / "pypi/beta/json").unlink(), {("link", "pypi/beta/json")}),
     "a link's directory is gone": Damage(lambda one: shutil.rmtree(one.web / "pypi/beta"), {("link", "pypi/beta/json")}),

@@ -57,7 +57,7 @@ def take_inventory(tree: Tree, name: ProjectName, published: bool) -> Inventory:
         log.warning("cannot read our own page of %s, writing it anew: %s", name, error)
     try:
         if shown.document is not None:
-            document = parse_document(shown.document, url=local_document_url(name))
+            document = parse_document(shown.document, url=local_document_url(name), name=name)
     except (Invalid, Refused) as error:
         log.warning("cannot read our own document of %s, writing it anew: %s", name, error)
     if page is None:

@@ -41,6 +41,8 @@ class Answers(msgspec.Struct, frozen=True):
     stuck: str | None = None
     #: A large document, set aside under ``partial/``; ``body`` is None then.
     staged: Placement | None = None
+    #: Its digest, see :func:`heliostat.store.incoming.document_digest`.
+    staged_digest: bytes | None = None
     #: The document is the one shown already; ``body`` is None then.
     unchanged: bool = False
     #: Upstream has documents, but not this one, although the page has files: ours stays if there is one.

@@ -51,6 +51,7 @@ from heliostat.pages.links import file_link
 from heliostat.pages.render import project_html, project_json
 from heliostat.state.ledger import Ledger
 from heliostat.state.rows import Failed, PathRow, Published, Row, Tombstone
+from heliostat.store.incoming import document_digest
 from heliostat.store.threads import Keeper, in_thread
 from heliostat.store.tree import Placement, Publication, Tree
 from heliostat.upstream.traffic import Traffic
@@ -275,7 +276,7 @@ class ProjectSync:
         if inventory.shown is not None and inventory.shown.document == body:
             return msgspec.structs.replace(answers, body=None, unchanged=True)
         placement = await in_thread(self._tree.stage, body, names.document_path(row.name))
-        return msgspec.structs.replace(answers, body=None, staged=placement)
+        return msgspec.structs.replace(answers, body=None, staged=placement, staged_digest=document_digest(body))
 
     def _open_paths(self, row: Row) -> OpenPaths:
         found: dict[str, set[str]] = {}
@@ -323,7 +324,7 @@ class ProjectSync:
         self._fill(item.publication, page, answers, inventory)
         if not row.untouched or answers.amended or answers.retained:
             Remnants(self._rules, row, answers, standing).note(item, quarantine, ready, after)
-        item.outcome = self._outcome(row, answers, page, ready)
+        item.outcome = self._outcome(row, answers, page, ready, inventory)
 
     def _fill(self, publication: Publication, page: ProjectPage, answers: Answers, inventory: Inventory) -> None:
         """Only what differs from what is shown is written."""
@@ -342,7 +343,9 @@ class ProjectSync:
             publication.document = answers.body
         publication.link_missing = shown is None or not shown.link_right
 
-    def _outcome(self, row: Row, answers: Answers, page: ProjectPage, ready: Sequence[Ready]) -> Published:
+    def _outcome(
+        self, row: Row, answers: Answers, page: ProjectPage, ready: Sequence[Ready], inventory: Inventory
+    ) -> Published:
         display = answers.document.display_name if answers.document else None
         return Published(
             name=row.name,
@@ -357,6 +360,7 @@ class ProjectSync:
             policy="",
             page_etag=answers.page_etag,
             document_etag=answers.document_etag,
+            document_digest=_digest(answers, inventory),
             checked_at=time.time(),
             extra=any(not one.want.listed for one in ready),
             stuck=answers.stuck,
@@ -526,6 +530,14 @@ class _Begun(NamedTuple):
     standing: Standing
     wanted: list[Wanted]
     keys: set[str]
+
+
+def _digest(answers: Answers, inventory: Inventory) -> bytes | None:
+    """That of the document that is shown from now on; None where there is none."""
+    if answers.document is None or answers.staged is not None:
+        return answers.staged_digest
+    body = answers.body or (inventory.shown.document if inventory.shown is not None else None)
+    return None if body is None else document_digest(body)
 
 
 def _is_missing(want: Wanted, found: Survey) -> bool:

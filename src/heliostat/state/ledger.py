@@ -216,8 +216,8 @@ class Ledger(Queries):
                 "UPDATE projects SET published = 0, hidden = 0, state = ?, due_at = NULL, why = NULL, error = NULL,"
                 " attempts = 0, page_serial = NULL, owed_serial = NULL,"
                 " accepted_serial = max(accepted_serial, wanted_serial, ?), files = 0, bytes = 0,"
-                " page_etag = NULL, document_etag = NULL, absent_serial = NULL, quarantined_releases = NULL,"
-                " withdrawn = NULL,"
+                " page_etag = NULL, document_etag = NULL, document_digest = NULL, absent_serial = NULL,"
+                " quarantined_releases = NULL, withdrawn = NULL,"
                 " missing_at = NULL, missing_pass = NULL, stuck_since = NULL, stuck_tries = 0, named = 0"
                 + (", hint = 'removed', hint_serial = max(accepted_serial, wanted_serial, ?)" if gone else "")
                 + " WHERE name = ?",
@@ -267,7 +267,8 @@ class Ledger(Queries):
             " due_at = CASE WHEN wanted_serial > :accepted_serial THEN due_at ELSE :due_at END,"
             " why = CASE WHEN wanted_serial > :accepted_serial THEN why WHEN :stuck IS NULL THEN NULL ELSE 'stuck' END,"
             " attempts = 0, error = :stuck, files = :files, bytes = :bytes, policy = :policy,"
-            " page_etag = :page_etag, document_etag = :document_etag, checked_at = :checked_at, extra = :extra,"
+            " page_etag = :page_etag, document_etag = :document_etag,"
+            " document_digest = :document_digest, checked_at = :checked_at, extra = :extra,"
             " absent_serial = CASE WHEN :state = 'quarantined' THEN absent_serial ELSE NULL END,"
             " withdrawn = CASE WHEN wanted_serial > :accepted_serial THEN withdrawn ELSE NULL END,"
             " missing_at = NULL, missing_pass = NULL, behind_tries = 0, behind_since = NULL,"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import json
 from typing import Literal
 
@@ -102,6 +103,8 @@ class Published(msgspec.Struct, frozen=True, kw_only=True):
     document_etag: str | None
     checked_at: float
     extra: bool
+    #: That of the document that is published; see :func:`heliostat.store.incoming.document_digest`.
+    document_digest: builtins.bytes | None = None
     #: Why it was accepted although upstream stayed behind; said in the row's error.
     stuck: str | None = None
     #: When to look again whether upstream has caught up.

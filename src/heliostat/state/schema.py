@@ -16,7 +16,7 @@ projects whose entries in the root pages are out of date.  ``changelog`` tells w
 
 from __future__ import annotations
 
-VERSION = 4
+VERSION = 5
 
 _TABLES = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -206,10 +206,16 @@ ALTER TABLE tombstones ADD COLUMN version TEXT;
 ALTER TABLE tombstones ADD COLUMN what TEXT NOT NULL DEFAULT 'removed';
 """
 
-TABLES = _TABLES + _INCOMING + _TOTALS + _CHANGELOG + _REMOVALS
+#: What version 5 added: which document is published, see :func:`heliostat.store.incoming.document_digest`; null where
+#: nobody knows.
+_DOCUMENTS = """
+ALTER TABLE projects ADD COLUMN document_digest BLOB;
+"""
+
+TABLES = _TABLES + _INCOMING + _TOTALS + _CHANGELOG + _REMOVALS + _DOCUMENTS
 
 #: From each earlier version to the next.
-MIGRATIONS = {1: _INCOMING + _CLAIMED + _REMEMBERED + _TOTALS, 2: _CHANGELOG, 3: _REMOVALS}
+MIGRATIONS = {1: _INCOMING + _CLAIMED + _REMEMBERED + _TOTALS, 2: _CHANGELOG, 3: _REMOVALS, 4: _DOCUMENTS}
 
 #: A new ledger knows nothing, also after a kill right here: whoever opens it has to look whether there is a tree.
 FIRST = "INSERT INTO meta VALUES ('rebuilding', 1);"

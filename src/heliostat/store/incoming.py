@@ -32,6 +32,11 @@ def digests_of(data: Buffer, algorithms: tuple[str, ...]) -> dict[str, str]:
     return found
 
 
+def document_digest(body: Buffer) -> bytes:
+    """What the ledger keeps of a project's document, to tell whether it is still the same: 16 bytes of BLAKE2b."""
+    return hashlib.blake2b(body, digest_size=16, usedforsecurity=False).digest()
+
+
 class Incoming:
     """One download; all methods block, and are called one at a time, from whatever thread.  Raise StoreError."""
 

@@ -20,7 +20,7 @@ from heliostat.mirror.verify.folders import listing
 from heliostat.mirror.verify.founds import Names
 from heliostat.mirror.verify.ground import Ground
 from heliostat.mirror.verify.judge import Judge
-from heliostat.mirror.verify.judgement import Judgement, Upstream
+from heliostat.mirror.verify.judgement import Found, Judgement, Upstream
 from heliostat.mirror.verify.reading import Stopping
 from heliostat.mirror.verify.shelves import Seen, Shelves
 from heliostat.mirror.verify.sorter import Sorter
@@ -36,7 +36,7 @@ _MOST_LOOKS = 12
 _AT_ONCE = 20_000
 
 #: Asks upstream about a project; None when it is not to be asked, or did not answer.
-Ask = Callable[[str], Upstream | None]
+Ask = Callable[[Found], Upstream | None]
 
 
 class Pace(msgspec.Struct, frozen=True):
@@ -141,7 +141,7 @@ class Again:
         found = self._names.one(project)
         if self._roots is not None:
             found.root_json, found.root_html = self._roots(project)
-        return self._judge.judge(found, self._ask(project))
+        return self._judge.judge(found, self._ask(found))
 
     def _is_settled(self, judgement: Judgement) -> bool:
         return all(self._is_old(stamp.changed_ns) for stamp in judgement.stamps)

@@ -11,11 +11,12 @@ import msgspec
 
 from heliostat.errors import Missing, UpstreamError
 from heliostat.mirror.verify.ground import Ground
-from heliostat.mirror.verify.judgement import Upstream
+from heliostat.mirror.verify.judgement import Found, Upstream, UpstreamDocument
 from heliostat.mirror.verify.reading import Stopping
 from heliostat.model import ProjectName, ProjectPage
 from heliostat.policy.denials import Denials, Entry, Versions
 from heliostat.state.queries import Queries
+from heliostat.store.incoming import document_digest
 
 if TYPE_CHECKING:
     from heliostat.upstream.client import Upstream as Source
@@ -25,7 +26,7 @@ _FAILURES = 20
 
 
 class Asker:
-    """Asks ``source`` for pages."""
+    """Asks ``source`` for pages and documents."""
 
     def __init__(self, source: Source, ground: Ground, stop: asyncio.Event) -> None:
         self._source, self._ground, self._stop = source, ground, stop
@@ -33,18 +34,20 @@ class Asker:
         #: Why it could not be asked, the first time.
         self.unreachable: str | None = None
 
-    async def ask_all(self, names: Iterable[str]) -> list[Upstream | None]:
+    async def ask_all(self, founds: Iterable[Found]) -> list[Upstream | None]:
         """See :meth:`ask`, side by side."""
-        return list(await asyncio.gather(*map(self.ask, names)))
+        return list(await asyncio.gather(*map(self.ask, founds)))
 
-    async def ask(self, name: str) -> Upstream | None:
+    async def ask(self, found: Found) -> Upstream | None:
         """What upstream says; None when it does not answer.  Raises Stopping when it does not any more."""
+        name = found.name
         if name in self._denials.projects:
             return None
         if self._stop.is_set():
             raise Stopping
         try:
             answer = await self._source.page(ProjectName(name))
+            document = await self._document(found) if self._ground.documents else None
         except Missing:
             self._failures = 0
             return Upstream(None, None)
@@ -56,7 +59,20 @@ class Asker:
             return None
         self._failures = 0
         assert answer is not None
-        return Upstream(self._without_denied(answer.page), answer.serial)
+        return Upstream(self._without_denied(answer.page), answer.serial, document)
+
+    async def _document(self, found: Found) -> UpstreamDocument | None:
+        """Upstream's document, unless it is surely the one that was published here."""
+        name, row = ProjectName(found.name), found.row
+        known = row is not None and row.document_digest is not None
+        try:
+            answer = await self._source.document(name, etag=row.document_etag if row is not None and known else None)
+        except Missing:
+            return None  # upstream need not have one; ours stays
+        if answer is None:
+            return None
+        exact = name not in self._denials.releases
+        return UpstreamDocument(document_digest(answer.body), answer.serial, exact)
 
     def _without_denied(self, page: ProjectPage) -> ProjectPage:
         """As this mirror is to show it."""

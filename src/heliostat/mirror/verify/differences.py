@@ -25,9 +25,11 @@ def between_forms(page: ProjectPage, html: ProjectPage) -> list[str]:
     return different[:_MOST]
 
 
-def with_document(page: ProjectPage, document: Document) -> tuple[list[str], set[str]]:
+def with_document(page: ProjectPage, document: Document, *, stuck: bool = False) -> tuple[list[str], set[str]]:
     """As upstream's do: with one serial both list the same files, and what both say of a file is the same.
 
+    With different serials they list the same files too, or they would not have been published, unless upstream was
+    ``stuck``, and they were accepted as they are.
     Also the names of files of whose bytes they say different things.
     """
     listed = {entry.filename: entry for entry in document.files}
@@ -39,6 +41,14 @@ def with_document(page: ProjectPage, document: Document) -> tuple[list[str], set
             which = "the page alone" if name in on_page else "the document alone"
             different.append(f"{name!a}: in {which}, though both have serial {page.serial}")
         different += (f"version {one!a} is in only one of page and document" for one in _versions(page, document))
+    elif (
+        document.versions
+        and not (page.quarantined or stuck)
+        and listed.keys() != {file.filename for file in page.files}
+    ):
+        different.append(
+            f"lists other files than the page; its serial is {document.serial}, that of the page {page.serial}"
+        )
     for file in page.files:
         entry = listed.get(file.filename)
         if entry is None:

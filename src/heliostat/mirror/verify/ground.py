@@ -32,7 +32,8 @@ T = TypeVar("T")
 
 _COLUMNS = (
     "name, state, published, hidden, page_serial, files, extra, due_at IS NOT NULL,"
-    " stuck_since IS NOT NULL, EXISTS (SELECT 1 FROM root_changed WHERE root_changed.name = projects.name)"
+    " stuck_since IS NOT NULL, EXISTS (SELECT 1 FROM root_changed WHERE root_changed.name = projects.name),"
+    " document_digest, document_etag"
 )
 
 
@@ -54,6 +55,9 @@ class Known(msgspec.Struct, frozen=True, gc=False):
     stuck: bool
     #: Its entry in the root pages is out of date.
     root_due: bool
+    #: Which document was published, where that is known, and upstream's ETag of it.
+    document_digest: bytes | None
+    document_etag: str | None
 
 
 class Books:
@@ -112,10 +116,11 @@ def _rows(connection: sqlite3.Connection, *, after: str) -> list[tuple[Any, ...]
 
 
 def _known(values: Sequence[object]) -> Known:
-    name, state, published, hidden, serial, files, extra, owed, stuck, due = values
+    name, state, published, hidden, serial, files, extra, owed, stuck, due, digest, etag = values
     return Known(
         str(name), str(state), bool(published), bool(hidden), serial if isinstance(serial, int) else None,
         int(str(files)), bool(extra), bool(owed), bool(stuck), bool(due),
+        digest if isinstance(digest, bytes) else None, etag if isinstance(etag, str) else None,
     )  # fmt: skip
 
 

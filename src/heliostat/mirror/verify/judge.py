@@ -11,7 +11,7 @@ from heliostat.mirror.verify.claims import Claims
 from heliostat.mirror.verify.differences import between_forms, with_document, with_upstream
 from heliostat.mirror.verify.findings import Kind, finding
 from heliostat.mirror.verify.ground import Ground
-from heliostat.mirror.verify.judgement import Found, Judgement, Upstream
+from heliostat.mirror.verify.judgement import Found, Judgement, Upstream, UpstreamDocument
 from heliostat.mirror.verify.reading import Odd
 from heliostat.model import Document, ProjectName, ProjectPage
 from heliostat.pages import parse_html
@@ -20,6 +20,7 @@ from heliostat.pages.links import LOCAL, local_document_url, local_page_url, pac
 from heliostat.pages.parse_json import parse_project
 from heliostat.pages.render import project_html
 from heliostat.policy.removal import MARK, is_retained
+from heliostat.store.incoming import document_digest
 
 _JSON, _HTML, _V1_HTML = b"index.v1_json", b"index.html", b"index.v1_html"
 _OURS, _UP = f"{LOCAL}packages/", "../../"
@@ -46,6 +47,8 @@ class _Case:
         self._folder = b"simple/%s/" % self._key
         self._result = Judgement(findings=[], claims=[], stamps=[])
         self._claims = Claims(ground, found, self._result.findings)
+        #: That of the project's document, if it could be read.
+        self._digest = b""
 
     def judge(self, upstream: Upstream | None) -> Judgement:
         found, result, row = self._found, self._result, self._found.row
@@ -71,7 +74,7 @@ class _Case:
             if found.link:
                 self._say("unreferenced", b"pypi/%s/json" % self._key, "a link without a page")
         if shown is not None and document is not None:
-            different, doubtful = with_document(shown, document)
+            different, doubtful = with_document(shown, document, stuck=row is not None and (row.stuck or row.owed))
             self._claims.doubtful.update(doubtful)
             for what in different:
                 self._say("disagreement", b"json/" + self._key, what)
@@ -89,6 +92,8 @@ class _Case:
             self._say("ledger", self._folder + _JSON, f"the ledger says that the project is {row.state}")
         if upstream is not None:
             self._compare_upstream(page, upstream)
+            if page is not None and document is not None and upstream.document is not None:
+                self._compare_upstreams_document(page, document, upstream.document)
         result.claims = self._claims.lines
         return result
 
@@ -169,10 +174,16 @@ class _Case:
         body = self._read("document", path, self._ground.max_document)
         if body is not None:
             try:
-                document = parse_document(body, url=local_document_url(self.name))
+                document = parse_document(body, url=local_document_url(self.name), name=self.name)
             except (Invalid, Refused) as error:
                 if found.simple or found.row is not None:  # otherwise it is not to be there at all
                     self._say("document", path, _reason(error))
+            else:
+                self._digest = document_digest(body)
+                row = found.row
+                published = row.document_digest if row is not None and not row.owed else None
+                if published is not None and self._digest != published:
+                    self._say("document", path, "not the one that was published, as the ledger tells")
         if found.simple:
             self._check_link(link)
         return document
@@ -250,6 +261,19 @@ class _Case:
                 continue
             if (package := package_of(own.url)) is not None:
                 self._claims.add("file", package, file.size, file.hashes)
+
+    def _compare_upstreams_document(self, page: ProjectPage, document: Document, theirs: UpstreamDocument) -> None:
+        ours = document.serial
+        if self._digest == theirs.digest or (
+            ours is not None and theirs.serial is not None and ours > theirs.serial
+        ):  # upstream answered from an old copy
+            return
+        kept = page.status_reason == MARK or any(file.yanked == MARK for file in page.files)
+        path = b"json/" + self._key
+        if ours != theirs.serial:
+            self._say("behind", path, f"serial {ours}, where upstream's document has {theirs.serial}")
+        elif theirs.exact and not kept:
+            self._say("behind", path, "differs from upstream's document")
 
     # -- reading ------------------------------------------------------------------------------------------------------
 

@@ -23,11 +23,22 @@ class Found(msgspec.Struct, gc=False):
     row: Known | None = None
 
 
+class UpstreamDocument(msgspec.Struct, frozen=True):
+    """What upstream serves as a project's document, as far as it is to be compared."""
+
+    digest: bytes
+    serial: int | None
+    #: Ours is to be the same, to the byte; otherwise it is to have that serial.
+    exact: bool
+
+
 class Upstream(msgspec.Struct, frozen=True):
     """What upstream says of a project now; ``page`` is None for a project that it does not have."""
 
     page: ProjectPage | None
     serial: int | None
+    #: None also where upstream says that it is still the one that was published here.
+    document: UpstreamDocument | None = None
 
 
 class Judgement(msgspec.Struct):

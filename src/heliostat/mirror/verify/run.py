@@ -147,7 +147,7 @@ class Verification:
             some = [found for found in batch if self._is_asked_for(found)]
             answers: list[Upstream | None] = [None] * len(some)
             if self._asker is not None:
-                answers = await self._asker.ask_all([found.name for found in some])
+                answers = await self._asker.ask_all(some)
             judgements: list[Judgement] = await self._do(JudgeThese(root_time, some, answers))
             return judgements
 
@@ -212,8 +212,8 @@ class Verification:
         self._counters.phase = "looking again"
         loop = asyncio.get_running_loop()
 
-        def ask(name: str) -> Upstream | None:
-            return asyncio.run_coroutine_threadsafe(self._asker.ask(name), loop).result() if self._asker else None
+        def ask(found: Found) -> Upstream | None:
+            return asyncio.run_coroutine_threadsafe(self._asker.ask(found), loop).result() if self._asker else None
 
         if self._pace is None:
             busy = _UNKNOWN if self._ground.lock is None else beside_mirror(self._ground.batch_seconds)
