@@ -176,6 +176,10 @@ class Drip(Action, frozen=True):
                     await fault.wait_step(exchange)
                 else:
                     await asyncio.sleep(self.step / self.per_second)
+            if fault.released:  # not byte by byte: nobody else would have a turn for long
+                async for chunk in _pieces(answer, exchange, start):
+                    await exchange.write(chunk)
+                return
             if exchange.closed:
                 return
             await exchange.write(part(answer, start, min(start + self.step, answer.stop)))
