@@ -360,8 +360,7 @@ async def test_work_in_a_thread_that_does_not_end_is_no_progress(tmp_path: Path)
         await asyncio.sleep(0)
         steps.get(timeout=PATIENCE)
         first = running.daemon.progressed()
-        await running.until(lambda: steps.qsize() > 3)
-        assert running.daemon.progressed() > first
+        await running.until(lambda: steps.qsize() > 3 and running.daemon.progressed() > first)
         held.set()
         await work
 

@@ -90,9 +90,12 @@ def test_the_second_signal_cancels_and_the_first_one_counts(tmp_path: Path, firs
     assert (rest, code) == (["cleaned up", f"stopped by {int(first)}"], 0)
 
 
-def test_the_third_signal_kills(tmp_path: Path) -> None:
-    turns = (("ready", signal.SIGINT), ("asked", signal.SIGINT), ("hanging", signal.SIGTERM))
-    assert converse(HANGING, tmp_path, *turns) == ([], -signal.SIGTERM)
+@pytest.mark.parametrize("more", [(), (("hanging", signal.SIGTERM),)], ids=["two", "three"])
+def test_what_hangs_ends_after_the_second_signal_all_the_same(
+    tmp_path: Path, more: tuple[tuple[str, int], ...]
+) -> None:
+    rest, code = converse(HANGING, tmp_path, ("ready", signal.SIGINT), ("asked", signal.SIGINT), *more)
+    assert (rest, code) == ([] if more else ["hanging"], 130)
 
 
 class Lines(logging.Handler):
