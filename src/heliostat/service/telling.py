@@ -32,10 +32,12 @@ class Alone:
 
     def hold(self, folder: str) -> bool:
         """Whether it is ours, from now until :meth:`close`.  Raises OSError."""
-        if self.descriptor >= 0:
-            return True
         os.makedirs(folder, mode=0o700, exist_ok=True)
         path = f"{folder}/lock"
+        if self.descriptor >= 0:
+            if _is_at(self.descriptor, path):
+                return True
+            self.close()  # somebody removed it
         descriptor = _opened(path)
         try:
             if not _taken(descriptor):
@@ -58,6 +60,13 @@ class Alone:
         if self.descriptor >= 0:
             os.close(self.descriptor)
             self.descriptor = -1
+
+
+def _is_at(descriptor: int, path: str) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 def _opened(path: str) -> int:
