@@ -100,7 +100,7 @@ class ProjectSync:
         self._numbers = itertools.count(1)
         #: Asked for when many fail.
         self._another: Row | None = None
-        self._given_up = False
+        self._found_down = False
         self._asking_another = asyncio.Lock()
 
     async def sync(self, row: Row) -> None:
@@ -135,13 +135,13 @@ class ProjectSync:
     async def _another_answers(self) -> bool:
         """Whether upstream has an answer for a project with which all was well: then it is the others that fail."""
         async with self._asking_another:
-            if self._given_up or not self._reachability.down:  # somebody else has found out meanwhile
-                return not self._given_up
+            if self._found_down or not self._reachability.down:  # somebody else has found out meanwhile
+                return not self._found_down
             row = self._another = self._another or await self._keeper(self._ledger.unsuspected)
-            self._given_up = row is None or not await self._reader.answers(row)
-            if not self._given_up:
+            self._found_down = row is None or not await self._reader.answers(row)
+            if not self._found_down:
                 self._reachability.answered()
-            return not self._given_up
+            return not self._found_down
 
     async def _sync(self, row: Row, share: Share) -> None:
         begun = time.monotonic()
