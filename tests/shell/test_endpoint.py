@@ -516,6 +516,15 @@ async def test_something_else_in_the_way_stays(mirror: tuple[Followed, Daemon], 
     assert Path(place.socket).read_text() == "mine"
 
 
+async def test_what_somebody_put_in_its_place_stays(mirror: tuple[Followed, Daemon], sockets: Path) -> None:
+    place = Place(*mirror, str(sockets / "s"))
+    place.configure(listen=(f"unix:{place.socket}",))
+    async with listening(place.daemon):
+        os.unlink(place.socket)
+        Path(place.socket).write_text("mine")
+    assert Path(place.socket).read_text() == "mine"
+
+
 async def test_a_directory_that_is_not_there(mirror: tuple[Followed, Daemon], sockets: Path) -> None:
     place = Place(*mirror, "")
     place.configure(listen=(f"unix:{sockets}/nowhere/s",))
