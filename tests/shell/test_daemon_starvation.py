@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from heliostat.fakeindex import Index, UploadedFile, Virtual
-from heliostat.fakeindex.faults import Hang
+from heliostat.fakeindex.faults import Hang, Status
 from support.equality import differences
 from support.looping import daemon_of
 from support.mirrors import following
@@ -108,3 +112,49 @@ async def test_a_project_that_comes_back_is_there_in_the_end(tmp_path: Path) -> 
             page = one.web / "simple/project-003/index.v1_json"
             await running.until(lambda: page.exists() and b"project_003-2.0.tar.gz" in page.read_bytes())
             assert running.daemon.health.passes == {}
+
+
+async def test_projects_that_fail_in_numbers_hold_up_no_other(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Every page that was there fails, the feed and what is new are well."""
+    index = backlog(60)
+    settings: dict[str, Any] = {"retries": 1, "retry_first": 0.05, "retry_most": 0.1}
+    service = {"back_off_most": 0.2, "grace": 30.0}
+    async with following(index, tmp_path) as one, daemon_of(one, service=service, **settings) as running:
+        await running.until(lambda: running.daemon.health.lag == 0 and running.daemon.health.phase == "waiting")
+        caplog.set_level(logging.INFO)
+        faults = [one.server.fault(path, Status(500)) for path in ("/simple/project-*", "/simple/large/")]
+        slow = one.server.fault("/packages/*/brand_new-*", Hang())
+        for name in list(index.projects()):
+            index.touch(name)
+        index.publish("brand-new", "1.0", UploadedFile("brand_new-1.0.tar.gz", Virtual(100, 5000)))
+        health = running.daemon.health
+        await running.until(lambda: one.server.count("/packages/*/brand_new-*") and one.server.count("/simple/large/"))
+        await running.until(lambda: sum("status 500" in line for line in caplog.messages) >= 10)
+        slow.release()
+        await running.until((one.web / "simple/brand-new/index.html").exists)
+        assert one.server.count("/packages/*/brand_new-*") == 1  # nothing ended it
+        # Since that one is well, it is the others that fail, and no more upstream.
+        await running.until(lambda: health.passes.get("incomplete", 0) >= 2)
+        assert health.trouble is None
+        assert sum("normal again" in line for line in caplog.messages) <= 1
+        for fault in faults:
+            fault.remove()
+        await running.until(lambda: health.lag == 0)
+        await running.until(lambda: health.phase == "waiting")
+    assert differences(index, one.directory) == []
+
+
+async def test_that_polls_are_answered_does_not_make_it_well(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """While no page can be had at all, the pauses grow, and it is said once."""
+    index = backlog(400)
+    service: dict[str, Any] = {"back_off_most": 0.2}
+    settings: dict[str, Any] = {"retries": 1, "retry_first": 5.0, "retry_most": 5.0}
+    async with following(index, tmp_path) as one, daemon_of(one, service=service, **settings) as running:
+        await running.until(lambda: running.daemon.health.lag == 0 and running.daemon.health.phase == "waiting")
+        caplog.set_level(logging.INFO)
+        one.server.fault("/simple/*/", Status(500))
+        for name in list(index.projects()):
+            index.touch(name)
+        await running.until(lambda: running.daemon.health.passes.get("unreachable", 0) >= 3)
+        words = [line for line in caplog.messages if "trying again" in line or "normal again" in line]
+        assert ["trying again" in line for line in words[:3]] == [True] * 3

@@ -11,6 +11,7 @@ import os
 import socket
 import stat
 import tempfile
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -28,6 +29,7 @@ from heliostat.mirror.status import read_status
 from heliostat.service.connections import Bounds
 from heliostat.service.daemon import Daemon
 from heliostat.service.listening import listening
+from heliostat.store.threads import in_thread
 from support.daemons import idle_daemon, one_pass
 from support.mirrors import Followed, following
 
@@ -216,6 +218,23 @@ async def test_a_ledger_that_cannot_be_read(place: Place) -> None:
         assert (await place.get("/readyz")).body == b"not ready: the ledger cannot be read\n"
     finally:
         os.rename(place.one.directory / "away", place.one.directory / "heliostat.db")
+
+
+async def test_a_disk_that_does_not_answer(place: Place) -> None:
+    """All threads wait for it: what is asked is answered all the same, and who asks again makes it no worse."""
+    released = threading.Event()
+    waiting = [asyncio.create_task(in_thread(released.wait, PATIENCE)) for _ in range(20)]
+    try:
+        asked = ("/readyz", "/status.json", "/metrics", "/readyz", "/status.json")
+        answers = await asyncio.gather(*(place.get(path) for path in asked))
+        assert [answer.status for answer in answers] == [503, 503, 200, 503, 503]
+        assert answers[0].body == b"not ready: the ledger cannot be read\n"
+        assert b"the disk does not answer" in answers[1].body
+        assert b"heliostat_progress_age_seconds" in answers[2].body
+    finally:
+        released.set()
+        await asyncio.gather(*waiting)
+    assert (await place.get("/status.json")).status == 200
 
 
 async def test_many_at_once_share_what_is_read(place: Place) -> None:
@@ -494,6 +513,15 @@ async def test_something_else_in_the_way_stays(mirror: tuple[Followed, Daemon], 
     with pytest.raises(ConfigError, match="something that is no socket is in the way"):
         async with listening(place.daemon):
             pass
+    assert Path(place.socket).read_text() == "mine"
+
+
+async def test_what_somebody_put_in_its_place_stays(mirror: tuple[Followed, Daemon], sockets: Path) -> None:
+    place = Place(*mirror, str(sockets / "s"))
+    place.configure(listen=(f"unix:{place.socket}",))
+    async with listening(place.daemon):
+        os.unlink(place.socket)
+        Path(place.socket).write_text("mine")
     assert Path(place.socket).read_text() == "mine"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import stat
 import time
 from pathlib import Path
 
@@ -154,3 +155,13 @@ async def test_state_on_another_disk(tmp_path: Path) -> None:
         one.server.reset_log()
         await one.sync()
         assert one.server.count("/packages/*") == 0
+
+
+def test_nobody_else_can_hold_the_lock(tmp_path: Path) -> None:
+    """Nor that of a mirror which an older version made."""
+    path = tmp_path / ".lock"
+    for _ in range(2):
+        with hold_lock(str(path)):
+            assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        path.write_text("")
+        path.chmod(0o644)

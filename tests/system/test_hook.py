@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -249,6 +250,41 @@ async def test_it_never_runs_twice_at_once(tmp_path: Path, upstream: FakeIndex, 
         await daemon.stop()
     assert hook.calls[1].changes[: len(call.changes)] == call.changes
     assert not hook.overlapped
+
+
+async def test_what_a_daemon_that_was_killed_left_has_its_time_limit_too(
+    tmp_path: Path, upstream: FakeIndex, hook: Hook
+) -> None:
+    configure(tmp_path, upstream.url, push=setting(hook))
+    hook.behave("stubborn")
+    hook.behave("hang")
+    async with daemon_process(tmp_path) as daemon:
+        call = (await until(lambda: hook.calls, tell=lambda: daemon.log))[0]
+        await daemon.kill()
+    assert call.child is not None
+    configure(tmp_path, upstream.url, push=setting(hook, "hook-timeout = 1"))
+    async with daemon_process(tmp_path) as daemon:
+        await until(lambda: not is_there(call.pid), tell=lambda: daemon.log)
+        assert not is_there(call.child)
+        hook.recover("hang")
+        (hook.folder / "runs").unlink(missing_ok=True)  # it could not do that itself
+        await until(lambda: len(hook.calls) > 1, tell=lambda: daemon.log)
+        await daemon.logged("still ran since before this process, for longer than 1 s, and was ended")
+        await daemon.stop()
+
+
+async def test_its_folder_is_made_anew_when_somebody_removed_it(
+    tmp_path: Path, upstream: FakeIndex, hook: Hook
+) -> None:
+    configure(tmp_path, upstream.url, push=setting(hook))
+    async with daemon_process(tmp_path) as daemon:
+        await until(lambda: sum(len(call.changes) for call in hook.calls) >= 2, tell=lambda: daemon.log)
+        await daemon.says(lambda it: not it["pushing"]["running"])
+        shutil.rmtree(tmp_path / "pypi/hook")
+        publish(upstream.index, "later")
+        daemon.poke()
+        await until(lambda: "later" in told(hook), tell=lambda: daemon.log)
+        await daemon.stop()
 
 
 async def test_what_it_left_behind_is_not_waited_for(tmp_path: Path, upstream: FakeIndex, hook: Hook) -> None:

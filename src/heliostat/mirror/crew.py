@@ -63,38 +63,52 @@ async def run_crew(
     """Drain ``owed`` with as many workers as there are ``slots``; what they finish is committed by ``publisher``.
 
     After ``stop`` nothing new begins, what is in flight is cancelled after ``grace`` seconds, and everything that was
-    handed over is still committed; so it is when upstream turns out to be down.  The first store or state error
-    cancels the rest and comes out.
+    handed over is still committed; so it is when ``sync`` finds that upstream is down, which comes out in the end.
+    The first store or state error cancels the rest and comes out.
     """
+    down = _Down()
     publishing = asyncio.create_task(publisher.run())
-    working = asyncio.create_task(_work(owed, sync, slots, stop))
-    stopping = asyncio.create_task(_stop_after_grace(stop, working, grace))
+    working = asyncio.create_task(_work(owed, sync, slots, stop, down))
+    stopping = [asyncio.create_task(_stop_after_grace(event, working, grace)) for event in (stop, down.found)]
     finishing: asyncio.Task[None] | None = None
-    gone: UpstreamError | None = None
     try:
         await asyncio.wait([working, publishing], return_when=asyncio.FIRST_COMPLETED)
         if publishing.done():
             working.cancel()
         try:
             await working
-        except UpstreamError as error:
-            gone = error
         except asyncio.CancelledError:
-            if not (stop.is_set() or publishing.done()):
+            if not (stop.is_set() or down.found.is_set() or publishing.done()):
                 raise
         finishing = asyncio.create_task(publisher.finish())
         await publishing
     finally:
-        tasks = [task for task in (stopping, working, publishing, finishing) if task]
+        tasks = [task for task in (*stopping, working, publishing, finishing) if task]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-    if gone is not None:
-        raise gone
+    if down.error is not None:
+        raise down.error
+
+
+class _Down:
+    """Whether upstream is."""
+
+    def __init__(self) -> None:
+        self.found = asyncio.Event()
+        self.error: UpstreamError | None = None
+
+    def because(self, error: UpstreamError) -> None:
+        self.error = self.error or error
+        self.found.set()
 
 
 async def _work(
-    owed: AsyncIterator[Row], sync: Callable[[Row], Awaitable[None]], slots: Slots, stop: asyncio.Event
+    owed: AsyncIterator[Row],
+    sync: Callable[[Row], Awaitable[None]],
+    slots: Slots,
+    stop: asyncio.Event,
+    down: _Down,
 ) -> None:
     queue: asyncio.Queue[Row | None] = asyncio.Queue(maxsize=2 * slots.size)
 
@@ -107,20 +121,31 @@ async def _work(
             await queue.put(None)
 
     async def drain() -> None:
-        while (row := await queue.get()) is not None:
+        while not down.found.is_set() and (row := await queue.get()) is not None:
             if not stop.is_set():
-                await sync(row)
+                try:
+                    await sync(row)
+                except UpstreamError as error:
+                    down.because(error)
             if slots.was_lent():
                 return  # somebody else goes on in its place
+
+    async def end(feeding: asyncio.Task[None]) -> None:
+        await down.found.wait()
+        feeding.cancel()
+        while not queue.full():  # those who wait for something to do
+            queue.put_nowait(None)
 
     try:
         async with asyncio.TaskGroup() as crew:
             slots.hire = lambda: crew.create_task(drain())
-            crew.create_task(feed())
+            ending = asyncio.create_task(end(crew.create_task(feed())))
             for _ in range(slots.size):
                 crew.create_task(drain())
     except BaseExceptionGroup as group:
         raise first_of(group) from None
+    finally:
+        ending.cancel()
 
 
 def first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -71,7 +71,7 @@ class Live:
         put_off: Callable[[], None],
         errands: Callable[[], list[Errand]],
         polled: Callable[[Seen | None, UpstreamError | None], None],
-        committed: Callable[[], None],
+        committed: Callable[[bool], None],
         published: Callable[[Summary], Awaitable[None]],
     ) -> None:
         #: Seconds that what is in flight gets once the pass is to stop.
@@ -88,7 +88,7 @@ class Live:
         self.errands = errands
         #: A poll was answered; or one failed, in the middle of a pass that goes on.
         self.polled = polled
-        #: A batch, or a removal, is durable.
+        #: A batch, or a removal, is durable; whether projects are answered, or fail one after the other.
         self.committed = committed
         #: Something new is in the tree and in its root index; told in the middle of a pass.
         self.published = published

@@ -277,15 +277,19 @@ class LivePass(Pass):
                 self._ledger.intake.want(raw, name, when, named=name not in self._scope, why="named")
 
     def _committed(self, names: set[str]) -> None:
-        self._live.committed()
+        self._tell_committed()
         if self._todo is not None:
             self._todo.stir()
         self._dealt_with(names)
 
+    def _tell_committed(self) -> None:
+        work = self._work_of
+        self._live.committed(work is not None and not work.reachability.in_doubt)
+
     def _settled(self, names: set[str], removals: Removals, *, unknown: bool = False) -> None:
         removals.settled(names)
         if names:
-            self._live.committed()
+            self._tell_committed()
         self._dealt_with(names, unknown=unknown)
 
     def _dealt_with(self, names: Iterable[str], *, unknown: bool = False) -> None:

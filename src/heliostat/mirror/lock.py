@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 #: Whoever looks whether the lock is held shares it for a moment; so many tries, so many seconds apart, outlast that.
 _TRIES, _PAUSE = 5, 0.02
+_MODE = 0o600
 
 
 @contextlib.contextmanager
@@ -28,8 +29,11 @@ def hold_lock(path: str) -> Iterator[None]:
     """
     from filelock import FileLock, Timeout
 
-    lock = FileLock(path, blocking=False, thread_local=False, mode=0o644)
+    # Whoever may open the file could hold the lock as well, and keep the mirror from ever starting.
+    lock = FileLock(path, blocking=False, thread_local=False, mode=_MODE)
     try:
+        with contextlib.suppress(FileNotFoundError, PermissionError):
+            os.chmod(path, _MODE)
         _acquire(lock)
     except Timeout:
         raise MirrorLocked(path, holder_of(path) or "another process") from None

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from heliostat.config import Config
-from heliostat.errors import Missing, NotNow, Stale, UpstreamError
+from heliostat.errors import Missing, NotNow, Stale, Unavailable, UpstreamError
 from heliostat.mirror.budget import SMALL, Share
 from heliostat.model import Document, ProjectName, ProjectPage
 from heliostat.state.rows import Row
@@ -128,6 +128,16 @@ class MetadataReader:
                 large = True
         share.holds(answers.size if answers else 0)
         return answers
+
+    async def answers(self, row: Row) -> bool:
+        """Whether upstream has any answer about the project, be it that its page is the same, or too large."""
+        try:
+            await self._upstream.page(row.name, etag=row.page_etag, most=SMALL)
+        except Unavailable:
+            return False
+        except (UpstreamError, NotNow):
+            return True
+        return True
 
     async def _read(self, row: Row, most: int | None) -> Answers | None:
         quiet = row.published and row.owed_serial is None and row.state in ("current", "quarantined") and not row.stuck

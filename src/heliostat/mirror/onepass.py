@@ -68,6 +68,7 @@ class Work(NamedTuple):
     slots: Slots
     removals: Removals
     documents: Documents
+    reachability: Reachability
 
 
 class Pass:
@@ -290,7 +291,7 @@ class Pass:
         )  # fmt: skip
         try:
             # stop, store faults and an upstream that is down end the crew; what it handed over is committed
-            await self._work(Work(sync, publisher, slots, removals, documents), now)
+            await self._work(Work(sync, publisher, slots, removals, documents, reachability), now)
             if not self._stop.is_set():
                 reachability.check()
         finally:

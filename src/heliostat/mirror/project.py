@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import logging
 import random
@@ -54,6 +55,7 @@ from heliostat.state.rows import Failed, PathRow, Published, Row, Tombstone
 from heliostat.store.incoming import document_digest
 from heliostat.store.threads import Keeper, in_thread
 from heliostat.store.tree import Placement, Publication, Tree
+from heliostat.upstream.faults import NotConnected
 from heliostat.upstream.traffic import Traffic
 
 log = logging.getLogger(__name__)
@@ -96,6 +98,10 @@ class ProjectSync:
         #: Who is about to put bytes where.
         self.claims = Claims()
         self._numbers = itertools.count(1)
+        #: Asked for when many fail.
+        self._another: Row | None = None
+        self._found_down = False
+        self._asking_another = asyncio.Lock()
 
     async def sync(self, row: Row) -> None:
         """Bring one owed project up to date, or record why not.  Raises StoreError, StateError."""
@@ -114,13 +120,28 @@ class ProjectSync:
             await self._fail(row, error)
         except UpstreamError as error:
             await self._fail(row, error)
-            self._reachability.failed(error, before=row.attempts > 0)
+            try:
+                self._reachability.failed(error, before=row.attempts > 0)
+            except UpstreamError:
+                if isinstance(error, NotConnected) or not await self._another_answers():
+                    raise
         except BaseException:
             self.claims.release(row.name)
             raise
         finally:
             if not share.handed_over:
                 share.release()
+
+    async def _another_answers(self) -> bool:
+        """Whether upstream has an answer for a project with which all was well: then it is the others that fail."""
+        async with self._asking_another:
+            if self._found_down or not self._reachability.down:  # somebody else has found out meanwhile
+                return not self._found_down
+            row = self._another = self._another or await self._keeper(self._ledger.unsuspected)
+            self._found_down = row is None or not await self._reader.answers(row)
+            if not self._found_down:
+                self._reachability.answered()
+            return not self._found_down
 
     async def _sync(self, row: Row, share: Share) -> None:
         begun = time.monotonic()

@@ -24,6 +24,16 @@ class Reachability:
         self._in_a_row = 0
         self._answered = True
 
+    @property
+    def in_doubt(self) -> bool:
+        """Whether what was met last speaks against upstream."""
+        return self._in_a_row > 0
+
+    @property
+    def down(self) -> bool:
+        """Whether so many failed that upstream is down, unless another project says otherwise."""
+        return self._in_a_row >= _IN_A_ROW
+
     def failed(self, error: UpstreamError, *, before: bool) -> None:
         """A project failed.  Raises ``error`` when it is one too many of the kind that says upstream is down.
 
@@ -36,7 +46,7 @@ class Reachability:
         if before:
             return
         self._in_a_row += 1
-        if self._in_a_row >= _IN_A_ROW:
+        if self.down:
             raise error
 
     def check(self) -> None:

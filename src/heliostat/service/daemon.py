@@ -480,9 +480,9 @@ class Daemon:
         if deaf:
             self._well()
 
-    def _committed(self) -> None:
+    def _committed(self, well: bool) -> None:
         self._progress.got_on()
-        if self.health.trouble == "unreachable" and not self._deaf:
+        if well and self.health.trouble == "unreachable" and not self._deaf:
             self._well()
 
     def _well(self) -> None:

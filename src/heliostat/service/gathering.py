@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -19,6 +20,7 @@ from heliostat.service.results import result_of
 from heliostat.service.sparing import Sparing
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 class Gathering:
@@ -28,16 +30,17 @@ class Gathering:
         self._daemon = daemon
         self._ledger: Sparing[LedgerFigures | None] = Sparing(self._read_ledger)
         self._disk: Sparing[DiskFigures | None] = Sparing(self._read_disk)
-        self._status: Sparing[Status] = Sparing(lambda: read_status(daemon.config))
+        self._status: Sparing[Status | None] = Sparing(lambda: read_status(daemon.config))
 
     async def figures(self) -> Figures:
         """Everything, as it is now; what cannot be read is left out."""
         daemon = self._daemon
         last = daemon.health.last
+        ledger, disk = await asyncio.gather(_in_time(self._ledger), _in_time(self._disk))
         return Figures(
             config=daemon.config,
-            ledger=await self._ledger.get(),
-            disk=await self._disk.get(),
+            ledger=ledger,
+            disk=disk,
             last=last,
             result=None if last is None else result_of(last),
             process=Process(
@@ -56,9 +59,11 @@ class Gathering:
     async def status(self) -> dict[str, Any]:
         """What ``heliostat status --json`` tells, and beside it under ``live`` what only the process knows.
 
-        Raises StateError.
+        Raises StateError, StoreError.
         """
-        figures, status = await self.figures(), await self._status.get()
+        figures, status = await asyncio.gather(self.figures(), _in_time(self._status))
+        if status is None:
+            raise StoreError("read the ledger in", self._daemon.config.mirror.directory, "the disk does not answer")
         # How far behind it is is said twice: of one reading of the ledger.
         told = {"lag_serials": status.lag, "lag_seconds": self._seconds_behind(status)}
         return {**msgspec.to_builtins(status), "live": self._live(figures) | told}
@@ -109,6 +114,13 @@ class Gathering:
         except OSError as error:
             log.debug("no figures of the disk: %s", error)
             return None
+
+
+async def _in_time(reading: Sparing[T]) -> T | None:
+    try:
+        return await reading.get()
+    except TimeoutError:
+        return None
 
 
 #: Of health: the last pass is told in its own way, and what is monotonic says nothing outside the process.

@@ -18,7 +18,7 @@ from heliostat.errors import HeliostatError
 from heliostat.mirror.places import state_directory
 from heliostat.mirror.report import Summary
 from heliostat.service.daemon import Daemon
-from heliostat.service.hookrun import run_program
+from heliostat.service.hookrun import end_group, run_program
 from heliostat.service.telling import Alone, Telling
 from heliostat.service.timing import paused
 from heliostat.state.ledger import Ledger
@@ -127,7 +127,7 @@ class _Runner:
             return f"was not run: unexpected {type(error).__name__}"
 
     async def _catch_up(self) -> str | None:
-        if not self._alone.hold(self._folder):
+        if not self._alone.hold(self._folder) and not await self._end_overdue():
             return "was not run: it still runs since before this process, or something in its process group"
         while (batch := await self._prepare()) is not None:
             if trouble := await self._run(batch):
@@ -137,6 +137,16 @@ class _Runner:
             if self._pushing.hook.well(time.time()):
                 log.info("the hook goes well again")
         return None
+
+    async def _end_overdue(self) -> bool:
+        """End a run that an earlier daemon left, once its time is over; whether that makes way for another one."""
+        limit = self._config.hook_timeout
+        group = await in_thread(self._alone.overdue, self._folder, limit)
+        if group is None:
+            return False
+        log.warning("the hook still ran since before this process, for longer than %g s, and was ended", limit)
+        await end_group(group)
+        return self._alone.hold(self._folder)
 
     async def _run(self, batch: Batch) -> str | None:
         config, directory = self._config, self._daemon.config.mirror.directory

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import signal
+import time
 from collections.abc import Callable, Mapping, Sequence
 
 from heliostat.errors import printable
@@ -22,6 +23,7 @@ _READ = 64 << 10
 _FLOOD, _REST = 1 << 20, 0.005
 #: Seconds from SIGTERM to SIGKILL, and for what is still in the pipe when the program has ended.
 GRACE, _LAST_WORDS = 5.0, 1.0
+_TICK = 0.05
 
 
 async def run_program(
@@ -97,6 +99,25 @@ async def _end(process: asyncio.subprocess.Process) -> None:
         if process.returncode is None:
             _signal(process.pid, signal.SIGKILL)
     await waiting
+
+
+async def end_group(group: int) -> None:
+    """End a process group that is no child of ours; it gets a moment to do so itself."""
+    _signal(group, signal.SIGTERM)
+    deadline = time.monotonic() + GRACE
+    while time.monotonic() < deadline and _is_there(group):
+        await asyncio.sleep(_TICK)
+    _signal(group, signal.SIGKILL)
+
+
+def _is_there(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def _signal(group: int, number: signal.Signals) -> None:

@@ -63,6 +63,8 @@ class _Doors:
         #: Makes what counts the connections of one address.
         self._counting: Callable[[], Connections] | None = None
         self._open: dict[str, asyncio.Server] = {}
+        #: The files of those that are sockets in the file system.
+        self._sockets: dict[str, os.stat_result] = {}
 
     async def __aenter__(self) -> Self:
         return self
@@ -95,7 +97,9 @@ class _Doors:
             self._counting = await self._prepare()
         loop, connection = asyncio.get_running_loop(), self._counting()
         if address.startswith("unix:"):
-            self._open[address] = await _open_socket(address.removeprefix("unix:"), connection)
+            path = address.removeprefix("unix:")
+            self._open[address] = await _open_socket(path, connection)
+            self._sockets[address] = os.lstat(path)
             log.info("listening on %s", address)
             return
         host, port = _parts(address)
@@ -117,9 +121,11 @@ class _Doors:
 
     def close(self, address: str) -> None:
         self._open.pop(address).close()
-        if address.startswith("unix:"):
+        if (ours := self._sockets.pop(address, None)) is not None:
+            path = address.removeprefix("unix:")
             with contextlib.suppress(FileNotFoundError):
-                os.unlink(address.removeprefix("unix:"))
+                if os.path.samestat(os.lstat(path), ours):  # somebody may have put something else there
+                    os.unlink(path)
         log.info("not listening on %s any more", address)
 
 

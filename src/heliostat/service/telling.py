@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator, Sequence
 from typing import Self
 
@@ -32,10 +33,12 @@ class Alone:
 
     def hold(self, folder: str) -> bool:
         """Whether it is ours, from now until :meth:`close`.  Raises OSError."""
-        if self.descriptor >= 0:
-            return True
         os.makedirs(folder, mode=0o700, exist_ok=True)
         path = f"{folder}/lock"
+        if self.descriptor >= 0:
+            if _is_at(self.descriptor, path):
+                return True
+            self.close()  # somebody removed it
         descriptor = _opened(path)
         try:
             if not _taken(descriptor):
@@ -54,10 +57,33 @@ class Alone:
                 os.close(descriptor)
         return True
 
+    def overdue(self, folder: str, limit: float) -> int | None:
+        """The process group of a run that an earlier daemon left, if it was started more than ``limit`` seconds ago.
+
+        None also where it is not certain that this group is that run's.  Raises OSError.
+        """
+        path = f"{folder}/lock"
+        with open(path, encoding="ascii", errors="replace") as file:
+            pid, _, born = file.read(100).strip().partition(" ")
+        if not (pid.isdecimal() and born) or time.time() - os.stat(path).st_mtime < limit:
+            return None
+        group = [stat for stat in _stats() if stat[_GROUP] == pid and stat[_STATE] != "Z"]
+        leader = next((stat for stat in group if stat[0] == pid), None)
+        if leader is not None:
+            return int(pid) if leader[_BORN] == born else None
+        return int(pid) if any(_has_open(stat[0], path) for stat in group) else None
+
     def close(self) -> None:
         if self.descriptor >= 0:
             os.close(self.descriptor)
             self.descriptor = -1
+
+
+def _is_at(descriptor: int, path: str) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 def _opened(path: str) -> int:
@@ -100,6 +126,14 @@ def _stats() -> Iterator[list[str]]:
     for name in os.listdir("/proc") if os.path.isdir("/proc") else ():
         if name.isdecimal() and (stat := _stat(name)):
             yield stat
+
+
+def _has_open(pid: str, path: str) -> bool:
+    try:
+        found = os.stat(path)
+        return any(os.path.samestat(entry.stat(), found) for entry in os.scandir(f"/proc/{pid}/fd"))
+    except OSError:
+        return False
 
 
 def _stat(pid: str) -> list[str]:

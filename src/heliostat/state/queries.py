@@ -49,6 +49,14 @@ class Queries:
         (newest,) = self.connection.execute("SELECT max(page_serial) FROM projects WHERE published = 1").fetchone()
         return max(said, newest or 0)
 
+    def unsuspected(self) -> Row | None:
+        """A project with which all was well when it was looked at last, which is lately; None when there is none."""
+        found = self.connection.execute(
+            "SELECT name FROM projects WHERE published = 1 AND due_at IS NULL AND state = 'current'"
+            " ORDER BY checked_at DESC LIMIT 1"
+        ).fetchone()
+        return self.row(found[0]) if found is not None else None
+
     def row(self, name: str) -> Row | None:
         found = self.connection.execute(f"SELECT {ROW_COLUMNS} FROM projects WHERE name = ?", (name,)).fetchone()
         return _row(found) if found else None
