@@ -203,3 +203,88 @@ async def test_what_is_no_project_of_this_mirror_is_not_taken_in(tmp_path: Path)
             row = ledger.row("bare")
             assert row is not None
             assert row.state == "excluded"
+
+
+STRAYS: dict[str, tuple[dict[str, bytes], set[str]]] = {
+    "a folder of no project": ({"simple/zzz/index.html": b"x"}, {"simple/zzz"}),
+    "an empty folder": ({"simple/zzz/": b""}, {"simple/zzz"}),
+    "all that a project has, but its page": (
+        {"simple/zzz/index.html": b"x", "json/zzz": b"{", "pypi/zzz/json": b"x"},
+        {"simple/zzz", "json/zzz", "pypi/zzz"},
+    ),
+    "a folder whose name is not normal": ({"simple/Signed/index.html": b"x"}, {"simple/Signed"}),
+    "folders in folders": ({"simple/Signed/a/b/c": b"x", "simple/Signed/d/": b""}, {"simple/Signed"}),
+    "a release's link": ({"pypi/beta/1.0/json": b"x"}, {"pypi/beta/1.0"}),
+    "a link's folder without a link": ({"pypi/zzz/other": b"x"}, {"pypi/zzz"}),
+    "a page's folder in a project's": ({"simple/beta/old/index.html": b"x"}, {"simple/beta/old"}),
+}
+
+
+@pytest.mark.parametrize(("files", "found"), STRAYS.values(), ids=STRAYS.keys())
+async def test_what_is_no_project_s_goes_and_holds_up_nothing(
+    files: dict[str, bytes], found: set[str], tmp_path: Path
+) -> None:
+    async with following(rich_index(), tmp_path / "mirror") as one:
+        await one.sync()
+        good = one.listing()
+        for path, data in files.items():
+            if path.endswith("/"):
+                (one.web / path).mkdir(parents=True)
+            else:
+                put(one, path, data)
+        put(one, STRAY)
+        seen, repaired = await verify(one.config, repair={"fix": True, "delete": True})
+        assert seen.kinds == {("unreferenced", path) for path in (*found, STRAY)}
+        assert repaired is not None
+        assert (repaired.left, repaired.notes) == (0, [])
+        assert rewritten(good, one.listing()) == set()
+        assert not any((one.web / path).exists() for path in found)
+        assert differences(one.index, one.directory) == []
+        seen, _ = await verify(one.config)
+        assert seen.findings == []
+
+
+async def test_a_folder_that_is_not_small_is_for_somebody_to_look_at(tmp_path: Path) -> None:
+    async with following(rich_index(), tmp_path / "mirror") as one:
+        await one.sync()
+        for number in range(120):
+            put(one, f"simple/Backup/{number}")
+        before = one.listing()
+        _, repaired = await verify(one.config, repair={"fix": False, "delete": True})
+        assert repaired is not None
+        assert (repaired.left, repaired.deleted) == (1, 0)
+        assert any("look at it" in note for note in repaired.notes)
+        assert rewritten(before, one.listing()) == set()
+
+
+async def test_what_became_a_project_s_meanwhile_stays(tmp_path: Path) -> None:
+    async with following(rich_index(), tmp_path / "mirror") as one:
+        await one.sync()
+        put(one, "simple/late/index.html", b"x")
+        seen, _ = await verify(one.config)
+        assert seen.kinds == {("unreferenced", "simple/late")}
+        one.index.publish("late", "1.0", UploadedFile("late-1.0.zip", b"late"))
+        (one.web / "simple/late/index.html").unlink()
+        (one.web / "simple/late").rmdir()
+        await one.sync()
+        before = one.listing()
+        async with Mirror.open(one.config) as mirror:
+            repaired = await mirror.repair(
+                lambda: seen.findings, counters=Counters(), stop=asyncio.Event(), delete=True
+            )
+        assert repaired.deleted == 0
+        assert rewritten(before, one.listing()) == set()
+
+
+async def test_a_link_where_no_file_belongs_goes_by_repair(tmp_path: Path) -> None:
+    async with following(rich_index(), tmp_path / "mirror") as one:
+        await one.sync()
+        (one.web / "packages/aa").mkdir(exist_ok=True)
+        (one.web / "packages/aa/etc").symlink_to("/etc")
+        seen, repaired = await verify(one.config, repair={"fix": True})
+        assert seen.kinds == {("obstacle", "packages/aa/etc")}
+        assert repaired is not None
+        assert repaired.left == 0
+        assert not (one.web / "packages/aa/etc").is_symlink()
+        seen, _ = await verify(one.config)
+        assert seen.findings == []

@@ -124,7 +124,7 @@ class Again:
             yield from ((still, settled) for still in said.get((one.kind, one.path), ()))
             if one.path.startswith(_STORED) and one.kind != "unreferenced":
                 yield from self._file(one, claims, settled=settled)
-            elif one.kind in ("unreferenced", "obstacle") and (one.kind, one.path) not in said:
+            elif one.kind == "obstacle" and (one.kind, one.path) not in said:
                 yield from ((still, settled) for still in self._still_there(one))
 
     def _file(self, one: Finding, claims: dict[bytes, list[bytes]], *, settled: bool) -> Iterator[tuple[Finding, bool]]:

@@ -154,7 +154,7 @@ class Names:
             name,
             simple=_is_directory(reader.stamp(b"simple/" + key)),
             document=reader.stamp(b"json/" + key) is not None,
-            link=_is_directory(reader.stamp(b"pypi/" + key)) and reader.stamp(b"pypi/%s/json" % key) is not None,
+            link=_is_directory(reader.stamp(b"pypi/" + key)),
             row=self._ground.books.row(name) if self._ground.books else None,
         )
 

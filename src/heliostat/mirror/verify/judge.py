@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 import msgspec
@@ -62,6 +63,8 @@ class _Case:
                 self._say("page", self._folder + _JSON, "the root index names it, but there is no page")
         else:
             html = self._html_page(page)
+            if page is None and html is None and self._is_nobodys():
+                return self._stray()
             self._folder_entries()
         expected = found.simple or (row is not None and row.published)
         document = self._document(page, html) if expected or self._ground.books is None else None
@@ -72,7 +75,9 @@ class _Case:
             if found.document:
                 self._say("unreferenced", b"json/" + self._key, "a document without a page")
             if found.link:
-                self._say("unreferenced", b"pypi/%s/json" % self._key, "a link without a page")
+                link = b"pypi/%s/json" % self._key
+                there = self._reader.stamp(link) is not None
+                self._say("unreferenced", link if there else b"pypi/" + self._key, "a link without a page")
         if shown is not None and document is not None:
             different, doubtful = with_document(shown, document, stuck=row is not None and (row.stuck or row.owed))
             self._claims.doubtful.update(doubtful)
@@ -106,6 +111,23 @@ class _Case:
             found = self._reader.obstacle(path.removeprefix("web/").encode())
             if found is not None:
                 self._say("obstacle", *found)
+
+    def _is_nobodys(self) -> bool:
+        """Whether there is a ledger, and it has nothing to say of the project, but that it is not to be there."""
+        row = self._found.row
+        return self._ground.books is not None and (
+            row is None or (not row.published and not row.owed and row.state in ("gone", "excluded"))
+        )
+
+    def _stray(self) -> Judgement:
+        """A folder without a page that could be read, of a project that nobody knows: no page of ours was lost."""
+        findings = self._result.findings
+        del findings[:]
+        self._say("unreferenced", self._folder.rstrip(b"/"), "no page that can be read, of no project of this mirror")
+        for path in (b"json/" + self._key, b"pypi/" + self._key):
+            if self._reader.stamp(path) is not None:
+                self._say("unreferenced", path, "of no project of this mirror")
+        return self._result
 
     # -- pages ----------------------------------------------------------------------------------------------------
 
@@ -160,6 +182,11 @@ class _Case:
         for entry in sorted(entries):
             if entry not in (_JSON, _HTML, _V1_HTML):
                 self._say("unreferenced", self._folder + entry, "not a page of ours")
+        folder = b"pypi/%s/" % self._key
+        with contextlib.suppress(OSError):  # whether the link is there is looked at with the document
+            for entry in sorted(os.listdir(self._reader.root + folder)) if self._found.link else ():
+                if entry != b"json":
+                    self._say("unreferenced", folder + entry, "not a link of ours")
 
     # -- the document -----------------------------------------------------------------------------------------------
 

@@ -19,6 +19,10 @@ from heliostat.store.tree import Tree
 #: Below these are the bytes that pages name.
 STORED = ("web/packages/", "web/integrity/")
 
+#: Below these are pages, documents and links: a whole folder of them can be nobody's, if it has not more than so much.
+_PAGES = ("web/simple/", "web/json/", "web/pypi/")
+_MOST_INSIDE = 100
+
 
 class Remover:
     """Removes what findings call unreferenced, and notes in ``result`` what became of it."""
@@ -58,13 +62,26 @@ class Remover:
                 return False
         elif not path.startswith(("web/simple/", "web/json/", "web/pypi/", "partial/")):
             return False
+        elif one.project and not self._is_stray(one):
+            self._result.notes.append(f"{one.path}: stays: it belongs to the project by now")
+            return False
         return self._unlink(path)
+
+    def _is_stray(self, one: Finding) -> bool:
+        """Whether what lies among a project's pages is still none of them."""
+        judgement = self._judge.judge(self._names.one(one.project))
+        return any((still.kind, still.path) == (one.kind, one.path) for still in judgement.findings)
 
     def _unlink(self, path: str) -> bool:
         entry = self._tree.disk.stat(path)
         if entry is None:
             return True
         if entry.is_directory:
+            inside = self._inside(path) if path.startswith(_PAGES) else []
+            if inside is not None:
+                for one in inside:
+                    self._tree.disk.remove_directory(one) or self._tree.disk.unlink(one)
+                self._result.deleted += len(inside)
             if not self._tree.disk.remove_directory(path):
                 self._result.notes.append(f"{path!a}: a directory with something in it; look at it, and remove it")
                 return False
@@ -72,6 +89,21 @@ class Remover:
         self._tree.discard(path)
         self._result.deleted += 1
         return True
+
+    def _inside(self, path: str) -> list[str] | None:
+        """All that a directory holds, the innermost first; None for more than may go as one thing."""
+        found: list[str] = []
+        folders = [path]
+        for folder in folders:
+            for entry in self._tree.disk.names(folder):
+                one = f"{folder}/{entry}"
+                there = self._tree.disk.stat(one)
+                if there is not None and there.is_directory:
+                    folders.append(one)
+                found.append(one)
+                if len(found) > _MOST_INSIDE:
+                    return None
+        return found[::-1]
 
     def _is_claimed(self, path: str) -> bool:
         """Whether any project that may own the path claims it, or has a page that cannot be read."""
