@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pytest
+
+from heliostat.errors import ConfigError
 from heliostat.fakeindex import Index, UploadedFile
 from heliostat.fakeindex.wheels import wheel
+from heliostat.mirror.adopt.layouts import recognise
 from support import trees
 from support.adopted import SDIST, WHEEL, adopt, dry_run, fetched, old_index, path_of
 from support.mirrors import following
@@ -124,3 +128,26 @@ async def test_files_do_not_get_places_behind_links(tmp_path: Path) -> None:
         assert [each.kind for each in found if each.kind in ("obstacle", "renamed")] == ["obstacle"]
         assert list(away.iterdir()) == []
         assert len(list(one.web.rglob(WHEEL))) == 1
+
+
+@pytest.mark.parametrize("tool", ["bandersnatch", "shadowmire"])
+def test_a_tree_into_which_nothing_could_be_renamed_is_refused(tool: str, tmp_path: Path) -> None:
+    """Before anything is done: the first pass would end at its first file."""
+    top = tmp_path / "mirror"
+    getattr(trees, tool)(old_index(), top)
+    packages = (top if tool == "shadowmire" else top / "web") / "packages"
+    packages.rename(tmp_path / "packages")
+    for elsewhere, problem in (
+        ("/proc/self", "lies on another file system than"), (str(tmp_path / "nowhere"), "is a link that leads nowhere"),
+    ):  # fmt: skip
+        packages.symlink_to(elsewhere)
+        with pytest.raises(ConfigError, match=f"{packages} {problem}"):
+            recognise(os.fspath(top), None)
+        packages.unlink()
+
+
+def test_a_link_that_would_stay_at_the_top_is_refused(tmp_path: Path) -> None:
+    trees.shadowmire(old_index(), tmp_path / "mirror")
+    moved_away(tmp_path / "mirror/packages", tmp_path / "outside")
+    with pytest.raises(ConfigError, match="mirror/packages is a symbolic link"):
+        recognise(os.fspath(tmp_path / "mirror"), None)

@@ -16,6 +16,7 @@ from heliostat.mirror.status import read_status
 from support.equality import differences
 from support.equality_removed import Removed
 from support.mirrors import following, rebuild, rewritten
+from support.verified import findings
 from support.zoo import NAMES, animals, store, tombstones
 
 # -- delete ------------------------------------------------------------------------------------------------------
@@ -277,6 +278,48 @@ async def test_a_release_comes_back_without_a_download(tmp_path: Path) -> None:
         assert differences(one.index, tmp_path) == []
         assert store(one, "ant-") == before
         assert kept
+
+
+@pytest.mark.parametrize("lost", ["ant-1.0-py3-none-any.whl", "ant-1.0-py3-none-any.whl.metadata"])
+async def test_without_what_was_lost_meanwhile(lost: str, tmp_path: Path) -> None:
+    """Upstream is asked for it, as long as it may have it; what is left comes back in any case."""
+    async with following(animals(), tmp_path, policy="withhold") as one:
+        await one.sync()
+        was = {each.filename for release in one.index["ant"].releases.values() for each in release.files}
+        await one.delete("ant")
+        for path in (tmp_path / "withheld/packages").rglob(lost):
+            path.unlink()
+        result = await one.restore("ant")
+        assert (result.complete, result.failed, result.entries) == (True, {}, {"ant": "restored"})
+        assert differences(one.index, tmp_path) == []
+
+        one.index.remove_project("ant")
+        await one.sync()
+        for path in (tmp_path / "withheld/packages").rglob(lost):
+            path.unlink()
+        result = await one.restore("ant")
+        assert (result.failed, result.entries) == ({}, {"ant": "restored"})
+        await one.sync(full=True)
+        assert set(one.files("ant")) == was - {lost}
+        assert await findings(one.config) == []
+
+
+async def test_what_could_not_be_restored_is_kept(tmp_path: Path) -> None:
+    async with following(animals(), tmp_path, policy="withhold") as one:
+        await one.sync()
+        one.index.remove_project("ant")
+        await one.sync()
+        before = store(one, "ant-", "withheld")
+        obstacle = one.web / "json/ant"
+        obstacle.mkdir()
+        result = await one.restore("ant")
+        assert set(result.failed) == {"ant"}
+        await one.sync(full=True)
+        assert store(one, "ant-", "withheld") == before
+        obstacle.rmdir()
+        result = await one.restore("ant")
+        assert (result.failed, result.entries) == ({}, {"ant": "restored"})
+        assert store(one, "ant-") == before
 
 
 async def test_without_the_bytes_it_is_fetched_again(tmp_path: Path) -> None:

@@ -229,3 +229,18 @@ async def test_a_folder_that_is_nobodys(tmp_path: Path) -> None:
         one.index.remove_project("cat")
         await one.sync()
         assert "cat" not in one.root()
+
+
+async def test_a_repair_leaves_out_what_is_to_go(tmp_path: Path) -> None:
+    """It is denied since the last pass, and the next one removes it: no reason not to repair another project."""
+    async with following(animals(), tmp_path) as one:
+        await one.sync()
+        for name in ("bee", "cat"):
+            one.files(name)[f"{name}-1.0.tar.gz"].unlink()
+        one.configure(deny=("bee",))
+        found = await findings(one.config)
+        async with Mirror.open(one.config) as mirror:
+            await mirror.repair(lambda: iter(found), counters=Counters(), stop=asyncio.Event())
+        assert one.files("cat")["cat-1.0.tar.gz"].exists()
+        await one.sync()
+        assert await findings(one.config) == []

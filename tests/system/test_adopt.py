@@ -39,6 +39,8 @@ async def test_a_tree_that_is_right(tmp_path: Path) -> None:
         again = await arun("adopt", cwd=tmp_path)
         assert again.returncode == 0
         assert "were adopted before" in again.stdout
+        assert "moved: simple" not in again.stdout
+        assert "adoption.jsonl" in again.stdout
         quiet = await arun("adopt", "--quiet", cwd=tmp_path)
         assert (quiet.returncode, quiet.stdout) == (0, "")
         refused = await arun("adopt", "--dry-run", cwd=tmp_path)

@@ -142,7 +142,7 @@ def _words(result: Result, record: Record) -> list[str]:
     from heliostat.mirror.adopt.report import KINDS
 
     lines = []
-    for number, one in enumerate(record):
+    for number, one in enumerate(record if not result.already else ()):
         if number == _LISTED:
             lines.append(f"... and {fmt.number(sum(result.kinds.values()) - number)} more; --json lists all")
             break
@@ -161,6 +161,8 @@ def _words(result: Result, record: Record) -> list[str]:
         f"{there} {verb} in {fmt.duration(result.seconds)}; {checked[result.check]}, "
         f"{fmt.counted(result.hashed, 'file')} read"
     )
+    if result.already and record.path is not None:
+        lines.append(f"what was found then: {record.path}")
     lines += [f"  {fmt.number(result.kinds[kind])} {kind}: {KINDS[kind]}" for kind in KINDS if kind in result.kinds]
     if result.outside:
         lines.append(

@@ -248,7 +248,14 @@ class Deleter:
         self._report.unreachable = summary.unreachable
         self._report.store_error = summary.store_error
         self._report.owed = [one for one in summary.owed if one.project in names]
+        for name in await self._keeper(self._shown, names):
+            self._report.failed.pop(name, None)
         self._report.unknown = summary.unknown
+
+    def _shown(self, names: list[str]) -> list[str]:
+        """Those that are as upstream has them now, whatever our own tree was short of."""
+        rows = {name: self._ledger.row(name) for name in names}
+        return [name for name, row in rows.items() if row is not None and row.published and row.state == "current"]
 
     # -- both ------------------------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 import msgspec
 
 from heliostat import names
-from heliostat.errors import NoRoom, Occupied, Refused, UpstreamError
+from heliostat.errors import Missing, NoRoom, Occupied, Refused, UpstreamError
 from heliostat.mirror.aside import Arrived, Aside
 from heliostat.mirror.crew import Slots
 from heliostat.mirror.download import Downloader, Fetched
@@ -25,6 +25,7 @@ from heliostat.mirror.survey import Places, Present, Survey
 from heliostat.mirror.tally import Tally
 from heliostat.mirror.transfer import Transfer
 from heliostat.mirror.wanted import Wanted
+from heliostat.pages.links import LOCAL
 from heliostat.state.rows import Row
 from heliostat.store.threads import Keeper, in_thread
 from heliostat.store.tree import Body, Placement, Publication
@@ -164,6 +165,7 @@ class FileCollector:
             if present.withheld:
                 await batch.add(Placement(names.withheld_path(path), path), 0)
         else:
+            _refuse_own(want, want.path)
             transfer = transfers.file(want)
             begun = time.monotonic()
             fetched = await self._downloader.file(want, transfer)
@@ -221,6 +223,8 @@ class FileCollector:
                 return known
         if within is None and present is not None and present.file and not present.withheld:
             within = await self._downloader.metadata_within(want, path)
+        if within is None:
+            _refuse_own(want, target)
         transfer = transfers.sidecar(want)
         fetched = within if within is not None else await self._fetch_sidecar(want, transfer)
         looked = want.path is not None and not (present is not None and present.sidecar_place_taken)
@@ -358,6 +362,12 @@ class _Batch:
         fetched, self._item.fetched = self._item.fetched, 0
         if ahead.placements or ahead.bodies:
             await self._publisher.submit(Item(name=self._row.name, publication=ahead, fetched=fetched))
+
+
+def _refuse_own(want: Wanted, path: str | None) -> None:
+    """Raises Missing for what our own page names, and only our own tree could have had."""
+    if want.file.url.startswith(LOCAL):
+        raise Missing(path or want.file.filename, "not there any more, nor in withheld/")
 
 
 def _is_large(want: Wanted) -> bool:

@@ -211,7 +211,7 @@ class Pass:
         self._tally.unknown += [self._only.get(ProjectName(name), name) for name in names]
         rows = [self._ledger.row(name) for name in names if begun(self._tree, self._ledger, name)]
         left = [Removal(row, "unknown upstream") for row in rows if row is not None]
-        carry_out(self._tree, self._ledger, left)
+        carry_out(self._tree, self._ledger, left, keeps=self._rules.keeps)
         for name in names:
             self._ledger.drop_unknown(name)
 

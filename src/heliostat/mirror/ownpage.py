@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import msgspec
 
 from heliostat import names
 from heliostat.errors import Invalid
-from heliostat.mirror.amend import kept_file, original_of, own_document
+from heliostat.mirror.amend import document_without, kept_file, original_of, own_document
 from heliostat.mirror.inventory import take_inventory
 from heliostat.mirror.metadata import Answers
 from heliostat.mirror.removals import kept_pages
-from heliostat.model import Document, ProjectPage
-from heliostat.pages.links import local_page_url
+from heliostat.model import DistFile, Document, ProjectPage
+from heliostat.pages.links import local_page_url, package_of
 from heliostat.pages.parse_json import parse_project
+from heliostat.policy.denials import Versions
 from heliostat.policy.removal import MARK
 from heliostat.state.rows import KeptFile, Row
 from heliostat.store.tree import Tree
+
+log = logging.getLogger(__name__)
 
 
 def own_answers(
@@ -49,15 +53,43 @@ def own_answers(
 
 
 def put_aside_answers(tree: Tree, row: Row) -> Answers | None:
-    """The same from what was kept of a removed project; None when nothing usable is."""
+    """The same from what was kept of a removed project; None when nothing usable is.
+
+    Files whose bytes were lost meanwhile are left out: nobody may have them any more.
+    """
     shown, described = (tree.disk.read(names.withheld_path(path)) for path in kept_pages(row.name))
     if shown is None:
         return None
     page = parse_project(shown, url=local_page_url(row.name), name=row.name)
     if page.status == "archived" and page.status_reason == MARK:
         page = msgspec.structs.replace(page, status="active", status_reason=None)
+    left = _with_bytes(tree, page)
+    lost = {file.filename for file in page.files} - {file.filename for file in left}
+    if lost:
+        log.warning("%s: %d of its files were lost, for example %s", row.name, len(lost), min(lost))
+        if not left:
+            return None
+        described = document_without(described, lost, Versions(())) if described is not None else None
+    page = msgspec.structs.replace(page, files=left)
     document = own_document(described, row.name) if described is not None else None
     return _answers(row, page, described, document)
+
+
+def _with_bytes(tree: Tree, page: ProjectPage) -> tuple[DistFile, ...]:
+    """Those files of a page that are in place or out of reach, without sidecars that are neither."""
+
+    def is_there(path: str) -> bool:
+        return tree.has_file(path) or tree.has_file(names.withheld_path(path))
+
+    left = []
+    for file in page.files:
+        path = package_of(file.url)
+        if path is not None and not is_there(path):
+            continue
+        if path is not None and file.core_metadata and not is_there(names.sidecar_path(path)):
+            file = msgspec.structs.replace(file, core_metadata=None)  # noqa: PLW2901
+        left.append(file)
+    return tuple(left)
 
 
 def _answers(row: Row, page: ProjectPage, body: bytes | None, document: Document | None) -> Answers:
@@ -68,7 +100,5 @@ def _answers(row: Row, page: ProjectPage, body: bytes | None, document: Document
 
 
 def _without(page: ProjectPage, retained: frozenset[str]) -> ProjectPage:
-    from heliostat.pages.links import package_of
-
     files = tuple(file for file in page.files if package_of(file.url) not in retained)
     return msgspec.structs.replace(page, files=files) if len(files) < len(page.files) else page

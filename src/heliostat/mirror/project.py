@@ -332,7 +332,8 @@ class ProjectSync:
         withheld = [] if row.untouched else await self._keeper(self._withheld, row)
         quarantine = Quarantine(row, page, inventory, withheld, keeps=self._rules.keeps)
         item.doomed = [quarantine.doom(path, answers.serial) for path in sorted(ours - after)]
-        item.doomed = [one if one.path in before else _unlinked(one) for one in item.doomed]
+        shown = before | standing.open_paths.withheld
+        item.doomed = [one if one.path in shown else _unlinked(one) for one in item.doomed]
         item.doomed += [one for one in quarantine.ended(answers.serial) if one.path not in after]
         places = (Place(one.path, one.want.listed, bool(one.sidecar)) for one in ready)
         item.claims, item.unclaimed = standing.rows(places)

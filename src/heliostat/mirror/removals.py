@@ -270,7 +270,7 @@ def _carry_out_some(
     from heliostat.mirror.entries import entry_of_removal
 
     doomed: list[PathRow] = []
-    kept = {one.row.name for one in removals if one.row.published and keeps(one.row.name)}
+    kept = {one.row.name for one in removals if keeps(one.row.name) and _may_return(ledger, one.row)}
     for removal in removals:
         name = removal.row.name
         doomed += _doomed_of(tree, ledger, name, serial=removal.row.wanted_serial, keep=name in kept)
@@ -305,6 +305,11 @@ def _carry_out_some(
     log.debug("removal: removing bytes")
     reaper.reap(doomed)
     return len(doomed)
+
+
+def _may_return(ledger: Ledger, row: Row) -> bool:
+    """Whether it was served, or could be again: a restore that failed leaves what it could not show."""
+    return row.published or any(one.fate == "keep" for one in ledger.paths.of_project(row.name, "withheld"))
 
 
 #: Below these lie no files that pages name; what is kept of a removed project lies there as well.

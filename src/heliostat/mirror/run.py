@@ -358,10 +358,11 @@ class Mirror:
             return await self.run(names=names, counters=counters, stop=stop)
 
         ground = await self._keeper(mirror_ground, self._config, Budget())
+        rules = await self._keeper(rules_of, self._config, self._ledger)
         with tempfile.TemporaryDirectory(prefix="heliostat-repair-") as scratch:
             repair = Repair(
                 self._tree, self._ledger, self._keeper, ground, sync or pass_of, scratch,
-                packed=self._config.mirror.gzip_root, stop=stop,
+                packed=self._config.mirror.gzip_root, stop=stop, denied=rules.denials.projects,
             )  # fmt: skip
             return await repair.run(
                 findings, fix=fix, delete=delete, allow=allow_removals, unreadable=unreadable, counters=counters,

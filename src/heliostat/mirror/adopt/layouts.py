@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Iterator
 from typing import Literal
 
 import msgspec
@@ -24,7 +26,8 @@ _OWN: dict[Tool, tuple[str, ...]] = {
     "pep381client": ("status", "todo", "web/serversig"),
 }  # fmt: skip
 #: What lies at the top of a tree whose web root is the top.
-_TOP = ("simple", "packages", "json", "pypi", "local-stats", "last-modified")
+_PARTS = ("simple", "packages", "json", "pypi")
+_TOP = (*_PARTS, "local-stats", "last-modified")
 #: A temporary of tempfile's: eight random characters after the name; a sidecar's name is not one.
 _TEMPORARY = re.compile(r"\.?(?P<name>.+)\.(?!metadata\Z)[a-z0-9_]{8}", re.DOTALL)
 
@@ -51,8 +54,39 @@ class Layout(msgspec.Struct, frozen=True):
 def recognise(directory: str, asked: Tool | None) -> Layout:
     """The layout of the tree in ``directory``, which must be of ``asked`` if that is said.
 
-    Raises ConfigError when there is nothing to adopt, or it lies elsewhere than the configuration says.
+    Raises ConfigError when there is nothing to adopt, when it lies elsewhere than the configuration says, or where
+    nothing could be renamed into it.
     """
+    layout = _recognise(directory, asked)
+    if problems := list(_misplaced(Eye(directory), layout)):
+        raise ConfigError(problems)
+    return layout
+
+
+def _misplaced(here: Eye, layout: Layout) -> Iterator[str]:
+    """Why pages and files could not be put in place: they are renamed there, from ``partial/`` in the directory."""
+    device = os.stat(here.root).st_dev
+    for name in _PARTS:
+        web = f"web/{name}"
+        path = name if layout.top and here.lstat(web) is None else web
+        if here.lstat(path) is None:
+            continue
+        full = f"{here.root}/{path}"
+        try:
+            found = os.stat(here.full(path))
+        except FileNotFoundError:
+            yield f"{full} is a link that leads nowhere"
+            continue
+        except OSError as error:
+            yield f"{full} cannot be looked at: {error.strerror}"
+            continue
+        if found.st_dev != device:
+            yield f"{full} lies on another file system than {here.root}; heliostat needs one for all of a mirror"
+        elif path == name and here.link(path) is not None:
+            yield f"{full} is a symbolic link; put the directory itself in its place, then adopt it"
+
+
+def _recognise(directory: str, asked: Tool | None) -> Layout:
     here = Eye(directory)
     below, above = _is_web_root(here, "web/"), _is_web_root(here, "")
     if asked is None:

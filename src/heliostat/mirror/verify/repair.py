@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import stat
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
 from itertools import groupby, islice
 
 from heliostat.errors import Obstructed, StoreError
@@ -66,7 +66,10 @@ class Repair:
         *,
         packed: bool,
         stop: asyncio.Event,
+        denied: Collection[str] = frozenset(),
     ) -> None:
+        """``denied``: projects that are to go, and that upstream is not asked about."""
+        self._denied = denied
         self._tree, self._ledger, self._keeper, self._ground = tree, ledger, keeper, ground
         self._sync, self._packed, self._stop = sync, packed, stop
         self._names = Names(ground, scratch)
@@ -184,6 +187,7 @@ class Repair:
         row = self._ledger.row(name)
         return (
             row is not None
+            and name not in self._denied
             and (row.published or row.state == "blocked")
             and row.state not in ("gone", "excluded", "held")
         )
