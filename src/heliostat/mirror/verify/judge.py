@@ -163,7 +163,10 @@ class _Case:
 
     def _is_ours(self, page: ProjectPage) -> bool:
         """Whether the pages are ours to the byte, and not as another mirror writes them."""
-        return self._ground.books is not None or self._json_body == project_json(relative(page))
+        row = self._found.row
+        if row is not None and row.published and not row.owed:  # one that was adopted is owed at first
+            return True
+        return self._json_body == project_json(relative(page))
 
     def _folder_entries(self) -> None:
         for folder in (self._folder, b"pypi/%s/" % self._key):

@@ -136,15 +136,23 @@ class Repair:
     async def _repair(self, batch: dict[str, list[Numbered]]) -> None:
         batch = {project: items for project, items in batch.items() if items}
         owed = await self._keeper(self._prepare, {name: [one for _, one in items] for name, items in batch.items()})
-        if owed:
-            summary = await self._sync(owed)
-            self.result.bytes_fetched += summary.bytes_fetched
-            self.result.unreachable = self.result.unreachable or summary.unreachable
-            if summary.store_error is not None:
-                raise StoreError("repair", self._tree.disk.root, summary.store_error)
-        for name, items in batch.items():
-            for number in await self._keeper(self._finish, name, items):
-                self.result.fixed.add(number)
+        refused: str | None = None
+        while True:
+            if owed:
+                summary = await self._sync(owed)
+                self.result.bytes_fetched += summary.bytes_fetched
+                self.result.unreachable = self.result.unreachable or summary.unreachable
+                refused = summary.store_error
+            before = len(self.result.fixed)
+            for name, items in batch.items():
+                for number in await self._keeper(self._finish, name, items):
+                    self.result.fixed.add(number)
+            if refused is None:
+                return
+            # On a full disk that made room: the damaged copies of what is in place by now are gone.
+            owed = [name for name in owed if any(number not in self.result.fixed for number, _ in batch[name])]
+            if len(self.result.fixed) == before or not owed or self._stop.is_set():
+                raise StoreError("repair", self._tree.disk.root, refused)
 
     def _prepare(self, batch: dict[str, list[Finding]]) -> list[str]:
         """Everything that can be done at once; the names of those that need upstream."""
