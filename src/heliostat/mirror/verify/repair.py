@@ -105,7 +105,9 @@ class Repair:
                     await self._repair(batch)
             if fix and not self._stop.is_set():
                 await self._keeper(self._repair_nobodys, nobodys, findings, roots=roots)
-                await self._keeper(self._damaged.forget_replaced)
+                gone = await self._keeper(self._damaged.forget_replaced)
+                if gone and not result.total:
+                    result.notes.append(f"{gone} damaged copies went whose places were filled since by a pass")
                 await self._keeper(self._repair_feed, nobodys)
             if delete and not self._stop.is_set():
                 counters.phase = "removing"
