@@ -249,6 +249,12 @@ DAMAGES = {
     "the root page shows another name": Damage(
         lambda one: replaced(one.web / "simple" / HTML, b">beta</a>", b">better</a>"), {("root", "simple/" + HTML)}
     ),
+    "last-modified is gone": Damage(
+        lambda one: (one.web / "last-modified").unlink(), {("root", "last-modified")}, ledger=True
+    ),
+    "last-modified is no time": Damage(
+        lambda one: (one.web / "last-modified").write_bytes(b"yesterday\n"), {("root", "last-modified")}, ledger=True
+    ),
     "the names of the root page are two files": Damage(
         lambda one: instead(one.web / "simple" / HTML, lambda path: shutil.copyfile(path.with_name(V1_HTML), path)),
         {("root", "simple/" + V1_HTML)},

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from heliostat import names
 from heliostat.errors import Invalid, Refused
+from heliostat.mirror.verify.beside import look_beside
 from heliostat.mirror.verify.findings import Finding, finding
 from heliostat.mirror.verify.folders import listing
 from heliostat.mirror.verify.ground import Ground
@@ -82,6 +83,7 @@ class Names:
         if first is not None and (second is None or second.inode != first.inode):
             problem = "not there" if second is None else "another file than index.html"
             found.append(finding("root", b"web/simple/index.v1_html", "", problem))
+        found += look_beside(self._ground)
         return Roots(time, found)
 
     def _read_json(self, handle: int) -> None:

@@ -20,8 +20,9 @@ from heliostat.mirror.inventory import take_inventory
 from heliostat.mirror.places import DAMAGED
 from heliostat.mirror.rebuild import show_pages
 from heliostat.mirror.report import Counters, Summary
-from heliostat.mirror.root import write_root
+from heliostat.mirror.root import write_last_modified, write_root
 from heliostat.mirror.segments import write_changes
+from heliostat.mirror.verify.beside import LAST_MODIFIED
 from heliostat.mirror.verify.damaged import Damaged
 from heliostat.mirror.verify.feed import check_feed
 from heliostat.mirror.verify.findings import Finding, Kind
@@ -268,10 +269,16 @@ class Repair:
                 self._set_mode(one)
             elif one.kind in ("obstacle", "root") and one.path.startswith("web/simple/index."):
                 self._damaged.clear_unless_file(one)
-        roots = roots or any(one.kind == "root" for _, one in nobodys)
+        of_roots = [one for _, one in nobodys if one.kind == "root"]
+        for one in of_roots:
+            if one.path == LAST_MODIFIED:
+                self._damaged.clear_unless_file(one)
+                self._set_mode(one)
+                write_last_modified(self._tree, float(self._ledger.get("last_poll") or 0))
+        roots = roots or any(one.path != LAST_MODIFIED for one in of_roots)
         if roots:
             write_root(self._tree, self._ledger, force=True, packed=self._packed)
-        wrong = {one.path for one in self._names.read_roots().findings} if roots else set()
+        wrong = {one.path for one in self._names.read_roots().findings} if roots or of_roots else set()
         for number, one in nobodys:
             if (one.kind == "root" and one.path not in wrong) or (one.kind == "unreadable" and self._is_readable(one)):
                 self.result.fixed.add(number)
