@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from support.damages import DAMAGES, HTML, JSON, V1_HTML, Damage, in_place, wheel
+from support.damages import DAMAGES, HTML, JSON, V1_HTML, Damage, flip, in_place, instead, wheel
 from support.equality import differences
 from support.mirrors import following, listing, rewritten
 from support.verified import rich_index, verify
@@ -59,3 +62,35 @@ async def test_who_follows_this_mirror_learns_what_was_repaired(kind: str, tmp_p
         await verify(one.config, repair={"fix": True})
         rows = [json.loads(line) for line in (one.web / "changes/000000000001.jsonl").read_bytes().splitlines()]
         assert [(row["project"], row["what"]) for row in rows[before:]] == [("beta", "repaired")]
+
+
+#: What is done to the gzipped copy of the root list.
+COPIES: dict[str, Callable[[Path], object]] = {
+    "a bit is flipped": flip,
+    "it is cut": lambda path: os.truncate(path, path.stat().st_size - 9),
+    "it is of something else": lambda path: path.write_bytes(gzip.compress(b"{}")),
+    "it is of more": lambda path: path.write_bytes(path.read_bytes() + gzip.compress(b" ")),
+    "it is none": lambda path: path.write_bytes(b"{}"),
+    "it is empty": lambda path: path.write_bytes(b""),
+    "it is a link": lambda path: instead(path, lambda place: place.symlink_to(JSON)),
+    "it is of long ago": lambda path: os.utime(path, (1, 1)),
+}
+
+
+@pytest.mark.parametrize("damage", COPIES.values(), ids=COPIES.keys())
+async def test_copies_of_root_pages_are_their_pages(damage: Callable[[Path], object], tmp_path: Path) -> None:
+    async with following(rich_index(), tmp_path / "mirror", gzip_root=True) as one:
+        await one.sync()
+        assert (await verify(one.config))[0].findings == (await verify(one.web))[0].findings == []
+        path = one.web / f"simple/{JSON}.gz"
+        times = path.stat().st_mtime_ns
+        damage(path)
+        if damage is not COPIES["it is of long ago"]:
+            os.utime(path, ns=(times, times), follow_symlinks=False)
+            assert (await verify(one.web))[0].kinds == {("root", f"simple/{JSON}.gz")}
+        seen, repaired = await verify(one.config, repair={"fix": True})
+        assert seen.kinds == {("root", f"simple/{JSON}.gz")}
+        assert repaired is not None
+        assert repaired.left == 0
+        assert (await verify(one.config))[0].findings == []
+        assert gzip.decompress(path.read_bytes()) == (one.web / f"simple/{JSON}").read_bytes()

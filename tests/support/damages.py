@@ -143,6 +143,19 @@ DAMAGES = {
         lambda one: remove(html(one), html(one).with_name(V1_HTML)),
         {("html", PAGE + HTML), ("html", PAGE + V1_HTML)},
     ),
+    "a script in an HTML page": Damage(
+        lambda one: replaced(html(one), b"</body>", b"<script>steal()</script></body>"), {("html", PAGE + HTML)}
+    ),
+    "another title of an HTML page": Damage(
+        lambda one: replaced(html(one), b"<title>Links for beta", b"<title>Buy here beta"), {("html", PAGE + HTML)}
+    ),
+    "links of a page lead above the web root": Damage(
+        lambda one: replaced(html(one).with_name(JSON), b'"../../packages/', b'"../../../../../packages/'),
+        {("page", PAGE + JSON)},
+    ),
+    "links of an HTML page lead above the web root": Damage(
+        lambda one: replaced(html(one), b'"../../packages/', b'"../../../../../packages/'), {("html", PAGE + HTML)}
+    ),
     "an HTML page is cut": Damage(lambda one: os.truncate(html(one), html(one).stat().st_size - 200), {("html", PAGE + HTML)}),
     "an HTML page gives another digest": Damage(
         lambda one: replaced(html(one), b"#sha256=", b"#sha256=" + b"0" * 8), {("html", PAGE + HTML)}
@@ -220,6 +233,28 @@ DAMAGES = {
         lambda one: replaced(one.web / "simple" / HTML, b'<a href="beta/">beta</a>\n', b""), {("root", "simple/" + HTML)}
     ),
     "the root page is cut": Damage(lambda one: os.truncate(one.web / "simple" / HTML, 150), {("root", "simple/" + HTML)}),
+    "a script in the root page": Damage(
+        lambda one: replaced(one.web / "simple" / HTML, b"<body>\n", b"<body>\n<script>steal()</script>\n"),
+        {("root", "simple/" + HTML)},
+        ledger=True,
+    ),
+    "a script among the entries of the root page": Damage(
+        lambda one: replaced(one.web / "simple" / HTML, b">beta</a>", b">beta<script>steal()</script></a>"),
+        {("root", "simple/" + HTML)},
+    ),
+    "a script behind the root page": Damage(
+        lambda one: replaced(one.web / "simple" / HTML, b"</body>\n", b"</body>\n<script>steal()</script>\n"),
+        {("root", "simple/" + HTML)},
+    ),
+    "the root page shows another name": Damage(
+        lambda one: replaced(one.web / "simple" / HTML, b">beta</a>", b">better</a>"), {("root", "simple/" + HTML)}
+    ),
+    "last-modified is gone": Damage(
+        lambda one: (one.web / "last-modified").unlink(), {("root", "last-modified")}, ledger=True
+    ),
+    "last-modified is no time": Damage(
+        lambda one: (one.web / "last-modified").write_bytes(b"yesterday\n"), {("root", "last-modified")}, ledger=True
+    ),
     "the names of the root page are two files": Damage(
         lambda one: instead(one.web / "simple" / HTML, lambda path: shutil.copyfile(path.with_name(V1_HTML), path)),
         {("root", "simple/" + V1_HTML)},

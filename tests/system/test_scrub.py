@@ -137,7 +137,12 @@ async def test_the_daemon_repairs_what_verify_found(tmp_path: Path, upstream: Fa
         assert words.returncode == 0, words.stdout + words.stderr
         assert not (web / "packages/aa/nobodys.zip").exists()
         assert differences(upstream.index, tmp_path / "pypi") == []
+        file = file_of(tmp_path, "alpha")
+        aside = tmp_path / "pypi/withheld/damaged" / file.relative_to(web)
+        aside.parent.mkdir(parents=True)
+        aside.write_bytes(b"an earlier repair could not replace it, and a pass did")
         whole = await arun("verify", "--repair", cwd=tmp_path)
+        assert not aside.exists()
         assert whole.returncode == 0
         await daemon.stop()
 

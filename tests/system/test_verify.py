@@ -13,6 +13,7 @@ import pytest
 
 from heliostat.errors import StoreError
 from heliostat.fakeindex import Index, UploadedFile
+from heliostat.fakeindex.faults import Status
 from heliostat.mirror.verify.ground import bare_ground
 from heliostat.mirror.verify.helpers import Helpers, JudgeThese
 from heliostat.mirror.verify.reading import Budget, Stopping
@@ -283,3 +284,43 @@ def is_running(process: str) -> bool:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+async def test_a_name_that_nobody_knows_is_told(tmp_path: Path) -> None:
+    async with following(rich_index(), tmp_path / "mirror") as one:
+        await one.sync()
+        configure(one, tmp_path)
+        asked = ("verify", "--projects", "Beta", "nosuch", "other")
+        done = await arun(*asked, "--junit", "report.xml", cwd=tmp_path)
+        assert (done.returncode, done.stderr) == (3, "")
+        assert "no such project here: nosuch, other; look at the spelling" in done.stdout
+        assert "all is right" not in done.stdout
+        (suite,) = ET.parse(tmp_path / "report.xml").getroot()
+        assert (suite.get("failures"), suite.get("tests")) == ("2", str(len(suite)))
+        assert [case.get("name") for case in suite if case.find("failure") is not None] == ["nosuch", "other"]
+        told = json.loads((await arun(*asked, "--json", "--web-root", str(one.web), cwd=tmp_path)).stdout)
+        assert (told["exit_code"], told["unknown"], told["findings"]) == (3, ["nosuch", "other"], [])
+        assert (await arun("verify", "--projects", "beta", cwd=tmp_path)).returncode == 0
+
+
+async def test_what_a_repair_moved_aside_goes_once_a_pass_has_brought_it(tmp_path: Path) -> None:
+    async with following(rich_index(), tmp_path / "mirror") as one:
+        await one.sync()
+        configure(one, tmp_path)
+        wheel = break_wheel(one)
+        aside = one.directory / "withheld/damaged" / wheel.relative_to(one.web)
+        away = one.server.fault("*", Status(503))
+        assert (await arun("verify", "--repair", cwd=tmp_path)).returncode == 5
+        away.remove()
+        assert aside.exists()
+        kept = aside.with_name("kept.zip")
+        kept.write_bytes(b"what nothing has replaced")
+        await one.sync()
+        assert wheel.exists()
+        assert (await arun("verify", cwd=tmp_path)).returncode == 0
+        assert aside.exists()
+        done = await arun("verify", "--repair", cwd=tmp_path)
+        assert done.returncode == 0
+        assert "1 damaged copies went" in done.stdout
+        assert not aside.exists()
+        assert kept.exists()

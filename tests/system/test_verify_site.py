@@ -57,6 +57,10 @@ async def test_a_report_for_each_site(tmp_path: Path) -> None:
                 (good.url, {}), (bad.url, {"missing": 1}), ("http://127.0.0.1:9", {}),
             ]  # fmt: skip
             assert told["sites"][1]["findings"][0]["advice"] == "copy it to the site"
+            named = ("verify", "--site", good.url, "--projects", "beta", "nosuch", "--json")
+            for how in ((), ("--against", "upstream"), ("--web-root", str(one.web))):
+                told = json.loads((await arun(*named, *how, cwd=tmp_path)).stdout)
+                assert (told["exit_code"], told["sites"][0]["unknown"]) == (3, ["nosuch"])
             bare = await arun("verify", "--web-root", str(one.web), "--site", bad.url, cwd=tmp_path)
             assert bare.returncode == 3
             assert (await arun("verify", "--site", good.url, "--against", "upstream", cwd=tmp_path)).returncode == 0

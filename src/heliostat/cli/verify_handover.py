@@ -55,6 +55,12 @@ async def hand_over(
         "unreferenced": result.kinds.get("unreferenced", 0), "unreadable": result.unreadable, "allow_removals": allow,
     }  # fmt: skip
     done.total = result.findings
+    if not done.total:  # what earlier repairs moved aside is to be looked at
+        answer = await _unless_stopped(ask(config, COMMAND, {"tidy": True}, counters), stop)
+        if answer is not None:
+            _add(done, [], answer)
+        done.interrupted = stop.event.is_set()
+        return done if answer is not None or done.interrupted else None
     for number, (what, part) in enumerate(_parts(findings, fix=fix, delete=delete)):
         arguments = {"what": what, "findings": [one for _, one in part], **common}
         try:

@@ -71,8 +71,10 @@ def _summary(result: Result, repaired: Repaired | None) -> list[str]:
         kinds = ", ".join(f"{fmt.number(result.kinds[kind])} {kind}" for kind in KINDS if kind in result.kinds)
         lines.append(f"{fmt.counted(result.findings, 'finding')} ({kinds}) in {looked}")
     else:
-        everything = not (result.unreachable or result.unreadable)
+        everything = not (result.unreachable or result.unreadable or result.unknown)
         lines.append(f"{'all is right' if everything else 'nothing wrong was found'}: {looked}")
+    if result.unknown:
+        lines.append(f"no such project here: {', '.join(map(fmt.plain, result.unknown))}; look at the spelling")
     if repaired is not None:
         lines.append(
             f"repaired {fmt.number(len(repaired.fixed))}, left {fmt.number(repaired.left)}; "
@@ -152,10 +154,11 @@ def _suite(
     result = verification.result
     fixed = repaired.fixed if repaired is not None else Marks()
     right = [kind for kind in kinds if kind not in result.kinds]
-    failures = result.findings - len(fixed)
+    failures = result.findings - len(fixed) + len(result.unknown)
     errors = int(result.unreachable is not None)
     file.write(
-        f'<testsuite name={_attribute(name)} tests="{len(right) + result.findings + errors}" failures="{failures}" '
+        f'<testsuite name={_attribute(name)} tests="{len(right) + result.findings + len(result.unknown) + errors}" '
+        f'failures="{failures}" '
         f'errors="{errors}" skipped="0" time="{result.seconds:.3f}">\n'
     )
     if result.unreachable is not None:
@@ -163,6 +166,11 @@ def _suite(
             f'<testcase classname="unreachable" name="every project was answered for">'
             f'<error type="unreachable" message={_attribute(result.unreachable)}/></testcase>\n'
         )
+    file.writelines(
+        f'<testcase classname="unknown" name={_attribute(name)}>'
+        f'<failure type="unknown" message={_attribute(f"{name}: no such project here")}/></testcase>\n'
+        for name in result.unknown
+    )
     file.writelines(f'<testcase classname="{kind}" name={_attribute(kinds[kind])}/>\n' for kind in right)
     cases = enumerate(verification.findings())
     file.writelines(_testcase(one, failed=number not in fixed) for number, one in cases)

@@ -167,7 +167,7 @@ def _code(verification: SiteVerification, stop: Stop) -> ExitCode:
         return ExitCode.UPSTREAM
     if result.interrupted:
         return signal_code(stop.number)
-    return ExitCode.INCOMPLETE if result.findings or result.unreadable else ExitCode.COMPLETE
+    return ExitCode.INCOMPLETE if result.findings or result.unreadable or result.unknown else ExitCode.COMPLETE
 
 
 def _worst(codes: Sequence[ExitCode], stop: Stop) -> ExitCode:

@@ -96,7 +96,8 @@ class Tree:
         async with showing(counters, self._options):
             verification, result = await self._look(ground, opened, counters, helpers, stop)
             repaired = None
-            if result.findings and not result.interrupted and (self._repair or self._delete):
+            wished = (self._repair or self._delete) and not result.interrupted
+            if wished and (result.findings or (self._repair and _has_replaced(self._config))):
                 repaired = await self._act(verification, result, counters, stop)
         code = _code(result, repaired, stop)
         if self._junit is not None and not result.interrupted:
@@ -153,6 +154,13 @@ class Tree:
             )  # fmt: skip
 
 
+def _has_replaced(config: Config | None) -> bool:
+    """Whether an earlier repair moved something aside, which may be of no use any more."""
+    from heliostat.mirror.places import DAMAGED
+
+    return config is not None and os.path.isdir(f"{config.mirror.directory}/{DAMAGED}")
+
+
 def _refuse_unless_possible(config: Config) -> None:
     """Raises MirrorLocked, when who holds the mirror is no daemon that can repair, before hours are spent."""
     from heliostat.errors import MirrorLocked
@@ -183,4 +191,4 @@ def _code(result: Result, repaired: Repaired | None, stop: Stop) -> ExitCode:
     if result.unreachable is not None or (repaired is not None and repaired.unreachable is not None):
         return ExitCode.UPSTREAM
     left = result.findings if repaired is None else repaired.left
-    return ExitCode.INCOMPLETE if left else ExitCode.COMPLETE
+    return ExitCode.INCOMPLETE if left or result.unknown else ExitCode.COMPLETE

@@ -56,6 +56,8 @@ class RepairArguments(msgspec.Struct, kw_only=True):
 
     what: Literal["fix", "delete"] = "fix"
     findings: list[Finding] = []
+    #: Without findings: look at what earlier repairs moved aside.
+    tidy: bool = False
     #: Of the whole verify: files that no page names, projects without a readable page, and how many may go.
     unreferenced: _Count = 0
     unreadable: _Count = 0
@@ -80,7 +82,7 @@ async def repair(call: Call) -> RepairAnswer:
     asked = call.arguments(RepairArguments)
     for one in asked.findings:
         _check(one)
-    if not asked.findings:
+    if not asked.findings and not asked.tidy:
         return RepairAnswer(fixed=[])
     done = await repair_in(
         call.daemon, lambda: asked.findings, counters=call.counters,

@@ -69,17 +69,19 @@ class Damaged:
         elif entry is not None:
             self._notes.append(f"{path}: was in the way; look at it, then remove it")
 
-    def forget_replaced(self, folder: str = DAMAGED) -> None:
-        """What an earlier repair moved aside, and could not replace, goes once a pass has."""
+    def forget_replaced(self, folder: str = DAMAGED) -> int:
+        """What an earlier repair moved aside, and could not replace, goes once a pass has; how many files that were."""
+        gone = 0
         for entry in sorted(self._tree.disk.names(folder)):
             path = f"{folder}/{entry}"
             found = self._tree.disk.stat(path)
             if found is not None and found.is_directory:
-                self.forget_replaced(path)
+                gone += self.forget_replaced(path)
                 continue
             there = self._tree.disk.stat("web" + path.removeprefix(DAMAGED))
             if there is not None and not there.is_directory:
-                self._tree.discard(path)
+                gone += self._tree.discard(path)
+        return gone
 
     def _set_aside(self, path: str) -> None:
         aside = self._move(path)

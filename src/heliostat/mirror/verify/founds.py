@@ -11,17 +11,21 @@ from typing import Any, NamedTuple
 
 from heliostat import names
 from heliostat.errors import Invalid, Refused
+from heliostat.mirror.verify.beside import look_beside
 from heliostat.mirror.verify.findings import Finding, finding
 from heliostat.mirror.verify.folders import listing
 from heliostat.mirror.verify.ground import Ground
 from heliostat.mirror.verify.judgement import Found
 from heliostat.mirror.verify.reading import Odd, Stamp
 from heliostat.mirror.verify.sorter import Sorter
+from heliostat.pages.render import root_html_head
 from heliostat.pages.root_list import RootListParser
 
 _PIECE = 1 << 20
 _NORMAL = re.compile(rb"[a-z0-9]+(?:-[a-z0-9]+)*")
 _ROOT_LINK = re.compile(rb'<a [^>]*href="(?:/simple/|\./)?([^"/]+)/?"')
+_ENTRY = re.compile(rb'<a href="([a-z0-9-]+)/">([A-Za-z0-9._-]+)</a>')
+_SEPARATORS = re.compile(rb"[-_.]+")
 #: What may lie in ``simple/`` beside projects.
 ROOT_PAGES = frozenset({b"index.html", b"index.v1_html", b"index.v1_json"})
 _PACKED = frozenset(page + b".gz" for page in ROOT_PAGES)
@@ -79,6 +83,7 @@ class Names:
         if first is not None and (second is None or second.inode != first.inode):
             problem = "not there" if second is None else "another file than index.html"
             found.append(finding("root", b"web/simple/index.v1_html", "", problem))
+        found += look_beside(self._ground)
         return Roots(time, found)
 
     def _read_json(self, handle: int) -> None:
@@ -96,19 +101,34 @@ class Names:
         parser.close()
 
     def _read_html(self, handle: int) -> None:
-        """One entry a line, as we write it; other mirrors' pages have the same form."""
-        rest = b""
+        """One entry a line, as we write it; other mirrors' pages have the same form, and more in it."""
+        head = root_html_head()
+        rest = os.read(handle, len(head))
+        ours = rest == head
+        if not ours and self._ground.books is not None and self._ground.books.get("root_written"):
+            raise Invalid("the root page", "does not begin as it was written")
+        body_ends = False
+        if ours:
+            rest = b""
         while piece := os.read(handle, _PIECE):
             self._ground.reader.budget.take(len(piece))
             *lines, rest = (rest + piece).split(b"\n")
             if len(rest) > _PIECE:
                 raise Invalid("the root page", "a line of more than a megabyte")
             for line in lines:
+                if ours and not body_ends:
+                    body_ends = line == b"</body>"
+                    if not body_ends and not _is_entry(line):
+                        raise Invalid("the root page", f"a line that is no entry: {line[:80]!a}")
+                elif ours:
+                    raise Invalid("the root page", f"a line behind its end: {line[:80]!a}")
                 for name in _ROOT_LINK.findall(line):
                     self._root_html.add([name])
             if self._root_html.is_full:
                 self._root_html.flush()
-        if not rest.rstrip().endswith(b"</html>"):
+        if ours and body_ends and rest != b"</html>" and b"</html>" in rest:
+            raise Invalid("the root page", "more behind its end than was written")
+        if not rest.rstrip().endswith(b"</html>") or (ours and not body_ends):
             raise Invalid("the root page", "cut off: it does not end with </html>")
 
     def all(self, after: str = "") -> Iterator[Found]:
@@ -224,6 +244,14 @@ class _Ahead:
         while self._next is not None and self._next[0] < name:
             self._next = next(self._items, None)
         return int(self._next[2]) if self._next is not None and self._next[0] == name else -1
+
+
+def _is_entry(line: bytes) -> bool:
+    """Whether a line is an entry of our own: a name's normal form, and a spelling of it."""
+    found = _ENTRY.fullmatch(line)
+    if found is None:
+        return False
+    return found[1] == found[2] or _SEPARATORS.sub(b"-", found[2]).lower() == found[1]
 
 
 def _key(item: tuple[bytes, int, Any]) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 
 import msgspec
 
@@ -19,11 +20,13 @@ from heliostat.pages import parse_html
 from heliostat.pages.document import parse_document
 from heliostat.pages.links import LOCAL, local_document_url, local_page_url, package_of
 from heliostat.pages.parse_json import parse_project
-from heliostat.pages.render import project_html
+from heliostat.pages.render import project_html, project_json
 from heliostat.policy.removal import MARK, is_retained
 from heliostat.store.incoming import document_digest
 
 _JSON, _HTML, _V1_HTML = b"index.v1_json", b"index.html", b"index.v1_html"
+#: Quoted, as a link is; a page is two directories below the top.
+_ABOVE = re.compile(rb"""["'](?:\.\./){3}""")
 _OURS, _UP = f"{LOCAL}packages/", "../../"
 
 
@@ -47,6 +50,7 @@ class _Case:
         self._key = found.name.encode()
         self._folder = b"simple/%s/" % self._key
         self._result = Judgement(findings=[], claims=[], stamps=[])
+        self._json_body = b""
         self._claims = Claims(ground, found, self._result.findings)
         #: That of the project's document, if it could be read.
         self._digest = b""
@@ -138,11 +142,15 @@ class _Case:
         body = self._read("page", path, self._ground.max_page)
         if body is None:
             return None
+        if _leads_out(body):
+            self._say("page", path, "a link leads above the directory that is served")
         try:
-            return parse_project(body, url=local_page_url(self.name), name=self.name)
+            page = parse_project(body, url=local_page_url(self.name), name=self.name)
         except (Invalid, Refused) as error:
             self._say("page", path, _reason(error))
             return None
+        self._json_body = body
+        return page
 
     def _html_page(self, page: ProjectPage | None) -> ProjectPage | None:
         """The HTML page, which is ``page`` itself where it is exactly its equal."""
@@ -160,15 +168,27 @@ class _Case:
             return None
         if page is not None and body == project_html(relative(page)):
             return page
+        if _leads_out(body):
+            self._say("html", path, "a link leads above the directory that is served")
         try:
             shown = parse_html.parse_project(body, url=local_page_url(self.name), name=self.name)
         except (Invalid, Refused) as error:
             self._say("html", path, _reason(error))
             return None
         if page is not None:
-            for what in between_forms(page, shown):
+            different = list(between_forms(page, shown))
+            if not different and self._is_ours(page):
+                different = ["says the same as the JSON page, but is not what is written from it"]
+            for what in different:
                 self._say("html", path, what)
         return shown
+
+    def _is_ours(self, page: ProjectPage) -> bool:
+        """Whether the pages are ours to the byte, and not as another mirror writes them."""
+        row = self._found.row
+        if row is not None and row.published and not row.owed:  # one that was adopted is owed at first
+            return True
+        return self._json_body == project_json(relative(page))
 
     def _folder_entries(self) -> None:
         for folder in (self._folder, b"pypi/%s/" % self._key):
@@ -329,6 +349,11 @@ def relative(page: ProjectPage) -> ProjectPage:
             url = _UP + url.removeprefix(LOCAL)
         files.append(msgspec.structs.replace(file, url=url))
     return msgspec.structs.replace(page, files=tuple(files))
+
+
+def _leads_out(body: bytes) -> bool:
+    """Whether a project's page has a link that a browser takes for right at the top of a site, and only there."""
+    return b"../../../" in body and _ABOVE.search(body) is not None
 
 
 def _reason(error: Invalid | Refused) -> str:

@@ -20,8 +20,9 @@ from heliostat.mirror.inventory import take_inventory
 from heliostat.mirror.places import DAMAGED
 from heliostat.mirror.rebuild import show_pages
 from heliostat.mirror.report import Counters, Summary
-from heliostat.mirror.root import write_root
+from heliostat.mirror.root import write_last_modified, write_root
 from heliostat.mirror.segments import write_changes
+from heliostat.mirror.verify.beside import LAST_MODIFIED
 from heliostat.mirror.verify.damaged import Damaged
 from heliostat.mirror.verify.feed import check_feed
 from heliostat.mirror.verify.findings import Finding, Kind
@@ -108,7 +109,9 @@ class Repair:
                     await self._repair(batch)
             if fix and not self._stop.is_set():
                 await self._keeper(self._repair_nobodys, nobodys, findings, roots=roots)
-                await self._keeper(self._damaged.forget_replaced)
+                gone = await self._keeper(self._damaged.forget_replaced)
+                if gone and not result.total:
+                    result.notes.append(f"{gone} damaged copies went whose places were filled since by a pass")
                 await self._keeper(self._repair_feed, nobodys)
             if delete and not self._stop.is_set():
                 counters.phase = "removing"
@@ -139,15 +142,23 @@ class Repair:
     async def _repair(self, batch: dict[str, list[Numbered]]) -> None:
         batch = {project: items for project, items in batch.items() if items}
         owed = await self._keeper(self._prepare, {name: [one for _, one in items] for name, items in batch.items()})
-        if owed:
-            summary = await self._sync(owed)
-            self.result.bytes_fetched += summary.bytes_fetched
-            self.result.unreachable = self.result.unreachable or summary.unreachable
-            if summary.store_error is not None:
-                raise StoreError("repair", self._tree.disk.root, summary.store_error)
-        for name, items in batch.items():
-            for number in await self._keeper(self._finish, name, items):
-                self.result.fixed.add(number)
+        refused: str | None = None
+        while True:
+            if owed:
+                summary = await self._sync(owed)
+                self.result.bytes_fetched += summary.bytes_fetched
+                self.result.unreachable = self.result.unreachable or summary.unreachable
+                refused = summary.store_error
+            before = len(self.result.fixed)
+            for name, items in batch.items():
+                for number in await self._keeper(self._finish, name, items):
+                    self.result.fixed.add(number)
+            if refused is None:
+                return
+            # On a full disk that made room: the damaged copies of what is in place by now are gone.
+            owed = [name for name in owed if any(number not in self.result.fixed for number, _ in batch[name])]
+            if len(self.result.fixed) == before or not owed or self._stop.is_set():
+                raise StoreError("repair", self._tree.disk.root, refused)
 
     def _prepare(self, batch: dict[str, list[Finding]]) -> list[str]:
         """Everything that can be done at once; the names of those that need upstream."""
@@ -262,10 +273,16 @@ class Repair:
                 self._set_mode(one)
             elif one.kind in ("obstacle", "root") and one.path.startswith("web/simple/index."):
                 self._damaged.clear_unless_file(one)
-        roots = roots or any(one.kind == "root" for _, one in nobodys)
+        of_roots = [one for _, one in nobodys if one.kind == "root"]
+        for one in of_roots:
+            if one.path == LAST_MODIFIED:
+                self._damaged.clear_unless_file(one)
+                self._set_mode(one)
+                write_last_modified(self._tree, float(self._ledger.get("last_poll") or 0))
+        roots = roots or any(one.path != LAST_MODIFIED for one in of_roots)
         if roots:
             write_root(self._tree, self._ledger, force=True, packed=self._packed)
-        wrong = {one.path for one in self._names.read_roots().findings} if roots else set()
+        wrong = {one.path for one in self._names.read_roots().findings} if roots or of_roots else set()
         for number, one in nobodys:
             if (one.kind == "root" and one.path not in wrong) or (one.kind == "unreadable" and self._is_readable(one)):
                 self.result.fixed.add(number)

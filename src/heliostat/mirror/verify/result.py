@@ -29,6 +29,8 @@ class Result(msgspec.Struct):
     unreachable: str | None = None
     #: Projects without a page that can be read: whose files they are, nobody can tell.
     unreadable: int = 0
+    #: Projects that were asked for by name, and that nobody here knows.
+    unknown: list[str] = []
 
     @property
     def findings(self) -> int:

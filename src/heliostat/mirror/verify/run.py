@@ -227,8 +227,15 @@ class Verification:
         if self._asked.whole:
             check = partial(check_feed, self._ground, self._pace.pause, quick=self._asked.quick)
             self._final.add(map(as_line, await self._lister.run(check)))
+            self._final.flush()
         self.result.unreadable = again.unreadable
+        self.result.unknown = await self._lister.run(self._unknown)
         self.result.kinds = await self._lister.run(self._counted)
+
+    def _unknown(self) -> list[str]:
+        """Those asked for by name of which there is nothing at all, nor a row in the ledger."""
+        asked = map(self._names.one, sorted(set(self._asked.projects)))
+        return [one.name for one in asked if not (one.simple or one.document or one.link or one.row)]
 
     def _counted(self) -> dict[Kind, int]:
         kinds: dict[Kind, int] = {}

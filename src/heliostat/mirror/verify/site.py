@@ -69,7 +69,7 @@ class SiteVerification:
         self._final = Sorter(desk.folder, "final")
         self._reference_breaker = Breaker(_FAILURES)
         self._saved = time.monotonic()
-        self.result = Result(kinds={}, resumed=desk.resumed)
+        self.result = Result(kinds={}, unknown=[], resumed=desk.resumed)
 
     def findings(self) -> Iterator[Finding]:
         """Everything that is wrong, in the order of projects and paths."""
@@ -283,6 +283,10 @@ class SiteVerification:
             self._final.add(map(as_line, found))
 
         await in_order(self._ahead(groups), one, taken, at_once=self._at_once, noted=self._flush)
+        found = {one.project for one in self.findings()} if self._asked.projects else set()
+        for name in map(ProjectName, sorted(set(self._asked.projects) - found)):
+            if await self._right(name) is None:  # nor does the site have it
+                self.result.unknown.append(name)
         for each in self.findings():  # a line that comes twice counts once
             self.result.kinds[each.kind] = self.result.kinds.get(each.kind, 0) + 1
 
