@@ -1,9 +1,10 @@
 """Other mirrors, each in an environment of its own, so that one run measures them beside heliostat.
 
 bandersnatch is installed from the package index that pip is set up for, with the newest Python found on the machine
-that its newest release accepts.  shadowmire is no package of that index: its checkout is named on the command line and
-installed from there.  It knows no option for another index than the public one that it would read like that one, so
-its class is told the URL before its own command line starts; everything else is as it ships.
+that its newest release accepts, and with uvloop, which it uses where it finds it, as heliostat does.  shadowmire is no
+package of that index: its checkout is named on the command line and installed from there.  It knows no option for
+another index than the public one that it would read like that one, so its class is told the URL before its own command
+line starts; everything else is as it ships.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ def bandersnatch() -> tuple[str, str]:
     """(command, version) of the newest bandersnatch that a Python here runs; installs it once."""
     best: tuple[tuple[int, ...], str, str] | None = None
     for python in pythons():
-        folder = installed(f"bandersnatch-{version_of(python)}", python, "bandersnatch")
+        folder = installed(f"bandersnatch-uvloop-{version_of(python)}", python, "bandersnatch[uvloop]")
         if folder is None:
             continue
         command = os.path.join(folder, "bandersnatch")
@@ -36,7 +37,7 @@ def bandersnatch() -> tuple[str, str]:
             best = (as_key(version), command, version)
     if best is None:
         raise SystemExit("no Python on this machine runs bandersnatch")
-    return best[1], best[2]
+    return best[1], f"{best[2]} with uvloop"
 
 
 def bandersnatch_run(
