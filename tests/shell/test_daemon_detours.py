@@ -143,3 +143,35 @@ async def test_removals_that_wait_are_told_once_and_written_once(
         # Once they are approved, others are news.
         await running.daemon.pass_now(Wish(allow_removals=5), lambda _: None)
         assert not (one.web / "simple/beta").exists()
+
+
+async def test_what_is_wrong_for_the_same_reason_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    index = several()
+    settings: dict[str, Any] = {"retries": 1, "retry_first": 0.01, "retry_most": 0.02}
+    async with following(index, tmp_path) as one, daemon_of(one, service={"back_off_most": 0.1}, **settings) as running:
+        await running.passes(2)
+        caplog.set_level(logging.INFO)
+        one.server.fault("/simple/alpha/", Status(500))
+        publish(index, "alpha", "2.0")
+        await running.until(lambda: one.server.count("/simple/alpha/") >= 5)
+        assert said(caplog, "/simple/alpha/: status 500") == ["WARNING"]
+        one.server.fault("/*", Status(503))
+        health = running.daemon.health
+        await running.until(lambda: health.passes.get("unreachable", 0) >= 4)
+        assert said(caplog, "status 503; trying again") == ["WARNING"]
+        assert said(caplog, "normal again") == []
+        assert health.trouble == "unreachable"
+
+
+async def test_named_projects_in_an_outage(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing at all is answered: that is one trouble until it is over, whatever is asked in which order."""
+    settings: dict[str, Any] = {"projects": NAMES, "everything": False, "retries": 1}
+    async with following(several(), tmp_path) as one, daemon_of(one, service={"back_off_most": 0.1}, **settings) as it:
+        await it.passes(2)
+        caplog.set_level(logging.INFO)
+        one.server.fault("/*", Status(503))
+        health = it.daemon.health
+        await it.until(lambda: health.passes.get("unreachable", 0) >= 5)
+        assert said(caplog, "normal again") == []
+        one.server.clear_faults()
+        await it.until(lambda: health.trouble is None and health.lag == 0)

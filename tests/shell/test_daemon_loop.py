@@ -354,7 +354,7 @@ async def test_work_in_a_thread_that_does_not_end_is_no_progress(tmp_path: Path)
         assert running.daemon.progressed() == stuck
         held.set()
         await work
-        assert running.daemon.progressed() > stuck
+        await running.until(lambda: running.daemon.progressed() > stuck)
         held.clear()
         work = asyncio.create_task(in_thread(long_work))
         await asyncio.sleep(0)

@@ -306,6 +306,19 @@ def sockets(descriptors: Path, path: Path) -> int:
 # --- reload ----------------------------------------------------------------------------------------------------
 
 
+async def test_a_daemon_that_has_too_much_to_do_is_not_said_to_be_none(tmp_path: Path, upstream: FakeIndex) -> None:
+    configure(tmp_path, upstream.url)
+    async with daemon_process(tmp_path) as daemon:
+        held = [await asyncio.open_unix_connection(str(tmp_path / "pypi/control.sock")) for _ in range(16)]
+        done = await arun("reload", cwd=tmp_path)
+        assert (done.returncode, done.stdout) == (4, "")
+        assert f"locked by process {daemon.service.process.pid} since " in done.stderr
+        assert "which does not answer" in done.stderr
+        for _, writer in held:
+            writer.close()
+        await daemon.stop()
+
+
 async def test_reload(tmp_path: Path, upstream: FakeIndex) -> None:
     configure(tmp_path, upstream.url)
     file = tmp_path / "heliostat.toml"

@@ -38,11 +38,12 @@ def _reloaded(options: Options) -> dict[str, Any]:
     """What the daemon says, which may be in the place where the file said that it is when it was started.
 
     It is the daemon that refuses a bad configuration: only without one the problems are told here.
-    Raises ConfigError, NoDaemon.
+    Raises ConfigError, MirrorLocked, NoDaemon.
     """
     from heliostat.cli.handover import handed_over
-    from heliostat.errors import ConfigError, NoDaemon
-    from heliostat.mirror.places import state_directory
+    from heliostat.errors import ConfigError, MirrorLocked, NoDaemon
+    from heliostat.mirror.lock import holder_of
+    from heliostat.mirror.places import LOCK, state_directory
 
     problems, result, config = None, None, None
     try:
@@ -59,6 +60,11 @@ def _reloaded(options: Options) -> dict[str, Any]:
     if problems is not None:
         raise problems
     assert config is not None
+    lock = f"{state_directory(config)}/{LOCK}"
+    if (holder := holder_of(lock)) is not None:
+        raise MirrorLocked(
+            lock, f"{holder}, which does not answer: it is no daemon, it has too much to do, or it hangs"
+        )
     raise NoDaemon(
         f"no daemon listens in {state_directory(config)}; heliostat mirror starts one, which reads its configuration "
         "then. If one runs, [mirror] directory or state was probably changed since it was started: restart it for that"

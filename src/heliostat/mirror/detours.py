@@ -57,6 +57,11 @@ class Detours:
         wrong.again = now + wrong.pause
         return True
 
+    def in_vain(self) -> None:
+        """Upstream has no answer at all: the pauses of whoever asks it are long enough."""
+        for wrong in self._wrong.values():
+            wrong.pause = wrong.again = 0.0
+
     def is_news(self, what: str, value: object) -> bool:
         """Whether that was not told before with this value."""
         if self._told.get(what) == value:

@@ -110,6 +110,7 @@ class LivePass(Pass):
                 self._live.put_off()
         except UpstreamError as error:
             self._detours.failed("upstream", "upstream does not tell what changed: %s", error)
+            self._detours.in_vain()
             self._live.polled(None, error)
         else:
             self._detours.well("upstream")

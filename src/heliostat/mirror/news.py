@@ -23,9 +23,10 @@ def removed(project: str, reason: str) -> None:
         log.info("%s: removed: %s", project, reason, extra=_fields("removed", project, reason=reason))
 
 
-def failed(project: str, reason: object) -> None:
-    """It stays owed, and is tried again."""
-    log.warning("%s: %s", project, reason, extra=_fields("failed", project))
+def failed(project: str, reason: object, *, known: bool) -> None:
+    """It stays owed, and is tried again.  ``known``: for the same reason as the last time."""
+    level = logging.DEBUG if known else logging.WARNING
+    log.log(level, "%s: %s", project, reason, extra=_fields("failed", project))
 
 
 def blocked(project: str, reason: str, *, known: bool) -> None:

@@ -490,7 +490,7 @@ class ProjectSync:
         await self._publisher.submit(item)
 
     async def _fail(self, row: Row, error: HeliostatError) -> None:
-        news.failed(row.name, error)
+        news.failed(row.name, error, known=row.attempts > 0 and row.error == str(error))
         await self._submit_failure(
             row,
             Failed(

@@ -17,17 +17,14 @@ class Reachability:
     def __init__(self, *, answered: bool) -> None:
         self._in_a_row = 0
         self._answered = answered
+        #: What was met last speaks against upstream.
+        self.in_doubt = False
         self._last: UpstreamError | None = None
 
     def answered(self) -> None:
         """A project's metadata came."""
         self._in_a_row = 0
-        self._answered = True
-
-    @property
-    def in_doubt(self) -> bool:
-        """Whether what was met last speaks against upstream."""
-        return self._in_a_row > 0
+        self._answered, self.in_doubt = True, False
 
     @property
     def down(self) -> bool:
@@ -42,7 +39,7 @@ class Reachability:
         if not isinstance(error, Unavailable):
             self.answered()
             return
-        self._last = error
+        self._last, self.in_doubt = error, True
         if before:
             return
         self._in_a_row += 1

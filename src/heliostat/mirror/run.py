@@ -226,6 +226,7 @@ class Mirror:
                 if not names and not stop.is_set():
                     self._seen = one.seen
         except UpstreamError as error:
+            self._detours.in_vain()
             summary.unreachable = str(error)
             if live is not None and isinstance(error, Unavailable):
                 live.retry_after = error.retry_after

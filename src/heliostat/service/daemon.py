@@ -374,8 +374,9 @@ class Daemon:
     def _in_trouble(self, kind: Trouble, text: str, retry_after: float | None) -> None:
         """Back off, and say so."""
         self._timing.failed(retry_after)
+        known = (self.health.trouble, self.health.trouble_text) == (kind, text)
         self.health.in_trouble(kind, text, time.time())
-        level = logging.ERROR if kind in ("approval", "store") else logging.WARNING
+        level = logging.DEBUG if known else logging.ERROR if kind in ("approval", "store") else logging.WARNING
         log.log(level, "%s; trying again in %s", text, paused(self._timing.left()))
 
     def _defect(self, error: Exception, live: Live) -> None:
