@@ -305,3 +305,28 @@ async def test_what_an_adopted_tree_had_in_the_way_is_cleared(kind: str, passed:
         if kept.exists():
             shutil.rmtree(kept)
         await complete(one)
+
+
+@pytest.mark.parametrize(
+    "above", [-1, 0, 2], ids=["a directory", "a link for its directory", "a link for the first level"]
+)
+async def test_what_is_not_ours_is_not_removed_with_a_project(above: int, tmp_path: Path) -> None:
+    async with following(_index(), tmp_path / "mirror") as one:
+        await one.sync()
+        place = _place(one.index, one.web)
+        if above < 0:
+            place.unlink()
+            _full_directory_in(place, "mine")
+        else:
+            _move_out(place.parents[above], tmp_path / "outside")
+        mine = listing(tmp_path / "outside" if above >= 0 else place)
+        one.index.remove_project("one")
+        one.index.remove_project("two")
+        assert (await one.attempt()).complete
+        assert listing(tmp_path / "outside" if above >= 0 else place) == mine
+        assert not (one.web / "simple/one").exists()
+        assert not (one.web / "simple/two").exists()
+        await verify(one.config, repair={"fix": True})
+        assert (await one.attempt()).complete
+        seen, _ = await verify(one.config)
+        assert seen.findings == []
