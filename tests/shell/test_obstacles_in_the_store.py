@@ -17,6 +17,8 @@ from heliostat.fakeindex import Index, UploadedFile
 from heliostat.mirror.report import Summary
 from heliostat.mirror.scrub import Looker
 from heliostat.mirror.verify.reading import Budget
+from support import trees
+from support.adopted import WHEEL, adopt, complete, old_index, path_of
 from support.equality import differences
 from support.mirrors import Followed, following, listing, owed_names
 from support.verified import rich_index, verify
@@ -270,3 +272,61 @@ async def test_what_is_at_the_top_of_the_tree_may_be_a_link(tmp_path: Path) -> N
 def _move_out(place: Path, outside: Path) -> None:
     place.rename(outside)
     place.symlink_to(outside)
+
+
+@pytest.mark.parametrize("passed", [False, True], ids=["at once", "after a pass"])
+@pytest.mark.parametrize("kind", ["directory", "link to a file", "linked directory"])
+async def test_what_an_adopted_tree_had_in_the_way_is_cleared(kind: str, passed: bool, tmp_path: Path) -> None:
+    async with following(old_index(), tmp_path / "mirror") as one:
+        trees.bandersnatch(one.index, one.directory)
+        place = path_of(one, WHEEL)
+        if kind == "directory":
+            place.unlink()
+            _full_directory(place)
+        elif kind == "link to a file":
+            _move_out(place, tmp_path / "outside")
+        else:
+            _move_out(place.parent, tmp_path / "outside")
+        _, found = await adopt(one)
+        assert "obstacle" in {each.kind for each in found}
+        if passed:
+            assert owed_names(await one.attempt()) == ["beta"]
+        seen, repaired = await verify(one.config, repair={"fix": True})
+        assert repaired is not None
+        assert repaired.store_error is None
+        # What lay beside it was nobody's when it was looked at.
+        assert {each.kind for number, each in enumerate(seen.findings) if number not in repaired.fixed} <= (
+            {"unreferenced"} if passed else {"unreferenced", "obstacle"}
+        )
+        if kind != "directory":
+            assert (tmp_path / "outside").exists()
+        assert (await one.attempt()).complete
+        kept = one.directory / "withheld"
+        if kept.exists():
+            shutil.rmtree(kept)
+        await complete(one)
+
+
+@pytest.mark.parametrize(
+    "above", [-1, 0, 2], ids=["a directory", "a link for its directory", "a link for the first level"]
+)
+async def test_what_is_not_ours_is_not_removed_with_a_project(above: int, tmp_path: Path) -> None:
+    async with following(_index(), tmp_path / "mirror") as one:
+        await one.sync()
+        place = _place(one.index, one.web)
+        if above < 0:
+            place.unlink()
+            _full_directory_in(place, "mine")
+        else:
+            _move_out(place.parents[above], tmp_path / "outside")
+        mine = listing(tmp_path / "outside" if above >= 0 else place)
+        one.index.remove_project("one")
+        one.index.remove_project("two")
+        assert (await one.attempt()).complete
+        assert listing(tmp_path / "outside" if above >= 0 else place) == mine
+        assert not (one.web / "simple/one").exists()
+        assert not (one.web / "simple/two").exists()
+        await verify(one.config, repair={"fix": True})
+        assert (await one.attempt()).complete
+        seen, _ = await verify(one.config)
+        assert seen.findings == []

@@ -7,12 +7,13 @@ import time
 from collections.abc import Iterable
 
 from heliostat import names
-from heliostat.errors import Invalid, Refused
+from heliostat.errors import Invalid, Obstructed, Refused
 from heliostat.mirror.entries import entries_of_bytes
 from heliostat.mirror.owners import Claimed, claimed_paths, owners
 from heliostat.model import ProjectName
 from heliostat.state.ledger import Ledger
 from heliostat.state.rows import PathRow
+from heliostat.store.obstacles import obstacle
 from heliostat.store.threads import got_on
 from heliostat.store.tree import HTML_PAGES, JSON_PAGE, Tree
 
@@ -37,7 +38,8 @@ class Reaper:
 
     def _finish_document(self, name: ProjectName, paths: Iterable[str]) -> None:
         """A kill may have come between a project's pages and its document, which then still names what is to go."""
-        body = self._tree.disk.read(names.document_path(name))
+        document = self._tree.disk.stat(names.document_path(name))
+        body = self._tree.disk.read(names.document_path(name)) if document is not None and document.is_file else None
         claimed = self._claims(name) if body is not None else None
         if body is None or claimed is None:
             return
@@ -75,6 +77,9 @@ class Reaper:
                     continue  # claimed by an HTML page alone, it stays doomed until that page is replaced
                 self._tree.set_time(row.path, *(one.times.get(row.path) for one in by))
                 kept.append(row)
+            elif obstacle(self._tree.disk, row.path) is not None:
+                log.warning("%s: what lies there, or on the way there, is not ours, and stays", row.path)
+                gone.append(row)
             elif row.fate in ("withhold", "keep"):
                 if self._tree.withhold(row.path):
                     since = None if row.fate == "withhold" else row.at or time.time()
@@ -112,7 +117,7 @@ class Reaper:
     def _claims(self, name: str) -> Claimed | None:
         try:
             return claimed_paths(self._tree, self._ledger, ProjectName(name))
-        except (Invalid, Refused) as error:
+        except (Invalid, Refused, Obstructed) as error:
             log.warning("cannot read our own page of %s: %s; 'heliostat rebuild' mends it", name, error)
             return None
 

@@ -232,13 +232,15 @@ class Publisher:
         try:
             self._commit_whole(batch)
         except PlaceTaken as error:
-            if batch[0].publication is None or (self._recorded and self._recorded[-1] is batch[-1]):
+            if self._recorded and self._recorded[-1] is batch[-1]:
                 raise
             if len(batch) > 1:
                 log.info("something is in the way of a batch of %d projects: trying a part of it", len(batch))
                 self._commit(batch[: len(batch) // 2])
                 self._commit(batch[len(batch) // 2 :])
                 return
+            if batch[0].publication is None:
+                raise
             self._give_up(batch[0], error)
             self._commit_whole(batch)
         except DiskFull:

@@ -213,11 +213,11 @@ class Disk:
                 os.symlink(_encoded(content), self.full(path))
 
     def unlink(self, path: str) -> bool:
-        """Remove a file or link; False when it was not there."""
+        """Remove a file or link; False when none was there."""
         with _refusals("remove", path):
             try:
                 os.unlink(self.full(path))
-            except (FileNotFoundError, NotADirectoryError):
+            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
                 return False
             return True
 

@@ -29,6 +29,11 @@ def is_for_directory(path: bytes) -> bool:
     return _UPPER.fullmatch(path) is not None
 
 
+def is_for_file(path: bytes) -> bool:
+    """Whether the path is one of the store's own, at which only a file belongs."""
+    return _SHELF.fullmatch(path[: path.rfind(b"/") + 1]) is not None
+
+
 def listing(path: bytes, scratch: str, label: str, *, mark: bytes = b"/") -> Iterator[bytes]:
     """The entries of a directory in byte order, those that are directories with ``mark`` at the end.
 

@@ -16,7 +16,7 @@ import msgspec
 
 from heliostat.errors import Invalid
 from heliostat.mirror.verify.findings import Finding, Kind, finding
-from heliostat.mirror.verify.folders import Walk, is_for_directory
+from heliostat.mirror.verify.folders import Walk, is_for_directory, is_for_file
 from heliostat.mirror.verify.ground import Ground
 from heliostat.mirror.verify.reading import Odd, kind_of
 from heliostat.model import DistFile
@@ -136,9 +136,9 @@ class Shelves:
         reader = self._ground.reader
         reader.budget.take(0)
         stamp = reader.stamp(path)
-        directory = stamp is not None and stat.S_ISDIR(stamp.mode)
-        if stamp is not None and (directory or is_for_directory(path)):
-            problem = f"{kind_of(stamp.mode)}, where a {'file' if directory else 'directory'} belongs"
+        file = is_for_file(path)
+        if stamp is not None and (is_for_directory(path) or (file and not stat.S_ISREG(stamp.mode))):
+            problem = f"{kind_of(stamp.mode)}, where a {'file' if file else 'directory'} belongs"
             seen.findings.append(finding("obstacle", b"web/" + path, "", problem))
         elif os.path.islink(reader.root + path) and os.path.isdir(reader.root + path):
             seen.findings.append(finding("obstacle", b"web/" + path, "", "a symbolic link to a directory"))
