@@ -1,7 +1,8 @@
-"""Damage of the static change feed is found, and --repair begins it anew with what the ledger knows."""
+"""Damage of the static change feed is found; --repair mends segments from the ledger, or begins the feed anew."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from heliostat.mirror.history import History, NotKept
+from heliostat.mirror.mending import mend_changes
 from heliostat.mirror.segments import write_changes
 from heliostat.mirror.verify.feed import check_feed
 from heliostat.mirror.verify.ground import bare_ground
@@ -82,12 +84,13 @@ def feed_of(one: Followed) -> Feed:
 
 
 @pytest.mark.parametrize(("do", "name", "bare"), DAMAGES.values(), ids=DAMAGES.keys())
-async def test_a_damaged_feed_is_found_and_begun_anew(
+async def test_a_damaged_feed_is_found_and_repaired(
     do: Callable[[Path], object], name: str, bare: str | None, tmp_path: Path
 ) -> None:
     async with following(sample_index(), tmp_path / "mirror") as one:
         await one.sync()
         position, rows = History(str(one.directory)).position, feed_of(one).rows
+        size = History(str(one.directory)).head.size
         assert (await verify(one.config))[0].findings == (await verify(one.web))[0].findings == []
         before = listing(one.web, without={"changes/head", f"changes/{SEGMENT}"})
         do(one.web / "changes")
@@ -100,13 +103,19 @@ async def test_a_damaged_feed_is_found_and_begun_anew(
         seen, repaired = await verify(one.config, repair={"fix": True})
         assert repaired is not None
         assert repaired.left == 0
-        assert "begins anew" in repaired.notes[0]
         assert (await verify(one.config))[0].findings == (await verify(one.web))[0].findings == []
         feed = feed_of(one)
         assert feed.problems == []
         assert [row.project for row in feed.rows] == [row.project for row in rows]
-        with pytest.raises(NotKept):
-            History(str(one.directory)).find(position)
+        history = History(str(one.directory))
+        if name == HEAD:
+            assert "begins anew" in repaired.notes[0]
+            with pytest.raises(NotKept):
+                history.find(position)
+        else:
+            assert repaired.notes == []
+            assert list(history.after(history.find(position))) == []
+            assert (one.web / f"changes/{SEGMENT}").stat().st_size == history.head.size == size
         assert listing(one.web, without={"changes/head", f"changes/{SEGMENT}"}) == before
         assert not [path for path in listing(one.directory) if path.startswith("withheld/")]
 
@@ -158,12 +167,58 @@ def test_full_segments_and_what_the_ledger_has_forgotten(tmp_path: Path) -> None
             ledger.put(cursor=serial)
         write_changes(tree, ledger)
     assert ledger.changelog.first > SEGMENT_ROWS * KEPT
-    ledger.close()
     ground = bare_ground(str(tmp_path / "web"), Budget())
     assert check_feed(ground, 0.0) == []
     old, newest = (tmp_path / "web/changes" / segment_name(SEGMENT_ROWS * many + 1) for many in (5, KEPT + 2))
     over(old, b'"number":50003', b'"number":####')
     assert [one.path for one in check_feed(ground, 0.0)] == [f"web/changes/{old.name}"]
+    assert not mend_changes(tree, ledger, [old.name]), "the ledger does not know these rows any more"
     old.unlink()
-    over(newest, b'"what"', b'"whaT"')
+    over(newest, b'{"number":220005', b'{"Number":220005')
     assert [one.path for one in check_feed(ground, 0.0)] == [f"web/changes/{one.name}" for one in (old, newest)]
+    whole = newest.read_bytes().replace(b"Number", b"number")
+    head = (tmp_path / "web/changes/head").read_bytes()
+    assert mend_changes(tree, ledger, [newest.name])
+    assert newest.read_bytes() == whole
+    os.truncate(newest, len(whole) // 3)
+    assert mend_changes(tree, ledger, [newest.name])
+    assert newest.read_bytes() == whole
+    first, _, rest = whole.partition(b"\n")
+    newest.write_bytes(b"#" * len(first) + b"\n" + rest)
+    assert mend_changes(tree, ledger, [newest.name])
+    assert json.loads(newest.read_bytes().partition(b"\n")[0])["complete"] == KEPT + 3
+    newest.write_bytes(first + b"\n" + b"more between two rows\n" + rest)
+    assert not mend_changes(tree, ledger, [newest.name])
+    newest.write_bytes(whole)
+    assert [one.path for one in check_feed(ground, 0.0)] == [f"web/changes/{old.name}"]
+    assert (tmp_path / "web/changes/head").read_bytes() == head
+    assert not os.listdir(tmp_path / "partial")
+    ledger.close()
+
+
+def test_rows_that_were_lost_are_told_rather_too_often(tmp_path: Path) -> None:
+    """What was complete before a row the ledger does not know: who asks by serial gets more, never less."""
+    tree = Tree(Disk(str(tmp_path)))
+    tree.prepare()
+    ledger = Ledger(str(tmp_path / "heliostat.db"))
+    ledger.put(changes_whole=1)
+    for serial in range(10, 60, 10):
+        with ledger.transaction():
+            ledger.changelog.write([Entry(f"p{serial}", serial, "updated", changed=["json/p"])], 1.5)
+            ledger.put(cursor=serial)
+        write_changes(tree, ledger)
+    path = tmp_path / "web/changes" / SEGMENT
+    whole, told = path.read_bytes(), {}
+    for since in range(0, 51, 5):
+        history = History(str(tmp_path))
+        told[since] = {row.project for row in history.after(history.find(str(since)))}
+    lines = whole.splitlines(keepends=True)
+    for lost in range(len(lines)):
+        damaged = [b"#" * (len(line) - 1) + b"\n" if number == lost else line for number, line in enumerate(lines)]
+        path.write_bytes(b"".join(damaged))
+        assert mend_changes(tree, ledger, [SEGMENT])
+        assert path.stat().st_size == len(whole)
+        for since, before in told.items():
+            history = History(str(tmp_path))
+            assert before <= {row.project for row in history.after(history.find(str(since)))}
+    ledger.close()

@@ -26,7 +26,7 @@ from heliostat.pages.changes import (
     segment_start,
 )
 
-_REMEDY = "heliostat verify --repair begins the change feed anew"
+_REMEDY = "heliostat verify --repair mends the change feed, or begins it anew"
 
 
 class NotKept(HeliostatError):

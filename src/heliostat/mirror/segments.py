@@ -2,7 +2,7 @@
 
 Rows are appended to the open segment and made durable; then the head, which says how many bytes count, is replaced.
 What a kill or a power cut leaves behind those bytes is nobody's: the segment is then written anew up to there, under
-another name first, before anything is appended.  A segment that is full is never written again.
+another name first, before anything is appended.  A segment that is full is never written again, unless it is mended.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ _ADVICE: dict[Kind, str] = {
     "disagreement": "--repair reads both anew from upstream",
     "ledger": "--repair reads the project anew from upstream",
     "root": "--repair writes it anew",
-    "feed": "--repair begins the feed anew with the rows that the ledger still knows",
+    "feed": "--repair mends it from the ledger, or begins the feed anew",
     "behind": "--repair brings the project up to date, as the next pass would",
     "unreferenced": "--delete-unreferenced removes it",
 }

@@ -17,6 +17,7 @@ from itertools import groupby, islice
 from heliostat.errors import Obstructed, StoreError
 from heliostat.mirror.entries import mark_changing, note_repaired
 from heliostat.mirror.inventory import take_inventory
+from heliostat.mirror.mending import mend_changes
 from heliostat.mirror.places import DAMAGED
 from heliostat.mirror.rebuild import show_pages
 from heliostat.mirror.report import Counters, Summary
@@ -290,7 +291,7 @@ class Repair:
             self._judge_roots(findings())
 
     def _repair_feed(self, nobodys: list[Numbered]) -> None:
-        """Rows of what was repaired; where the feed is damaged, it begins anew: who follows it is to know that."""
+        """Rows of what was repaired; a damaged feed is mended, or begins anew: who follows it is to know that."""
         damaged = [(number, one) for number, one in nobodys if one.kind == "feed"]
         if damaged and not check_feed(self._ground, 0.0):  # a pass has begun it anew meanwhile
             for number, _ in damaged:
@@ -298,6 +299,12 @@ class Repair:
             damaged = []
         for _, one in damaged:
             self._damaged.clear_unless_file(one)
+        names = [one.path.removeprefix(f"{FOLDER}/") for _, one in damaged]
+        if damaged and mend_changes(self._tree, self._ledger, names) and not check_feed(self._ground, 0.0):
+            for number, one in damaged:
+                self.result.fixed.add(number)
+                self._damaged.discard(one.path)
+            damaged = []
         write_changes(self._tree, self._ledger, anew=bool(damaged))
         if damaged:
             first = self._ledger.changelog.first
