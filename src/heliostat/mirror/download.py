@@ -104,9 +104,25 @@ class Downloader:
             fetched = await self._with_retries(want, algorithms, url, incoming, transfer)
             self.unfinished -= {path, _etag_path(path)}
             return fetched
+        except BaseException:
+            if await in_thread(self._dropped, incoming):
+                self.unfinished -= {path, _etag_path(path)}
+            raise
         finally:
             self.room.release(reserved)
             await in_thread(incoming.close)
+
+    def _dropped(self, incoming: Incoming) -> bool:
+        """Whether there is nothing to be resumed; then nothing is left of it."""
+        if incoming.size:
+            return False
+        incoming.close()
+        found = self._disk.stat(incoming.path)
+        if found is not None and found.size:  # not even looked at yet
+            return False
+        self._disk.unlink(incoming.path)
+        self._disk.unlink(_etag_path(incoming.path))
+        return True
 
     async def stage(self, body: bytes, mtime_ns: int | None) -> str:
         """Small bytes that cannot wait in memory, in a temporary."""
@@ -157,7 +173,7 @@ class Downloader:
         if isinstance(wheel, bytes) and len(wheel) <= _INLINE:
             read, size = part_of(wheel), len(wheel)
             entry = find(read, size)
-            if entry is None or entry.size <= _INLINE:
+            if entry is None or entry.size <= min(_INLINE, self._max_sidecar):
                 return self._as_declared(declared, entry and unpack(read, entry))
         return self._as_declared(declared, await in_computing_thread(self._read_metadata, wheel))
 

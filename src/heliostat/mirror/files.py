@@ -146,6 +146,7 @@ class FileCollector:
                 await batch.place_ahead()
             raise
         finally:
+            crew.clear()  # its tasks hold the error that is raised, whose frames would hold them
             transfers.end()
 
     async def _one(

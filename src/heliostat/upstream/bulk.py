@@ -38,6 +38,7 @@ class Bulk(asyncio.BufferedProtocol):
         #: Batches, and the memory that each of them lies in.
         self._ready: deque[tuple[bytearray, memoryview]] = deque()
         self._out: deque[bytearray] = deque()
+        self._memory: bytearray | None = None
         self._fill_next(_memory())
         if len(first) < BATCH:
             self._view[: len(first)] = first
@@ -81,6 +82,10 @@ class Bulk(asyncio.BufferedProtocol):
         if self._channel.complete:
             _stock.extend(self._free)
         self._free.clear()
+        self._ready.clear()
+        self._out.clear()
+        self._memory = None
+        self._view = memoryview(b"")
 
     def _take_back(self, memory: bytearray) -> None:
         if len(memory) != SIZE:
@@ -92,7 +97,7 @@ class Bulk(asyncio.BufferedProtocol):
             self._free.append(memory)
 
     def _fill_next(self, memory: bytearray) -> None:
-        self._memory: bytearray | None = memory
+        self._memory = memory
         self._view, self._fill = memoryview(memory), 0
 
     def _cut(self) -> None:

@@ -159,6 +159,8 @@ class FileStream:
             self._response.close()
         self._permit.received = self._received
         await self._permit.__aexit__(kind, error, traceback)
+        # An error's frames lead here, and the memory of a body is not to wait for the garbage collector.
+        self._response = self._bulk = self._failure = None
 
     async def _open(self) -> None:
         response = await self._send(self.offset)

@@ -315,7 +315,14 @@ class Session:
         return content
 
     def fault(self, url: str, error: Exception, total: float | None) -> Exception:
-        """Our error for what a request or a body raised (see faults.FAULTS)."""
+        """Our error for what a request or a body raised (see faults.FAULTS).
+
+        The other one stays its context, but without its frames: they hold what came of the body.
+        """
+        inner: BaseException | None = error
+        while inner is not None and inner.__traceback__ is not None:
+            inner.__traceback__ = None
+            inner = inner.__context__
         return faults.from_exception(url, error, connect=self.connect_timeout, stall=self.stall_timeout, total=total)
 
     async def _drain(self, response: Response) -> None:
