@@ -307,6 +307,21 @@ async def test_what_an_adopted_tree_had_in_the_way_is_cleared(kind: str, passed:
         await complete(one)
 
 
+@pytest.mark.parametrize("folder", ["simple/one", "pypi/one"])
+async def test_a_link_in_the_place_of_a_directory_goes_and_not_what_it_leads_to(folder: str, tmp_path: Path) -> None:
+    async with following(_index(), tmp_path / "mirror") as one:
+        await one.sync()
+        _move_out(one.web / folder, tmp_path / "outside")
+        before = listing(tmp_path / "outside")
+        one.index.remove_project("one")
+        await one.delete("two")
+        assert (await one.attempt()).complete
+        assert listing(tmp_path / "outside") == before
+        assert not (one.web / folder).is_symlink()
+        seen, _ = await verify(one.config)
+        assert seen.findings == []
+
+
 @pytest.mark.parametrize(
     "above", [-1, 0, 2], ids=["a directory", "a link for its directory", "a link for the first level"]
 )

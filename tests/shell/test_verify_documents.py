@@ -31,7 +31,12 @@ def _earlier(document: dict[str, Any]) -> None:
     document["last_serial"] -= 1
 
 
-@pytest.mark.parametrize("change", [_other_summary, _earlier])
+def _other_python(document: dict[str, Any]) -> None:
+    for file in document["releases"]["1.0"]:
+        file["requires_python"] = ">=3.99"
+
+
+@pytest.mark.parametrize("change", [_other_python, _earlier])
 async def test_upstream_tells_what_nobody_here_knows(change: Callable[[Any], None], tmp_path: Path) -> None:
     async with following(rich_index(), tmp_path / "mirror") as one:
         await one.sync()
@@ -46,6 +51,18 @@ async def test_upstream_tells_what_nobody_here_knows(change: Callable[[Any], Non
         assert differences(one.index, one.directory) == []
         seen, _ = await verify(one.config)
         assert seen.findings == []
+
+
+async def test_what_upstream_changed_without_a_serial_is_no_finding(tmp_path: Path) -> None:
+    """Names in another case, vulnerabilities, and the like: no event tells of them, so only the sweep takes them over."""
+    async with following(rich_index(), tmp_path / "mirror") as one:
+        await one.sync()
+        one.index.recase("beta", "BETA")
+        for forgotten in (False, True):
+            if forgotten:
+                _forget(one)
+            seen, _ = await verify(one.config, against_upstream=True)
+            assert seen.findings == []
 
 
 async def test_a_document_that_is_known_is_not_read_from_upstream_again(tmp_path: Path) -> None:

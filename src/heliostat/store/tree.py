@@ -242,8 +242,10 @@ class Tree:
 
     def remove_document(self, name: ProjectName) -> None:
         link = names.document_link(name)
-        self._unlink(link)
-        self.disk.remove_directory(link.rpartition("/")[0])
+        directory = link.rpartition("/")[0]
+        if self._enters(directory):
+            self._unlink(link)
+            self.disk.remove_directory(directory)
         self._unlink(names.document_path(name))
 
     def withdraw(self, name: ProjectName) -> None:
@@ -252,9 +254,10 @@ class Tree:
         A directory in the place of one of them is not ours, and stays: nobody is served by it.
         """
         directory = names.page_directory(name)
-        for page in (JSON_PAGE, *HTML_PAGES):
-            self._unlink(f"{directory}/{page}")
-        self.disk.remove_directory(directory)
+        if self._enters(directory):
+            for page in (JSON_PAGE, *HTML_PAGES):
+                self._unlink(f"{directory}/{page}")
+            self.disk.remove_directory(directory)
         self.remove_document(name)
         self.disk.unlink(names.original_path(name))
 
@@ -263,6 +266,14 @@ class Tree:
         found = self._unlink(path)
         self.prune(path)
         return found
+
+    def _enters(self, directory: str) -> bool:
+        """Whether what lies in it may be touched; a link in its place goes itself, and nothing that it leads to."""
+        found = self.disk.stat(directory)
+        if found is not None and not found.is_directory and not found.is_file:
+            self.disk.unlink(directory)
+            return False
+        return True
 
     def has_file(self, path: str) -> bool:
         """Whether something lies there that is no directory."""

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from heliostat.errors import Missing, UpstreamError
+from heliostat.mirror.verify.differences import facts
 from heliostat.mirror.verify.ground import Ground
 from heliostat.mirror.verify.judgement import Found, Upstream, UpstreamDocument
 from heliostat.mirror.verify.reading import Stopping
 from heliostat.model import ProjectName, ProjectPage
 from heliostat.policy.denials import Denials, Entry, Versions
 from heliostat.state.queries import Queries
-from heliostat.store.incoming import document_digest
 
 if TYPE_CHECKING:
     from heliostat.upstream.client import Upstream as Source
@@ -71,8 +71,7 @@ class Asker:
             return None  # upstream need not have one; ours stays
         if answer is None:
             return None
-        exact = name not in self._denials.releases
-        return UpstreamDocument(document_digest(answer.body), answer.serial, exact)
+        return UpstreamDocument(answer.serial, None if name in self._denials.releases else facts(answer.document))
 
     def _without_denied(self, page: ProjectPage) -> ProjectPage:
         """As this mirror is to show it."""

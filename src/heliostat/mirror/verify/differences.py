@@ -8,6 +8,7 @@ from heliostat.mirror.wanted import strongest
 from heliostat.model import DistFile, Document, ProjectPage
 from heliostat.pages.links import package_of
 from heliostat.policy.removal import MARK
+from heliostat.store.incoming import document_digest
 
 #: Differences of one project that are listed one by one.
 _MOST = 20
@@ -63,6 +64,15 @@ def with_document(page: ProjectPage, document: Document, *, stuck: bool = False)
         if page.serial == document.serial and bool(file.yanked) != bool(entry.yanked):
             different.append(f"{file.filename!a}: yanked in only one of page and document")
     return different[:_MOST], doubtful
+
+
+def facts(document: Document) -> bytes:
+    """A digest of what a document says of its files.  The rest may change upstream without a new serial."""
+    said = sorted(
+        repr((entry.filename, entry.hashes.get("sha256"), entry.size, bool(entry.yanked), entry.requires_python))
+        for entry in document.files
+    )
+    return document_digest("\n".join(said).encode("utf-8", "surrogatepass"))
 
 
 def with_upstream(page: ProjectPage, theirs: ProjectPage, serial: int | None) -> list[str]:

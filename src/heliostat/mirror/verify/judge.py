@@ -10,7 +10,7 @@ import msgspec
 
 from heliostat.errors import Invalid, Refused
 from heliostat.mirror.verify.claims import Claims
-from heliostat.mirror.verify.differences import between_forms, with_document, with_upstream
+from heliostat.mirror.verify.differences import between_forms, facts, with_document, with_upstream
 from heliostat.mirror.verify.findings import Kind, finding
 from heliostat.mirror.verify.ground import Ground
 from heliostat.mirror.verify.judgement import Found, Judgement, Upstream, UpstreamDocument
@@ -310,17 +310,18 @@ class _Case:
                 self._claims.add("file", package, file.size, file.hashes)
 
     def _compare_upstreams_document(self, page: ProjectPage, document: Document, theirs: UpstreamDocument) -> None:
-        ours = document.serial
-        if self._digest == theirs.digest or (
-            ours is not None and theirs.serial is not None and ours > theirs.serial
-        ):  # upstream answered from an old copy
-            return
-        kept = page.status_reason == MARK or any(file.yanked == MARK for file in page.files)
+        ours, row = document.serial, self._found.row
+        if ours is not None and theirs.serial is not None and ours > theirs.serial:
+            return  # upstream answered from an old copy
         path = b"json/" + self._key
         if ours != theirs.serial:
             self._say("behind", path, f"serial {ours}, where upstream's document has {theirs.serial}")
-        elif theirs.exact and not kept:
-            self._say("behind", path, "differs from upstream's document")
+        elif row is not None and row.document_digest == self._digest:
+            return  # it is the one that upstream had; what changes without a serial is for the sweep to find
+        elif page.status_reason == MARK or any(file.yanked == MARK for file in page.files):
+            return  # files that upstream removed are described too
+        elif theirs.facts is not None and theirs.facts != facts(document):
+            self._say("behind", path, "says something else of its files than upstream's document")
 
     # -- reading ------------------------------------------------------------------------------------------------------
 

@@ -26,10 +26,9 @@ class Found(msgspec.Struct, gc=False):
 class UpstreamDocument(msgspec.Struct, frozen=True):
     """What upstream serves as a project's document, as far as it is to be compared."""
 
-    digest: bytes
     serial: int | None
-    #: Ours is to be the same, to the byte; otherwise it is to have that serial.
-    exact: bool
+    #: What it says of files, see :func:`heliostat.mirror.verify.differences.facts`; None where ours is to differ.
+    facts: bytes | None
 
 
 class Upstream(msgspec.Struct, frozen=True):
