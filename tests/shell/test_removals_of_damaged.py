@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -62,6 +63,26 @@ def pipe_for(path: str) -> Callable[[Path], None]:
     return do
 
 
+def circle_for(path: str) -> Callable[[Path], None]:
+    def do(web: Path) -> None:
+        (web / path).unlink()
+        (web / path).symlink_to(Path(path).name)
+
+    return do
+
+
+def leading_away(web: Path) -> None:
+    page = web / JSON
+    page.write_bytes(page.read_bytes().replace(b"../../packages/", b"../../../../etc/packages/"))
+
+
+def less(web: Path) -> None:
+    """A page without the files of the first release."""
+    page = json.loads((web / JSON).read_bytes())
+    page["files"] = [file for file in page["files"] if "-1.0" not in file["filename"]]
+    (web / JSON).write_text(json.dumps(page))
+
+
 JSON, HTML, OTHER, DOCUMENT = (
     "simple/bee/index.v1_json", "simple/bee/index.html", "simple/bee/index.v1_html", "json/bee",
 )  # fmt: skip
@@ -75,6 +96,11 @@ DAMAGES: dict[str, tuple[list[Callable[[Path], None]], bool]] = {
     "a folder for the JSON page": ([folder_for(JSON)], True),
     "pipes for page and document": ([pipe_for(JSON), pipe_for(DOCUMENT)], True),
     "pipes for all": ([pipe_for(one) for one in (JSON, HTML, OTHER, DOCUMENT)], False),
+    "a link in a circle for the JSON page": ([circle_for(JSON)], True),
+    "links in circles for all": ([circle_for(one) for one in (JSON, HTML, OTHER, DOCUMENT)], False),
+    "links that lead away": ([leading_away], True),
+    "a page that lists less": ([less], True),
+    "a page that lists less, which only the document tells": ([less, without(HTML, OTHER)], True),
     "folders for all": ([folder_for(one) for one in (JSON, HTML, OTHER, DOCUMENT)], False),
 }
 
@@ -244,3 +270,43 @@ async def test_a_repair_leaves_out_what_is_to_go(tmp_path: Path) -> None:
         assert one.files("cat")["cat-1.0.tar.gz"].exists()
         await one.sync()
         assert await findings(one.config) == []
+
+
+async def test_a_project_whose_folder_is_a_link(tmp_path: Path) -> None:
+    """The link goes, not what it leads to."""
+    async with following(animals(), tmp_path / "mirror") as one:
+        await one.sync()
+        outside = tmp_path / "outside"
+        (one.web / "simple/bee").rename(outside)
+        (one.web / "simple/bee").symlink_to(outside)
+        before = sorted(path.name for path in outside.iterdir())
+        report = await delete(one, "bee", "cat")
+        assert report.complete
+        assert not os.path.lexists(one.web / "simple/bee")
+        assert sorted(path.name for path in outside.iterdir()) == before
+        await one.sync()
+        assert set(one.root()) == set(NAMES) - {"bee", "cat"}
+
+
+@pytest.mark.parametrize("where", ["packages", "simple", "the place of a file"])
+async def test_something_in_the_way_out_of_reach(where: str, tmp_path: Path) -> None:
+    async with following(animals(), tmp_path, policy="withhold") as one:
+        one.index.publish("dog", "2.0", uploaded(wheel("dog", "2.0")))
+        await one.sync()
+        withheld = tmp_path / "withheld"
+        if where == "the place of a file":
+            for path in [*one.files("bee").values(), *one.files("dog").values()]:
+                (withheld / path.relative_to(one.web) / "deep").mkdir(parents=True)
+        else:
+            withheld.mkdir(exist_ok=True)
+            (withheld / where).write_bytes(b"what is this")
+        one.index.remove_project("cat")
+        report = await one.delete("bee", "dog==1.0")
+        assert (report.complete, report.store_error) == (True, None)
+        assert served(one, "bee") == served(one, "dog") == set()
+        await one.sync()
+        assert served(one, "cat") == set()
+        report = await one.restore("bee", "dog==1.0")
+        assert report.entries == {"bee": "restored", "dog==1.0": "restored"}
+        aside = withheld / "damaged/in-the-way"
+        assert len(list(aside.iterdir())) == (1 if where != "the place of a file" else 4)

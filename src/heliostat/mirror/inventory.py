@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 
 import msgspec
 
@@ -10,7 +11,7 @@ from heliostat.errors import Invalid, Refused
 from heliostat.mirror.traces import paths_told
 from heliostat.model import DistFile, Document, ProjectName, ProjectPage
 from heliostat.pages.document import parse_document
-from heliostat.pages.links import local_document_url, local_page_url
+from heliostat.pages.links import local_document_url, local_page_url, package_of
 from heliostat.pages.parse_json import parse_project
 from heliostat.store.tree import Shown, Tree
 
@@ -24,7 +25,7 @@ class Inventory(msgspec.Struct, frozen=True):
     page: ProjectPage | None
     document: Document | None
     files: dict[str, DistFile] = {}
-    #: Without a page: paths that are the project's all the same, as far as anything else tells.
+    #: Without a page, or where it says less than it should: paths that are the project's all the same.
     traces: frozenset[str] = frozenset()
 
     def sha256_of(self, filename: str) -> str | None:
@@ -62,4 +63,18 @@ def take_inventory(tree: Tree, name: ProjectName, published: bool) -> Inventory:
         log.warning("cannot read our own document of %s, writing it anew: %s", name, error)
     if page is None:
         return Inventory(shown, None, document, traces=frozenset(paths_told(tree, name)))
-    return Inventory(shown, page, document, {file.filename: file for file in page.files})
+    files = {file.filename: file for file in page.files}
+    traces = frozenset(paths_told(tree, name)) if _says_less(page, files.keys(), shown, document) else frozenset[str]()
+    return Inventory(shown, page, document, files, traces)
+
+
+def _says_less(page: ProjectPage, listed: Collection[str], shown: Shown, document: Document | None) -> bool:
+    """Whether our page leads away from the tree, or lists less than what lies beside it: it was damaged, perhaps.
+
+    Counting is enough: what those say is read only then.
+    """
+    if any(package_of(file.url) is None and not file.url.startswith(("https://", "http://")) for file in page.files):
+        return True
+    if shown.html_page is not None and shown.html_page.count(b"<a href=") > len(page.files):
+        return True
+    return document is not None and any(entry.filename not in listed for entry in document.files)

@@ -334,4 +334,4 @@ def _put_aside(tree: Tree, name: ProjectName) -> None:
     """Move page and document out of reach."""
     for path in kept_pages(name):
         if tree.has_file(path):
-            tree.disk.replace(path, names.withheld_path(path))
+            tree.put_away(path, names.withheld_path(path))

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 def traces_of(tree: Tree, ledger: Ledger, name: ProjectName) -> set[str]:
     """Paths below ``web/`` that a project puts in place: by the pages that can be read, and the ledger's rows.
 
-    Where the JSON page is not among those, by the document too.  What nothing tells is left unreferenced.
+    And by its document.  What nothing tells is left unreferenced.
     """
     return {row.path for row in ledger.paths.of_project(name, "extra")} | paths_told(tree, name)
 
@@ -33,7 +33,7 @@ def traces_of(tree: Tree, ledger: Ledger, name: ProjectName) -> set[str]:
 def paths_told(tree: Tree, name: ProjectName) -> set[str]:
     """The same without the ledger."""
     found = set[str]()
-    whole, seen = False, set[bytes]()
+    seen = set[bytes]()
     for entry in (JSON_PAGE, *HTML_PAGES):
         body = tree.disk.read(f"{names.page_directory(name)}/{entry}")
         if body is None or body in seen:
@@ -46,8 +46,7 @@ def paths_told(tree: Tree, name: ProjectName) -> set[str]:
             log.warning("cannot read our own page of %s, looking at its others: %s", name, error)
             continue
         found |= held_paths(name, held_files(page))
-        whole |= entry == JSON_PAGE
-    return found if whole else found | _described(tree, name)
+    return found | _described(tree, name)
 
 
 def _described(tree: Tree, name: ProjectName) -> set[str]:

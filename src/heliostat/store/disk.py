@@ -21,6 +21,8 @@ from heliostat.store.threads import got_on
 
 #: What the system says where something of another kind lies.
 _TAKEN = (errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ELOOP)
+#: A FIFO must not block, nor a terminal become ours, nor a link be followed.
+_READING = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 Buffer = bytes | bytearray | memoryview
 
@@ -246,14 +248,14 @@ class Disk:
                 os.chmod(self.full(path), mode)
 
     def read(self, path: str) -> bytes | None:
-        """The whole of a small file, or None when there is none, or something else instead, a FIFO for example."""
+        """The whole of a small file, or None when there is none, or something else instead: a link, a FIFO."""
         with _refusals("read", path):
             try:
-                handle = os.open(self.full(path), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+                handle = os.open(self.full(path), _READING)
             except (FileNotFoundError, NotADirectoryError):
                 return None
             except OSError as error:
-                if error.errno == errno.ENXIO:  # a socket
+                if error.errno in (errno.ENXIO, errno.ELOOP):  # a socket, a link
                     return None
                 raise
             try:

@@ -8,13 +8,14 @@ there.  Durability is the caller's: see :mod:`heliostat.mirror.publish` for when
 from __future__ import annotations
 
 import itertools
+import logging
 import time
 from collections.abc import Iterable, Sequence
 
 import msgspec
 
 from heliostat import names
-from heliostat.errors import Obstructed
+from heliostat.errors import Obstructed, PlaceTaken
 from heliostat.model import ProjectName
 from heliostat.store.disk import Entry, Operations
 from heliostat.store.incoming import new_hash
@@ -23,6 +24,10 @@ from heliostat.store.incoming import new_hash
 JSON_PAGE = "index.v1_json"
 HTML_PAGES = ("index.html", "index.v1_html")
 _SECOND = 1_000_000_000
+#: Where that goes which lies in the way in ``withheld/``; nothing of ours is looked for there.
+_ASIDE = "withheld/damaged/in-the-way"
+
+log = logging.getLogger(__name__)
 
 #: A page's bytes, whole or in pieces.
 Content = bytes | Iterable[bytes]
@@ -242,22 +247,22 @@ class Tree:
 
     def remove_document(self, name: ProjectName) -> None:
         link = names.document_link(name)
-        directory = link.rpartition("/")[0]
-        if self._enters(directory):
-            self._unlink(link)
-            self.disk.remove_directory(directory)
+        self._unlink_link(link.rpartition("/")[0])
+        self._unlink(link)
+        self.disk.remove_directory(link.rpartition("/")[0])
         self._unlink(names.document_path(name))
 
     def withdraw(self, name: ProjectName) -> None:
         """Take a removed project's pages and document away; its bytes are the caller's next step.
 
-        A directory in the place of one of them is not ours, and stays: nobody is served by it.
+        A directory in the place of one of them is not ours, and stays: nobody is served by it.  Where a directory is a
+        link, the link goes, and what it leads to stays.
         """
         directory = names.page_directory(name)
-        if self._enters(directory):
-            for page in (JSON_PAGE, *HTML_PAGES):
-                self._unlink(f"{directory}/{page}")
-            self.disk.remove_directory(directory)
+        self._unlink_link(directory)
+        for page in (JSON_PAGE, *HTML_PAGES):
+            self._unlink(f"{directory}/{page}")
+        self.disk.remove_directory(directory)
         self.remove_document(name)
         self.disk.unlink(names.original_path(name))
 
@@ -267,14 +272,6 @@ class Tree:
         self.prune(path)
         return found
 
-    def _enters(self, directory: str) -> bool:
-        """Whether what lies in it may be touched; a link in its place goes itself, and nothing that it leads to."""
-        found = self.disk.stat(directory)
-        if found is not None and not found.is_directory and not found.is_file:
-            self.disk.unlink(directory)
-            return False
-        return True
-
     def has_file(self, path: str) -> bool:
         """Whether something lies there that is no directory."""
         found = self.disk.stat(path)
@@ -283,13 +280,43 @@ class Tree:
     def _unlink(self, path: str) -> bool:
         return self.has_file(path) and self.disk.unlink(path)
 
+    def _unlink_link(self, directory: str) -> None:
+        """A link in the place of a directory goes itself, and nothing that it leads to."""
+        found = self.disk.stat(directory)
+        if found is not None and not found.is_directory and not found.is_file:
+            self.disk.unlink(directory)
+
+    def put_away(self, path: str, away: str) -> None:
+        """Move a file to ``away`` in ``withheld/``, where what lies in its way makes room, and is kept aside."""
+        try:
+            self.disk.replace(path, away)
+        except PlaceTaken:
+            found = self._in_the_way(away)
+            if found is None:
+                raise
+            numbers = {int(entry) for entry in self.disk.names(_ASIDE) if entry.isdecimal()}
+            aside = f"{_ASIDE}/{max(numbers, default=0) + 1}"
+            log.warning("%s is in the way and was put there by somebody else; it is %s now", found, aside)
+            self.disk.replace(found, aside)
+            self.disk.replace(path, away)
+
+    def _in_the_way(self, away: str) -> str | None:
+        """What is no directory, and lies where one above ``away`` belongs, or a directory in its own place."""
+        end = away.find("/")
+        while (end := away.find("/", end + 1)) > 0:
+            found = self.disk.stat(away[:end])
+            if found is not None and not found.is_directory:
+                return away[:end]
+        found = self.disk.stat(away)
+        return away if found is not None and found.is_directory else None
+
     def withhold(self, path: str) -> bool:
         """Move one file out of reach, into ``withheld/``, unless it was moved before; False when it was gone."""
         away = names.withheld_path(path)
         if self.has_file(path):
-            self.disk.replace(path, away)
+            self.put_away(path, away)
         self.prune(path)  # also after a kill that came just before this
-        return self.disk.stat(away) is not None
+        return self.has_file(away)
 
     def prune(self, path: str) -> None:
         """Remove the directories above ``path`` that are empty, below the fixed ones; some may be gone already."""
