@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from heliostat.errors import ConfigError, StateError
+from heliostat.errors import ConfigError, StateError, StoreError
 from heliostat.fakeindex import Index, UploadedFile
 from heliostat.fakeindex.wheels import sdist, wheel
 from heliostat.mirror.adopt.files import Check
@@ -374,3 +375,38 @@ async def test_stopped_by_a_signal_it_goes_on(tmp_path: Path) -> None:
         assert result.differences == 0, found
         await complete(one)
         assert fetched(one) == []
+
+
+def a_socket(path: Path) -> None:
+    """Bound under a short name: that of a socket has a limit."""
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(f"{path.parent.parent.parent}/s")
+    (path.parent.parent.parent / "s").rename(path)
+
+
+@pytest.mark.parametrize("place", ["json/r2-d2", "simple/r2-d2/index.html", "simple/r2-d2/index.v1_json"])
+@pytest.mark.parametrize("make", [os.mkfifo, a_socket, lambda path: path.symlink_to(path.name)])
+async def test_what_is_no_page_or_document_concerns_its_project_alone(
+    make: Callable[[Path], object], place: str, tmp_path: Path
+) -> None:
+    async with following(old_index(), tmp_path / "mirror") as one:
+        trees.bandersnatch(one.index, one.directory)
+        path = one.web / place
+        path.unlink()
+        make(path)
+        _, planned = dry_run(one)
+        _, found = await adopt(one)
+        for each in (planned, found):
+            assert ("obstacle", f"web/{place}", "r2-d2") in {(one.kind, one.path, one.project) for one in each}
+        assert {each.project for each in found if each.kind == "obstacle"} == {"r2-d2"}
+
+
+async def test_a_pipe_where_the_record_belongs_is_told(tmp_path: Path) -> None:
+    async with following(old_index(), tmp_path / "mirror") as one:
+        trees.bandersnatch(one.index, one.directory)
+        os.mkfifo(one.directory / "adoption.jsonl")
+        with pytest.raises(StoreError, match=r"adoption\.jsonl: something that is no file lies there"):
+            await adopt(one)
+        (one.directory / "adoption.jsonl").unlink()
+        await adopt(one)
+        await complete(one)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import gzip
 import os
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from heliostat.fakeindex import Index
+from heliostat.fakeindex import Index, UploadedFile
 from heliostat.fakeindex.synthetic import uploaded
 from heliostat.fakeindex.wheels import sdist
 from heliostat.mirror.root import entries
@@ -149,3 +150,21 @@ async def test_a_poll_that_finds_nothing_asks_once_and_leaves_no_trace(tmp_path:
 
 def folder_times(directory: Path) -> dict[str, int]:
     return {folder: os.stat(folder).st_mtime_ns for folder, _, _ in os.walk(directory)}
+
+
+@pytest.mark.parametrize("name", ["web/last-modified", "status"])
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to(path.name), Path.mkdir])
+async def test_what_lies_where_a_small_file_belongs_holds_nothing_up(
+    make: Callable[[Path], object], name: str, tmp_path: Path
+) -> None:
+    async with following(some_projects(3), tmp_path / "mirror") as one:
+        await one.sync()
+        path = one.directory / name
+        path.unlink()
+        make(path)
+        if path.is_dir():
+            (path / "kept").write_text("somebody's")
+        one.index.publish("new", "1.0", UploadedFile("new-1.0.zip", b"new"))
+        await one.sync()
+        assert path.is_file()
+        assert not path.is_symlink()

@@ -175,8 +175,12 @@ def _unpack(tree: Tree) -> None:
 def write_small(tree: Tree, path: str, text: str) -> bool:
     """Replace a small text file, durably, if it differs; True when it did."""
     body = text.encode("ascii")
-    if tree.disk.read(path) == body:
+    if b"".join(tree.disk.pieces(path)) == body:
         return False
+    if tree.disk.stat(path) is not None and not tree.has_file(path):
+        from heliostat.mirror.segments import clear_place
+
+        clear_place(tree, path)
     staged = tree.stage([body], path)
     tree.disk.sync()
     tree.show([staged])

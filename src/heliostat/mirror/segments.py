@@ -154,7 +154,7 @@ def _cut(tree: Tree, path: str, size: int) -> None:
     if found is None or (size and found.size == size):
         return
     if not size:
-        _clear(tree, path)
+        clear_place(tree, path)
         tree.disk.unlink(path)
         return
     staged = tree.stage(_beginning(tree, path, size), path)
@@ -175,17 +175,17 @@ def _beginning(tree: Tree, path: str, size: int) -> Iterator[bytes]:
         file.close()
 
 
-def _clear(tree: Tree, path: str) -> None:
+def clear_place(tree: Tree, path: str) -> None:
     """A directory that lies where one of our files belongs is moved aside."""
     found = tree.disk.stat(path)
     if found is not None and found.is_directory and not tree.disk.remove_directory(path):
         aside = f"{DAMAGED}/{path.removeprefix('web/')}"
-        log.warning("%s: a directory, where the change feed belongs; moved to %s", path, aside)
+        log.warning("%s: a directory, where a file of ours belongs; moved to %s", path, aside)
         tree.disk.replace(path, aside)
 
 
 def _show(tree: Tree, head: Head) -> None:
-    _clear(tree, f"{FOLDER}/{HEAD}")
+    clear_place(tree, f"{FOLDER}/{HEAD}")
     staged = tree.stage(head_bytes(head), f"{FOLDER}/{HEAD}")
     tree.disk.sync()
     log.debug("changes: showing the head")

@@ -73,18 +73,27 @@ def read_draft(eye: Eye, catalogue: Catalogue, name: ProjectName) -> Draft:
 
 def _read_page(eye: Eye, draft: Draft, folder: str) -> str | None:
     """Take the page in ``folder``; which file it was."""
-    for page in (JSON_PAGE, *HTML_PAGES):
+    pages = (JSON_PAGE, *HTML_PAGES)
+    for number, page in enumerate(pages, 1):
         body = eye.read(f"{folder}/{page}")
         if body is None:
+            _tell_obstacle(eye, draft, f"{folder}/{page}", "a page")
             continue
         parse = parse_json if page == JSON_PAGE else parse_html
         try:
             # Links count from where pages are served; the folders of a hashed index are no part of that.
             draft.page = parse.parse_project(body, url=local_page_url(draft.name), name=draft.name)
+            for other in pages[number:]:
+                _tell_obstacle(eye, draft, f"{folder}/{other}", "a page")
             return page
         except (Invalid, Refused) as error:
             draft.findings.append(Finding("page", f"{folder}/{page}", draft.name, f"cannot be read: {error}"))
     return None
+
+
+def _tell_obstacle(eye: Eye, draft: Draft, path: str, what: str) -> None:
+    if (found := eye.obstacle(path)) is not None:
+        draft.findings.append(Finding("obstacle", path, draft.name, f"{found}, where {what} belongs"))
 
 
 def _is_plain(eye: Eye, folder: str) -> bool:
@@ -100,6 +109,8 @@ def _read_document(eye: Eye, catalogue: Catalogue, draft: Draft) -> None:
     for path in (place, f"{PYPI}/{draft.name}/json", *catalogue.documents.get(draft.name, ())):
         body = eye.read(path)
         if body is None:
+            if path == place:  # what else leads there is told once
+                _tell_obstacle(eye, draft, path, "a document")
             continue
         try:
             draft.document = parse_document(body, url=local_document_url(draft.name), name=draft.name)

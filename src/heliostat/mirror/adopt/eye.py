@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Callable, Collection
 
 from heliostat.errors import StoreError
+from heliostat.mirror.verify.reading import kind_of
 from heliostat.store.incoming import new_hash
 
 #: The largest page or document that is read, in bytes.
@@ -14,6 +16,9 @@ _MOST = 512 << 20
 _PIECE = 1 << 20
 #: A FIFO must not block, nor a terminal become ours.
 _FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+
+#: A link in a circle, or one that is not to be followed; a socket.
+_NO_FILE = (errno.ELOOP, errno.ENXIO)
 
 
 class Stopping(Exception):
@@ -70,6 +75,19 @@ class Eye:
         except OSError:
             return None
 
+    def obstacle(self, path: str) -> str | None:
+        """What lies there, in words, and is neither file nor directory, nor a link to one, or to nothing; else None."""
+        found = self.lstat(path)
+        if found is not None and stat.S_ISLNK(found.st_mode):
+            try:
+                found = os.stat(self.full(path))
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+            except OSError:
+                return "a symbolic link that leads to nothing that can be opened"
+        usual = found is None or stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)
+        return None if found is None or usual else kind_of(found.st_mode)
+
     def names(self, path: str) -> list[str]:
         """The entries of a directory, unsorted; empty when it is not there.  Raises StoreError."""
         try:
@@ -122,4 +140,6 @@ class Eye:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
+            if error.errno in _NO_FILE:
+                return None
             raise StoreError("read", path, error.strerror or str(error)) from error

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from typing import Literal
 
@@ -85,6 +87,19 @@ def _legible(text: str) -> str:
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
+def _plain(path: str, flags: int) -> int:
+    """A plain file alone; a pipe that lies there is not waited for.  Raises OSError."""
+    try:
+        handle = os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_NOCTTY, 0o666)
+        if stat.S_ISREG(os.fstat(handle).st_mode):
+            return handle
+        os.close(handle)
+    except OSError as error:
+        if error.errno not in (errno.ENXIO, errno.ELOOP):
+            raise
+    raise OSError(errno.EEXIST, "something that is no file lies there; move it away", path)
+
+
 class Record:
     """The findings, in the file at ``path``; with None in memory, for a run that changes nothing.
 
@@ -102,9 +117,9 @@ class Record:
             return
         try:
             if new:
-                with open(path, "wb"):
+                with open(path, "wb", opener=_plain):
                     pass
-            with open(path, "ab+") as file:
+            with open(path, "ab+", opener=_plain) as file:
                 file.seek(kept)
                 rest = file.read()
                 whole = rest[: rest.rfind(b"\n") + 1]
@@ -124,7 +139,7 @@ class Record:
             self._lines += lines
         elif lines:
             try:
-                with open(self.path, "ab") as file:
+                with open(self.path, "ab", opener=_plain) as file:
                     self.size += file.write(b"\n".join(lines) + b"\n")
                     file.flush()
                     os.fsync(file.fileno())
@@ -137,7 +152,7 @@ class Record:
             yield from (msgspec.json.decode(line, type=Finding) for line in self._lines)
             return
         try:
-            with open(self.path, "rb") as file:
+            with open(self.path, "rb", opener=_plain) as file:
                 for line in file:
                     yield msgspec.json.decode(line, type=Finding)
         except OSError as error:
