@@ -66,6 +66,7 @@ def main() -> None:
                 seen = {one.title: _on_the_wire(one, url, wire) for one in commands if one.polls}
                 follow(place, url)
         config = heliostat_config(url, place)
+        successful(timed(heliostat(config)), _POLL)  # the ledger was just told another address
         calls = system_calls(heliostat(config), only=_WRITES)
         before = snapshot(place)
         successful(timed(heliostat(config)), _POLL)
