@@ -232,6 +232,18 @@ async def test_a_site_that_is_behind_or_ahead(tmp_path: Path) -> None:
         assert "newer than this mirror has" in finding.problem
 
 
+async def test_what_is_denied_here_is_not_to_be_at_a_site(tmp_path: Path) -> None:
+    async with region(tmp_path) as one:
+        await one.mirror.delete("alpha==1.1", "odd")
+        still = {("disagreement", "simple/alpha/"), ("unreferenced", "simple/odd/")}
+        assert await one.found(against_upstream=True) == still
+        assert await one.found(against_upstream=True, projects=("odd",)) == {("unreferenced", "simple/odd/")}
+        shutil.rmtree(one.web)
+        shutil.copytree(one.mirror.web, one.web, symlinks=True)
+        assert await one.found(against_upstream=True) == set()
+        assert await one.found(against_upstream=True, projects=("odd",)) == set()
+
+
 async def test_the_root_list(tmp_path: Path) -> None:
     async with region(tmp_path) as one:
         path = one.web / "simple/index.v1_json"

@@ -288,3 +288,18 @@ async def test_a_link_where_no_file_belongs_goes_by_repair(tmp_path: Path) -> No
         assert not (one.web / "packages/aa/etc").is_symlink()
         seen, _ = await verify(one.config)
         assert seen.findings == []
+
+
+async def test_a_directory_among_the_temporaries_ends_no_pass_and_goes(tmp_path: Path) -> None:
+    async with following(rich_index(), tmp_path / "mirror") as one:
+        await one.sync()
+        (one.directory / "partial/dd").mkdir()
+        (one.directory / "partial/dd/x").write_bytes(b"x")
+        await one.sync()
+        put(one, STRAY)
+        seen, repaired = await verify(one.config, repair={"fix": True, "delete": True})
+        assert seen.kinds == {("unreferenced", "partial/dd/"), ("unreferenced", STRAY)}
+        assert repaired is not None
+        assert (repaired.left, repaired.store_error) == (0, None)
+        assert not (one.directory / "partial/dd").exists()
+        assert not (one.web / STRAY).exists()

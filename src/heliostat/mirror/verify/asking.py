@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from functools import cached_property
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from heliostat.errors import Missing, UpstreamError
+from heliostat.mirror.verify.denied import Denied
 from heliostat.mirror.verify.differences import facts
 from heliostat.mirror.verify.ground import Ground
 from heliostat.mirror.verify.judgement import Found, Upstream, UpstreamDocument
 from heliostat.mirror.verify.reading import Stopping
-from heliostat.model import ProjectName, ProjectPage
-from heliostat.policy.denials import Denials, Entry, Versions
-from heliostat.state.queries import Queries
+from heliostat.model import ProjectName
 
 if TYPE_CHECKING:
     from heliostat.upstream.client import Upstream as Source
@@ -31,6 +27,7 @@ class Asker:
     def __init__(self, source: Source, ground: Ground, stop: asyncio.Event) -> None:
         self._source, self._ground, self._stop = source, ground, stop
         self._failures = 0
+        self._denied = Denied(ground)
         #: Why it could not be asked, the first time.
         self.unreachable: str | None = None
 
@@ -41,7 +38,7 @@ class Asker:
     async def ask(self, found: Found) -> Upstream | None:
         """What upstream says; None when it does not answer.  Raises Stopping when it does not any more."""
         name = found.name
-        if name in self._denials.projects:
+        if self._denied.has_project(name):
             return None
         if self._stop.is_set():
             raise Stopping
@@ -59,7 +56,7 @@ class Asker:
             return None
         self._failures = 0
         assert answer is not None
-        return Upstream(self._without_denied(answer.page), answer.serial, document)
+        return Upstream(self._denied.without(answer.page), answer.serial, document)
 
     async def _document(self, found: Found) -> UpstreamDocument | None:
         """Upstream's document, unless it is surely the one that was published here."""
@@ -71,17 +68,4 @@ class Asker:
             return None  # upstream need not have one; ours stays
         if answer is None:
             return None
-        return UpstreamDocument(answer.serial, None if name in self._denials.releases else facts(answer.document))
-
-    def _without_denied(self, page: ProjectPage) -> ProjectPage:
-        """As this mirror is to show it."""
-        denied = Versions(self._denials.releases.get(page.name, ()))
-        if not denied:
-            return page
-        files = tuple(file for file in page.files if not denied.has_file(file.filename, None))
-        return msgspec.structs.replace(page, files=files)
-
-    @cached_property
-    def _denials(self) -> Denials:
-        rows = self._ground.books.read(lambda connection: Queries(connection).denied()) if self._ground.books else []
-        return Denials.of(Entry(ProjectName(row.project), row.version) for row in rows)
+        return UpstreamDocument(answer.serial, None if self._denied.has_releases(name) else facts(answer.document))

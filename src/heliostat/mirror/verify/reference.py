@@ -10,6 +10,7 @@ import msgspec
 
 from heliostat import names
 from heliostat.errors import Invalid, Missing, Refused
+from heliostat.mirror.verify.denied import Denied
 from heliostat.mirror.verify.founds import Names
 from heliostat.mirror.verify.ground import Ground
 from heliostat.mirror.verify.reading import Odd
@@ -112,7 +113,7 @@ class UpstreamPages:
 
     def __init__(self, upstream: Upstream, ground: Ground | None, scratch: str) -> None:
         self._upstream, self._ground = upstream, ground
-        self._listed = Sorter(scratch, "root-upstream")
+        self._listed, self._denied = Sorter(scratch, "root-upstream"), Denied(ground)
 
     async def prepare(self) -> None:
         if self._ground is None:
@@ -137,12 +138,14 @@ class UpstreamPages:
                 yield Name(ProjectName(line.decode()))
 
     async def page(self, name: ProjectName) -> Right | None:
+        if self._denied.has_project(name):
+            return None
         try:
             answer = await self._upstream.page(name)
         except Missing:
             return None
         assert answer is not None
-        return Right(answer.page, answer.serial)
+        return Right(self._denied.without(answer.page), answer.serial)
 
 
 def _normal(display: str) -> str | None:

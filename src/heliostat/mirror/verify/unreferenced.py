@@ -19,8 +19,8 @@ from heliostat.store.tree import Tree
 #: Below these are the bytes that pages name.
 STORED = ("web/packages/", "web/integrity/")
 
-#: Below these are pages, documents and links: a whole folder of them can be nobody's, if it has not more than so much.
-_PAGES = ("web/simple/", "web/json/", "web/pypi/")
+#: Below these a whole folder can be nobody's, if it has not more than so much in it.
+_PAGES = ("web/simple/", "web/json/", "web/pypi/", "partial/")
 _MOST_INSIDE = 100
 
 
