@@ -310,3 +310,29 @@ async def test_something_in_the_way_out_of_reach(where: str, tmp_path: Path) -> 
         assert report.entries == {"bee": "restored", "dog==1.0": "restored"}
         aside = withheld / "damaged/in-the-way"
         assert len(list(aside.iterdir())) == (1 if where != "the place of a file" else 4)
+
+
+@pytest.mark.parametrize("policy", ["propagate", "withhold"])
+async def test_files_behind_linked_directories_stay(policy: str, tmp_path: Path) -> None:
+    """A file's own directory, as a link, goes; one that others lie behind as well stays, which is told."""
+    async with following(animals(), tmp_path / "mirror", policy=policy) as one:
+        await one.sync()
+        outside = tmp_path / "outside"
+        outside.mkdir()
+        own, shared = one.files("bee")["bee-1.0.tar.gz"].parent, one.files("cat")["cat-1.0.tar.gz"].parents[2]
+        for number, folder in enumerate((own, shared)):
+            folder.rename(outside / str(number))
+            folder.symlink_to(outside / str(number))
+        before = sorted(path for path in outside.rglob("*") if path.is_file())
+        report = await one.delete("bee", "cat")
+        assert sorted(path for path in outside.rglob("*") if path.is_file()) == before
+        assert set(report.failed) == {"cat"}
+        assert str(shared.relative_to(one.directory)) in report.failed["cat"]
+        assert not os.path.lexists(own)
+        assert served(one, "bee") == set()
+        await one.attempt()
+        assert sorted(path for path in outside.rglob("*") if path.is_file()) == before
+        shared.unlink()
+        (outside / "1").rename(shared)
+        await one.sync()
+        assert served(one, "cat") == set()

@@ -78,6 +78,7 @@ class Deleter:
             if purge:
                 await self._keeper(self._purge, entries)
             await self._finish()
+            await self._keeper(self._tell_of_rest, {entry.project for entry in entries})
         except StoreError as error:
             self._report.store_error = str(error)
         return self._report
@@ -112,6 +113,14 @@ class Deleter:
         whole = {entry.project for entry in entries if not entry.version}
         names = {entry.project for entry in entries if entry.version} & before.keys() - whole
         await self._publish({name: before[name] for name in sorted(names)})
+
+    def _tell_of_rest(self, names: set[ProjectName]) -> None:
+        """Bytes that could not go."""
+        for row in self._ledger.paths.of_kind("doomed", limit=-1):
+            if row.project in names:
+                link = self._tree.link_above(row.path)
+                why = f"{link} is a symbolic link" if link else "a page that cannot be read may name it"
+                self._report.failed[row.project] = f"{row.path} is not removed yet: {why}"
 
     def _purge(self, entries: Sequence[Entry]) -> None:
         """What is kept of it from before goes too."""

@@ -77,6 +77,12 @@ class Reaper:
                     continue  # claimed by an HTML page alone, it stays doomed until that page is replaced
                 self._tree.set_time(row.path, *(one.times.get(row.path) for one in by))
                 kept.append(row)
+            elif (link := self._tree.link_above(row.path)) is not None:
+                if link != row.path.rpartition("/")[0]:
+                    log.warning("%s stays: %s is a symbolic link, and what lies behind is not ours", row.path, link)
+                    continue
+                self._tree.discard(link)
+                gone.append(row)
             elif obstacle(self._tree.disk, row.path) is not None:
                 log.warning("%s: what lies there, or on the way there, is not ours, and stays", row.path)
                 gone.append(row)

@@ -286,6 +286,17 @@ class Tree:
         if found is not None and not found.is_directory and not found.is_file:
             self.disk.unlink(directory)
 
+    def link_above(self, path: str) -> str | None:
+        """The first directory above a file of the store that is a link: what lies behind it is not ours."""
+        end = path.find("/", len("web/"))
+        while (end := path.find("/", end + 1)) > 0:
+            found = self.disk.stat(path[:end])
+            if found is None:
+                return None
+            if not found.is_directory and not found.is_file:
+                return path[:end]
+        return None
+
     def put_away(self, path: str, away: str) -> None:
         """Move a file to ``away`` in ``withheld/``, where what lies in its way makes room, and is kept aside."""
         try:
