@@ -14,7 +14,7 @@ from heliostat.fakeindex.faults import Status
 from heliostat.fakeindex.synthetic import small_index
 from heliostat.mirror.verify.again import Pace, beside_mirror
 from support.mirrors import Followed, following, rebuild
-from support.verified import rich_index, verify
+from support.verified import findings, rich_index, verify
 
 
 def remove(index: Index) -> None:
@@ -147,3 +147,19 @@ def test_what_it_waits_for_beside_a_mirror_are_some_of_its_batches() -> None:
     assert beside_mirror(MirrorConfig.batch_seconds) == Pace(settled=30.0, pause=3.0)
     assert beside_mirror(60.0) == Pace(settled=900.0, pause=90.0)
     assert beside_mirror(0.0) == Pace(settled=5.0, pause=1.0)
+
+
+async def test_reasons_that_look_like_links_are_none(tmp_path: Path) -> None:
+    """They are what an uploader writes."""
+    index = rich_index()
+    for number, reason in enumerate(('../../../see "url":"../../../there"', "<a href='../../../x'>", '"../../../"')):
+        index.publish(f"yanked{number}", "1.0", UploadedFile(f"yanked{number}-1.0.zip", b"y"))
+        index.yank(f"yanked{number}", "1.0", reason)
+    async with following(index, tmp_path / "mirror") as one:
+        await one.sync()
+        assert await findings(one.config) == await findings(one.web) == []
+        for name in ("index.html", "index.v1_html"):  # as of another mirror: what the page says is compared
+            path = one.web / "simple/yanked0" / name
+            path.unlink() if name != "index.html" else path.write_bytes(path.read_bytes() + b"\n")
+        found = await findings(one.config)
+        assert not [each for each in found if "leads above" in each.problem]

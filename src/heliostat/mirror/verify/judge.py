@@ -25,8 +25,9 @@ from heliostat.policy.removal import MARK, is_retained
 from heliostat.store.incoming import document_digest
 
 _JSON, _HTML, _V1_HTML = b"index.v1_json", b"index.html", b"index.v1_html"
-#: Quoted, as a link is; a page is two directories below the top.
-_ABOVE = re.compile(rb"""["'](?:\.\./){3}""")
+#: A link in either form of a page, and nothing that an uploader can write; a page is two directories below the top.
+_ABOVE_JSON = re.compile(rb'"url"\s*:\s*"(?:\.\./){3}')
+_ABOVE_HTML = re.compile(rb"""<a href=["'](?:\.\./){3}""")
 _OURS, _UP = f"{LOCAL}packages/", "../../"
 
 
@@ -142,7 +143,7 @@ class _Case:
         body = self._read("page", path, self._ground.max_page)
         if body is None:
             return None
-        if _leads_out(body):
+        if _leads_out(body, _ABOVE_JSON):
             self._say("page", path, "a link leads above the directory that is served")
         try:
             page = parse_project(body, url=local_page_url(self.name), name=self.name)
@@ -168,7 +169,7 @@ class _Case:
             return None
         if page is not None and body == project_html(relative(page)):
             return page
-        if _leads_out(body):
+        if _leads_out(body, _ABOVE_HTML):
             self._say("html", path, "a link leads above the directory that is served")
         try:
             shown = parse_html.parse_project(body, url=local_page_url(self.name), name=self.name)
@@ -352,9 +353,9 @@ def relative(page: ProjectPage) -> ProjectPage:
     return msgspec.structs.replace(page, files=tuple(files))
 
 
-def _leads_out(body: bytes) -> bool:
+def _leads_out(body: bytes, link: re.Pattern[bytes]) -> bool:
     """Whether a project's page has a link that a browser takes for right at the top of a site, and only there."""
-    return b"../../../" in body and _ABOVE.search(body) is not None
+    return b"../../../" in body and link.search(body) is not None
 
 
 def _reason(error: Invalid | Refused) -> str:
