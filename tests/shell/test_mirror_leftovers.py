@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -9,12 +10,14 @@ import pytest
 
 from heliostat.config import Config
 from heliostat.fakeindex import FakeIndex, Index, UploadedFile
+from heliostat.fakeindex.synthetic import small_index
 from heliostat.fakeindex.wheels import wheel
 from heliostat.mirror.run import Mirror
 from heliostat.store.disk import Disk
 from support.disks import BreakingDisk, Broken, Step
 from support.equality import differences
-from support.mirrors import changed, complete_pass, config_for, run_pass
+from support.mirrors import changed, complete_pass, config_for, following, run_pass
+from support.verified import findings
 
 
 class BreaksAtPages(BreakingDisk):
@@ -162,3 +165,22 @@ async def test_a_document_never_names_bytes_that_went(config: Config, upstream: 
         assert not (web / "json" / "beta").exists()
     await complete_pass(config)
     assert differences(upstream.index, config.mirror.directory) == []
+
+
+async def test_what_is_no_temporary_holds_nothing_up(tmp_path: Path) -> None:
+    """Directories are kept aside, with what is in them; links and pipes go."""
+    async with following(small_index(), tmp_path / "mirror") as one:
+        partial, outside = one.directory / "partial", tmp_path / "outside"
+        outside.write_bytes(b"not ours")
+        for name in ("page-1", "staged-1", "dd", "sha256-00.part"):
+            (partial / name).mkdir(parents=True)
+            (partial / name / "x").write_bytes(name.encode())
+        (partial / "empty").mkdir()
+        (partial / "sha256-11.part").symlink_to(outside)
+        os.mkfifo(partial / "sha256-22.part")
+        await one.sync()
+        assert await findings(one.config) == []
+        assert list(partial.iterdir()) == []
+        aside = one.directory / "withheld/damaged/in-the-way"
+        assert {path.read_bytes() for path in aside.glob("*/x")} == {b"page-1", b"staged-1", b"dd", b"sha256-00.part"}
+        assert outside.read_bytes() == b"not ours"

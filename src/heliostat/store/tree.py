@@ -24,7 +24,7 @@ from heliostat.store.incoming import new_hash
 JSON_PAGE = "index.v1_json"
 HTML_PAGES = ("index.html", "index.v1_html")
 _SECOND = 1_000_000_000
-#: Where that goes which lies in the way in ``withheld/``; nothing of ours is looked for there.
+#: Where that goes which lies in the way in ``withheld/`` or ``partial/``; nothing of ours is looked for there.
 _ASIDE = "withheld/damaged/in-the-way"
 
 log = logging.getLogger(__name__)
@@ -305,11 +305,15 @@ class Tree:
             found = self._in_the_way(away)
             if found is None:
                 raise
-            numbers = {int(entry) for entry in self.disk.names(_ASIDE) if entry.isdecimal()}
-            aside = f"{_ASIDE}/{max(numbers, default=0) + 1}"
-            log.warning("%s is in the way and was put there by somebody else; it is %s now", found, aside)
-            self.disk.replace(found, aside)
+            self._set_aside(found)
             self.disk.replace(path, away)
+
+    def _set_aside(self, path: str) -> None:
+        """Keep what somebody else put there where it is in nobody's way."""
+        numbers = {int(entry) for entry in self.disk.names(_ASIDE) if entry.isdecimal()}
+        aside = f"{_ASIDE}/{max(numbers, default=0) + 1}"
+        log.warning("%s is in the way and was put there by somebody else; it is %s now", path, aside)
+        self.disk.replace(path, aside)
 
     def _in_the_way(self, away: str) -> str | None:
         """What is no directory, and lies where one above ``away`` belongs, or a directory in its own place."""
@@ -340,12 +344,20 @@ class Tree:
         """Remove temporaries of an earlier process, and with ``downloads`` the resumable ones too; how many.
 
         ``keep`` names what stays in any case, ``age`` (seconds) how old a download must be to go.  A finished
-        download that never came to its place becomes resumable again.
+        download that never came to its place becomes resumable again.  Directories are none of ours, and kept aside.
         """
         removed = 0
         for entry in self.disk.names("partial"):
             path = f"partial/{entry}"
-            if not entry.endswith((".part", ".etag")):
+            found = self.disk.stat(path)
+            if found is None:
+                continue
+            if found.is_directory:
+                if not self.disk.remove_directory(path):
+                    self._set_aside(path)
+            elif not found.is_file:
+                removed += self.disk.unlink(path)
+            elif not entry.endswith((".part", ".etag")):
                 removed += path not in keep and self.disk.unlink(path)
             elif (unfinished := names.unfinished_path(path)) != path and self.disk.stat(unfinished) is None:
                 self.disk.replace(path, unfinished)
