@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -157,6 +160,22 @@ async def test_wrong_bytes_are_never_built_upon(config: Config, upstream: FakeIn
     wrong.remove()
     upstream.reset_log()
     assert await completed(config, upstream) == ([None], SIZE)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket", "link", "dangling", "circle"])
+async def test_what_is_no_file_is_no_download(config: Config, upstream: FakeIndex, part: Path, kind: str) -> None:
+    outside = part.parent.parent.parent / "outside"
+    outside.write_bytes(b"not ours")
+    with contextlib.chdir(part.parent), socket.socket(socket.AF_UNIX) as bound:
+        if kind == "pipe":
+            os.mkfifo(part)
+        elif kind == "socket":
+            bound.bind(part.name)
+        else:
+            part.symlink_to({"link": str(outside), "dangling": "../../nothing", "circle": part.name}[kind])
+    assert await completed(config, upstream) == ([None], SIZE)
+    assert outside.read_bytes() == b"not ours"
+    assert not outside.with_name("nothing").exists()
 
 
 async def test_what_nobody_wants_any_more_goes(config: Config, upstream: FakeIndex, part: Path) -> None:

@@ -20,7 +20,7 @@ from heliostat.errors import DiskFull, PlaceTaken, StoreError
 from heliostat.store.threads import got_on
 
 #: What the system says where something of another kind lies.
-_TAKEN = (errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ELOOP)
+_TAKEN = (errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ELOOP, errno.ENXIO)
 #: A FIFO must not block, nor a terminal become ours, nor a link be followed.
 _READING = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
@@ -180,10 +180,13 @@ class Disk:
             os.mkdir(self.full(path), _DIRECTORY_MODE)
 
     def append(self, path: str) -> Appender:
-        """Open ``path``, created if need be, for writing at its end."""
+        """Open the plain file ``path``, created if need be, to write at its end; raises PlaceTaken for what is none."""
         with _refusals("open", path):
-            handle = self._open_new(path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
-            return _DiskAppender(path, handle)
+            handle = self._open_new(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK)
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            os.close(handle)
+            raise PlaceTaken("open", path, "not a plain file")
+        return _DiskAppender(path, handle)
 
     def pieces(self, path: str) -> Iterator[bytes]:
         """A plain file from its beginning, in pieces of 1 MiB; nothing of what is none, which is never followed."""
@@ -191,7 +194,7 @@ class Disk:
             try:
                 handle = os.open(self.full(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
             except OSError as error:
-                if error.errno in (*_TAKEN, errno.ENOENT, errno.ENXIO):
+                if error.errno in (*_TAKEN, errno.ENOENT):
                     return
                 raise
             try:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+from heliostat.errors import PlaceTaken
 from heliostat.store.disk import Appender, Buffer, Operations
 
 
@@ -52,8 +53,12 @@ class Incoming:
         return self._file.size if self._file else 0
 
     def open(self) -> int:
-        """Open the file and hash what is there; returns how many bytes that is."""
-        self._file = self._disk.append(self.path)
+        """Open the file and hash what is there; returns how many bytes that is.  What is no file there goes."""
+        try:
+            self._file = self._disk.append(self.path)
+        except PlaceTaken:
+            self._disk.unlink(self.path)
+            self._file = self._disk.append(self.path)
         self._states = [new_hash(algorithm) for algorithm in self._algorithms]
         for piece in self._file.read_all():
             for state in self._states:
