@@ -8,6 +8,7 @@ import gc
 import logging
 import os
 import signal
+import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from types import FrameType
@@ -71,6 +72,8 @@ def _end(number: int) -> None:
     words = threading.Thread(target=_say_so, daemon=True)
     words.start()
     words.join(_WORDS)
+    if (hooks := sys.modules.get("heliostat.service.hookrun")) is not None:  # else none was ever run
+        hooks.kill_all()
     os._exit(signal_code(number))
 
 

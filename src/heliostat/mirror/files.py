@@ -367,7 +367,7 @@ class _Batch:
 
 def _refuse_own(want: Wanted, path: str | None) -> None:
     """Raises Missing for what our own page names, and only our own tree could have had."""
-    if want.file.url.startswith(LOCAL):
+    if want.file.url.startswith(f"{LOCAL}packages/"):
         raise Missing(path or want.file.filename, "not there any more, nor in withheld/")
 
 

@@ -24,6 +24,8 @@ _FLOOD, _REST = 1 << 20, 0.005
 #: Seconds from SIGTERM to SIGKILL, and for what is still in the pipe when the program has ended.
 GRACE, _LAST_WORDS = 5.0, 1.0
 _TICK = 0.05
+#: Process groups of the programs that run.
+_running: set[int] = set()
 
 
 async def run_program(
@@ -63,6 +65,7 @@ async def run_program(
     listening = asyncio.create_task(_log_output(ours), name="hook output")
     listening.add_done_callback(lambda _: os.close(ours))  # also of one that never began
     late = False
+    _running.add(process.pid)
     try:
         started(process.pid)
         try:
@@ -77,6 +80,7 @@ async def run_program(
             await _end(process)
         finally:
             _signal(process.pid, signal.SIGKILL)
+            _running.discard(process.pid)
             listening.cancel()
             await asyncio.gather(listening, return_exceptions=True)
     if late:
@@ -99,6 +103,12 @@ async def _end(process: asyncio.subprocess.Process) -> None:
         if process.returncode is None:
             _signal(process.pid, signal.SIGKILL)
     await waiting
+
+
+def kill_all() -> None:
+    """End what runs at once, from whatever thread: nobody will be there to do it."""
+    for group in tuple(_running):
+        _signal(group, signal.SIGKILL)
 
 
 async def end_group(group: int) -> None:
