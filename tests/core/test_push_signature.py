@@ -87,6 +87,26 @@ def test_what_it_remembers_is_bounded_by_the_window() -> None:
     assert len(verifier._seen) <= 302
 
 
+def test_a_longer_window_makes_nothing_new_that_was_forgotten() -> None:
+    verifier = Verifier(EARLIER)
+
+    def ask(headers: dict[str, str], now: float, window: float) -> str | None:
+        return verifier.problem(SECRET, [headers[TIMESTAMP]], [headers[SIGNATURE]], b"", now=now, window=window)
+
+    first, second = sign(SECRET, b"", NOW), sign(SECRET, b"", NOW + 3)
+    assert ask(first, NOW, 2) is None
+    assert ask(second, NOW + 3, 2) is None
+    assert "sign anew" in (ask(first, NOW + 3.5, 300) or "")
+    assert "taken before" in (ask(second, NOW + 4, 300) or "")
+    assert ask(sign(SECRET, b"", NOW + 4), NOW + 4, 300) is None
+
+
+def test_a_clock_that_was_set_back() -> None:
+    verifier = Verifier(NOW)
+    assert problem(verifier, sign(SECRET, b"", NOW - 3600), now=NOW - 3600) is None
+    assert "taken before" in (problem(verifier, sign(SECRET, b"", NOW - 3600), now=NOW - 3600) or "")
+
+
 def test_so_many_a_minute() -> None:
     allowance = Allowance()
     assert [allowance.take(3, 100.0) for _ in range(4)] == [0.0, 0.0, 0.0, 20.0]

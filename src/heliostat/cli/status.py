@@ -95,6 +95,13 @@ def _read(config: Config) -> tuple[dict[str, Any], Status, Live | None]:
         return {**msgspec.to_builtins(status), "live": None}, status, None
     from heliostat.service.live import live_from
 
+    # The ledger is told of a poll that found nothing now and then only.
+    if (answered := live.get("answered")) is not None:
+        status = msgspec.structs.replace(
+            status,
+            upstream_seen=max(status.upstream_seen or 0, answered),
+            last_poll=max(status.last_poll or 0, answered),
+        )
     if live.get("lag_serials") != status.lag:  # one of the two readings of the ledger is newer
         live = {**live, "lag_serials": status.lag, "lag_seconds": _seconds_behind(status)}
     return {**msgspec.to_builtins(status), "live": live}, status, live_from(live)

@@ -39,7 +39,9 @@ class Verifier:
 
     def __init__(self, started: float) -> None:
         self._oldest = started - SLACK
-        #: Signature to the time when its timestamp is too old anyway; oldest first.
+        #: When it was asked last.
+        self._latest = started
+        #: The timestamp of each signature that was taken, in the order in which they came.
         self._seen: dict[str, float] = {}
 
     def problem(
@@ -68,17 +70,21 @@ class Verifier:
             return f"{SIGNATURE} does not fit: another secret, or not the body and timestamp that were signed"
         if abs(now - float(timestamp)) > window:
             return f"{TIMESTAMP} is more than {window:g} s from this clock; sign anew, or set the clocks"
+        if now < self._latest - SLACK:  # the clock was set back
+            self._oldest = now - SLACK
+        self._latest = now
         if float(timestamp) < self._oldest:
-            return f"{TIMESTAMP} is from before this daemon started; sign anew"
-        self._forget(now)
+            return f"{TIMESTAMP} is from before this daemon started, or the last ping that it forgot; sign anew"
+        self._forget(now - window)
         if signature in self._seen:
             return "this very ping was taken before; sign a new one"
-        self._seen[signature] = float(timestamp) + window
+        self._seen[signature] = float(timestamp)
         return None
 
-    def _forget(self, now: float) -> None:
+    def _forget(self, before: float) -> None:
+        """What was signed ``before`` is too old anyway; a longer window, later, must not make it new."""
         while self._seen:
             oldest = next(iter(self._seen))
-            if self._seen[oldest] >= now and len(self._seen) < _MOST:
+            if self._seen[oldest] >= before and len(self._seen) < _MOST:
                 return
-            del self._seen[oldest]
+            self._oldest = max(self._oldest, self._seen.pop(oldest) + 1e-6)
