@@ -293,13 +293,17 @@ async def test_a_link_where_no_file_belongs_goes_by_repair(tmp_path: Path) -> No
 async def test_a_directory_among_the_temporaries_ends_no_pass_and_goes(tmp_path: Path) -> None:
     async with following(rich_index(), tmp_path / "mirror") as one:
         await one.sync()
-        (one.directory / "partial/dd").mkdir()
-        (one.directory / "partial/dd/x").write_bytes(b"x")
+        folder = one.directory / "partial/dd"
+        folder.mkdir()
+        (folder / "x").write_bytes(b"x")
         await one.sync()
+        assert not folder.exists()  # kept aside
+        folder.mkdir()
+        (folder / "x").write_bytes(b"x")
         put(one, STRAY)
         seen, repaired = await verify(one.config, repair={"fix": True, "delete": True})
         assert seen.kinds == {("unreferenced", "partial/dd/"), ("unreferenced", STRAY)}
         assert repaired is not None
         assert (repaired.left, repaired.store_error) == (0, None)
-        assert not (one.directory / "partial/dd").exists()
+        assert not folder.exists()
         assert not (one.web / STRAY).exists()
