@@ -22,7 +22,8 @@ from heliostat.fakeindex.faults import Hang, Status
 from heliostat.mirror.report import Counters, Summary
 from heliostat.service.daemon import Wish
 from heliostat.state.ledger import Ledger
-from heliostat.store.threads import got_on, in_thread
+from heliostat.store.beats import got_on
+from heliostat.store.threads import in_thread
 from support.equality import differences
 from support.looping import PATIENCE, daemon_of
 from support.mirrors import following, listing, rewritten

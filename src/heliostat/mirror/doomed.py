@@ -13,8 +13,8 @@ from heliostat.mirror.owners import Claimed, claimed_paths, owners
 from heliostat.model import ProjectName
 from heliostat.state.ledger import Ledger
 from heliostat.state.rows import PathRow
+from heliostat.store.beats import got_on
 from heliostat.store.obstacles import obstacle
-from heliostat.store.threads import got_on
 from heliostat.store.tree import HTML_PAGES, JSON_PAGE, Tree
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from heliostat import names
 from heliostat.state.ledger import Ledger
 from heliostat.state.rows import PathRow, Tombstone
-from heliostat.store.threads import got_on
+from heliostat.store.beats import got_on
 from heliostat.store.tree import Tree
 
 log = logging.getLogger(__name__)

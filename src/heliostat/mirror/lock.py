@@ -21,8 +21,8 @@ _MODE = 0o600
 
 
 @contextlib.contextmanager
-def hold_lock(path: str) -> Iterator[None]:
-    """Hold the lock at ``path``.
+def hold_lock(path: str) -> Iterator[int | None]:
+    """Hold the lock at ``path``; the descriptor that holds it, for a process that writes for this one.
 
     Raises MirrorLocked, telling which process holds it since when, or StoreError when it cannot be made.
     The lock belongs to the process, not to a thread, and ends with it however it ends.
@@ -44,7 +44,7 @@ def hold_lock(path: str) -> Iterator[None]:
         raise StoreError("lock", path, reason) from error
     try:
         _sign(path)
-        yield
+        yield lock._context.lock_file_fd  # noqa: SLF001 - filelock tells it nowhere else
     finally:
         with contextlib.suppress(OSError):
             os.truncate(path, 0)

@@ -38,6 +38,7 @@ from heliostat.state.ledger import Ledger
 from heliostat.state.rows import Row
 from heliostat.store.threads import Keeper
 from heliostat.store.tree import Tree
+from heliostat.store.writer import Writer
 from heliostat.upstream.client import Upstream
 
 if TYPE_CHECKING:
@@ -88,8 +89,10 @@ class Pass:
         stop: asyncio.Event,
         overlapped: bool = False,
         detours: Detours | None = None,
+        writer: Writer | None = None,
     ) -> None:
         self._config, self._tree, self._ledger, self._keeper = config, tree, ledger, keeper
+        self._writer = writer or Writer(tree)
         self._upstream, self._asked, self._counters, self._tally, self._stop = upstream, asked, counters, tally, stop
         #: Without what the ledger denies, until the pass begins.
         self._rules = Rules(scope_of(config))
@@ -266,7 +269,7 @@ class Pass:
         publisher = Publisher(
             tree, ledger, keeper,
             projects=mirror.batch_projects, seconds=mirror.batch_seconds, room=room, tally=tally,
-            durations=traffic.batches,
+            durations=traffic.batches, writer=self._writer,
         )  # fmt: skip
         budget = PageBudget()
         stager, slots = Stager(tree.disk), Slots(mirror.projects_at_once, budget)
@@ -297,6 +300,7 @@ class Pass:
         finally:
             self._unfinished = frozenset(downloader.unfinished)
             await stager.close()
+            await keeper(self._writer.rest)
             await keeper(tree.clean_partial, downloads=False)
 
     def _metadata(self, documents: Documents, slots: Slots) -> MetadataReader:

@@ -33,7 +33,8 @@ from heliostat.state.rows import Failed, KeptFile, PathRow, Published, Tombstone
 from heliostat.store.obstacles import refuse_obstacle
 from heliostat.store.room import Room
 from heliostat.store.threads import Keeper
-from heliostat.store.tree import Placement, Publication, Tree
+from heliostat.store.tree import Publication, Tree
+from heliostat.store.writer import Writer
 from heliostat.upstream.traffic import Histogram
 
 log = logging.getLogger(__name__)
@@ -44,6 +45,9 @@ _MOST_HELD = 32 << 20
 #: Bytes of small files held in memory until their batch is written, those of projects in flight included.
 _MOST_IN_MEMORY = 16 << 20
 
+
+#: So many full batches come before it pays to have another process write.
+_FULL_BEFORE_APART = 2
 
 #: So many projects go into the change feed together when a pass is long; the rest does at its end.
 _TOLD = 2000
@@ -132,11 +136,14 @@ class Publisher:
         room: Room,
         tally: Tally,
         durations: Histogram,
+        writer: Writer,
     ) -> None:
         """``durations`` counts how long batches take, ``tally`` the files that are in place."""
         self._tree, self._ledger, self._keeper = tree, ledger, keeper
         self._projects, self._seconds, self._disk_room = projects, seconds, room
-        self._durations, self._tally = durations, tally
+        self._durations, self._tally, self._writer = durations, tally, writer
+        #: Batches that came full.
+        self._full = 0
         #: What the batch at hand has recorded so far.
         self._recorded: list[Item] = []
         self._reaper = Reaper(tree, ledger)
@@ -182,6 +189,7 @@ class Publisher:
         while not ending:
             batch, ending = await self._collect()
             if batch:
+                self._full += len(batch) >= self._projects
                 begun = time.monotonic()
                 try:
                     await self._keeper(self._commit, batch)
@@ -287,34 +295,18 @@ class Publisher:
 
     def _commit_whole(self, batch: list[Item]) -> None:
         self._number += 1
-        number, disk = self._number, self._tree.disk
+        number = self._number
         publications = [item.publication for item in batch if item.publication]
         if publications:
             self._disk_room.check()
         log.debug("batch %d: announcing %d projects", number, len(batch))
         self._announce(batch)
         if publications:
-            log.debug("batch %d: writing documents and pages", number)
-            made: list[str] = []
-            files: list[Placement] = []
-            try:
-                files = self._tree.stage_bodies(publications, made)
-                documents = self._tree.stage_documents(publications, made)
-                pages = self._tree.stage_pages(publications, made)
-                disk.sync()
-                log.debug("batch %d: placing files", number)
-                self._tree.place(files, publications)
-                self._tree.place_documents(documents, publications)
-                if files or documents or any(p.placements or p.times or p.link_missing for p in publications):
-                    disk.sync()
-                log.debug("batch %d: showing pages", number)
-                self._tree.show(pages, publications)
-                self._tree.drop_documents(publications)
-                if pages or any(p.drop_document or p.drop_original for p in publications):
-                    disk.sync()
-            except (DiskFull, PlaceTaken):
-                self._tree.unstage(made, files, publications)
-                raise
+            self._writer.put(
+                publications,
+                lambda step: log.debug("batch %d: %s", number, step),
+                apart=self._full > _FULL_BEFORE_APART,
+            )
         log.debug("batch %d: recording", number)
         self._record(batch)
         self._recorded += batch

@@ -21,7 +21,7 @@ from heliostat.mirror import news
 from heliostat.model import ProjectName
 from heliostat.state.ledger import Ledger
 from heliostat.state.rows import CLEARED_WITH_PROJECT, Failed, PathRow, Row, Tombstone
-from heliostat.store.threads import got_on
+from heliostat.store.beats import got_on
 from heliostat.store.tree import JSON_PAGE, Tree
 
 if TYPE_CHECKING:

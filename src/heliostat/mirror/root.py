@@ -21,7 +21,7 @@ from heliostat.pages.render import (
 )
 from heliostat.pages.root_splice import HTML, JSON, Form, Unspliceable, splice
 from heliostat.state.ledger import Ledger
-from heliostat.store.threads import got_on
+from heliostat.store.beats import got_on
 from heliostat.store.tree import HTML_PAGES, JSON_PAGE, Placement, Tree
 
 log = logging.getLogger(__name__)

@@ -33,6 +33,7 @@ from heliostat.store.disk import Disk, Operations
 from heliostat.store.memory import trim
 from heliostat.store.threads import Keeper, in_thread
 from heliostat.store.tree import Tree
+from heliostat.store.writer import Writer
 from heliostat.upstream.client import Sources, Upstream
 from heliostat.upstream.traffic import Traffic
 
@@ -59,10 +60,13 @@ T = TypeVar("T")
 class Mirror:
     """A mirror whose lock this process holds; made by :meth:`open`."""
 
-    def __init__(self, config: Config, disk: Operations, ledger: Ledger, keeper: Keeper, version: str) -> None:
+    def __init__(
+        self, config: Config, disk: Operations, ledger: Ledger, keeper: Keeper, version: str, lock: int | None
+    ) -> None:
         self._config, self._version = config, version
         self._ledger, self._keeper = ledger, keeper
         self._tree = Tree(disk)
+        self._writer = Writer(self._tree, lock)
         self._overlapped = False
         #: What goes wrong from pass to pass.
         self._detours = Detours(config)
@@ -154,14 +158,14 @@ class Mirror:
         directory, state = config.mirror.directory, state_directory(config)
         opening.check_directory(directory)
         opening.make_state_directory(state)
-        with hold_lock(f"{state}/{LOCK}"):
+        with hold_lock(f"{state}/{LOCK}") as lock:
             disk = disk or Disk(directory)
             path = f"{state}/{DATABASE}"
             keeper = Keeper("heliostat-keeper", partial(fault_of, path))
             try:
                 tree = Tree(disk)
                 ledger = await keeper(opening.open_ledger, path, salvage=salvage)
-                mirror = cls(config, disk, ledger, keeper, version)
+                mirror = cls(config, disk, ledger, keeper, version, lock)
                 try:
                     with explained(path):
                         if not salvage and not adopting:
@@ -218,7 +222,7 @@ class Mirror:
                 one = kind(
                     self._config, self._tree, self._ledger, self._keeper, upstream,
                     asked=wanted, counters=counters, tally=tally, stop=stop, overlapped=self._overlapped,
-                    detours=self._detours,
+                    detours=self._detours, writer=self._writer,
                 )  # fmt: skip
                 summary.upstream_serial = await one.go(summary.started)
                 self._overlapped = one.overlapped

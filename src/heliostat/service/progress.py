@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from heliostat.config import UpstreamConfig
 from heliostat.mirror.run import Mirror
 from heliostat.service.health import Health
-from heliostat.store.threads import working_since
+from heliostat.store.beats import working_since
 
 #: Seconds on top of the longest time limit.
 _SLACK = 60.0

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
 from heliostat.errors import DiskFull, PlaceTaken, StoreError
-from heliostat.store.threads import got_on
+from heliostat.store.beats import got_on
 
 #: What the system says where something of another kind lies.
 _TAKEN = (errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ELOOP, errno.ENXIO)

@@ -16,6 +16,8 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any, ParamSpec, TypeVar
 
+from heliostat.store import beats
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -48,39 +50,10 @@ class _Job:
             self.waiter.set_result(None)
 
 
-class _Beat:
-    """Since when a thread has been at one piece of work, monotonic; infinity while it is at none."""
-
-    __slots__ = ("since",)
-
-    def __init__(self) -> None:
-        self.since = math.inf
-
-
-#: Those of all threads that are watched, and the one of the thread that asks.
-_BEATS: list[_Beat] = []
-_own = threading.local()
-
-
-def working_since() -> float:
-    """When the oldest piece of work began that a thread is still at, monotonic; infinity when there is none.
-
-    Nothing here takes minutes, unless it calls :func:`got_on`: what is very old waits for a disk that does not answer.
-    """
-    return min((beat.since for beat in tuple(_BEATS)), default=math.inf)
-
-
-def got_on() -> None:
-    """For long work in a thread: another piece of it begins."""
-    beat: _Beat | None = getattr(_own, "beat", None)
-    if beat is not None:
-        beat.since = time.monotonic()
-
-
 class Workers:
     """At most ``most`` threads, begun when they are needed, that end with the process or with :meth:`close`.
 
-    ``watched``: their work counts for :func:`working_since`.
+    ``watched``: their work counts for :func:`heliostat.store.beats.working_since`.
     """
 
     def __init__(self, name: str, most: int, *, watched: bool = False) -> None:
@@ -120,9 +93,7 @@ class Workers:
         thread.start()
 
     def _work(self) -> None:
-        _own.beat = beat = _Beat()
-        if self._watched:
-            _BEATS.append(beat)
+        beat = beats.begin(watched=self._watched)
         try:
             while (job := self._jobs.get()) is not None:
                 beat.since = time.monotonic()
@@ -130,8 +101,7 @@ class Workers:
                 beat.since = math.inf
                 del job  # what it returned is not to be kept until the next one comes
         finally:
-            if self._watched:
-                _BEATS.remove(beat)
+            beats.end(beat)
 
     def close(self) -> None:
         """Nothing more comes; returns when the threads are gone."""

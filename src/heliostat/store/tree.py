@@ -91,8 +91,9 @@ class Shown(msgspec.Struct, frozen=True):
 class Tree:
     """The document root ``web/`` on a disk, and the bytes kept out of reach in ``withheld/``."""
 
-    def __init__(self, disk: Operations) -> None:
-        self.disk = disk
+    def __init__(self, disk: Operations, *, temporaries: str = "page") -> None:
+        """``temporaries``: how the names of its temporaries begin; several processes have several."""
+        self.disk, self._temporaries = disk, temporaries
         self._numbers = itertools.count(1)
 
     def prepare(self) -> None:
@@ -385,7 +386,7 @@ class Tree:
         return {name: state.hexdigest() for name, state in states.items()}
 
     def _temporary(self, made: list[str] | None = None) -> str:
-        path = f"partial/page-{next(self._numbers)}"
+        path = f"partial/{self._temporaries}-{next(self._numbers)}"
         if made is not None:
             made.append(path)
         return path

@@ -1,0 +1,141 @@
+"""What a mirror and the process that writes for it tell each other, over a socket that nobody else has.
+
+An order is a batch: its lengths, its publications (MessagePack), then the bytes of its small files, one behind the
+other, which are copied by nobody on the way but the system.  An answer is its length and one of the structs below;
+steps come before the last one.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Sequence
+from typing import cast
+
+import msgspec
+
+from heliostat.errors import DiskFull, PlaceTaken, StoreError
+from heliostat.store.batch import Batch
+from heliostat.store.tree import Body, Placement, Publication
+
+_LENGTHS = struct.Struct("!QQ")
+_LENGTH = struct.Struct("!I")
+#: The system takes so many buffers at once, at least.
+_BUFFERS = 512
+
+
+class _Outline(msgspec.Struct):
+    """A small file without its bytes."""
+
+    size: int
+    target: str
+    mtime_ns: int | None
+
+
+class _Order(msgspec.Struct):
+    """Publications whose small files are told apart from them, each one's in the same order."""
+
+    publications: list[Publication]
+    files: list[list[_Outline]]
+
+
+class Step(msgspec.Struct, tag=True):
+    """The next step begins."""
+
+    what: str
+
+
+class Done(msgspec.Struct, tag=True):
+    """Everything is in place, and durable."""
+
+
+class Failed(msgspec.Struct, tag=True):
+    """The disk refused; what is there of the batch."""
+
+    kind: str
+    action: str
+    path: str
+    reason: str
+    made: list[str]
+    files: list[Placement]
+
+    def error(self) -> StoreError:
+        """As it was raised."""
+        kinds = {kind.__name__: kind for kind in (DiskFull, PlaceTaken, StoreError)}
+        return kinds[self.kind](self.action, self.path, self.reason)
+
+
+Answer = Step | Done | Failed
+
+_orders = msgspec.msgpack.Decoder(_Order)
+_answers: msgspec.msgpack.Decoder[Answer] = msgspec.msgpack.Decoder(Answer)
+
+
+def packed(publications: Sequence[Publication]) -> tuple[bytes, list[bytes]]:
+    """An order in two parts: what :func:`send_order` is to send.  Raises UnicodeEncodeError for unusual paths."""
+    order = _Order(
+        [msgspec.structs.replace(one, bodies=[]) if one.bodies else one for one in publications],
+        [[_Outline(len(body.data), body.target, body.mtime_ns) for body in one.bodies] for one in publications],
+    )
+    return msgspec.msgpack.encode(order), [body.data for one in publications for body in one.bodies]
+
+
+def send_order(to: socket.socket, order: bytes, contents: list[bytes]) -> None:
+    """Raises OSError."""
+    to.sendall(_LENGTHS.pack(len(order), sum(map(len, contents))) + order)
+    for start in range(0, len(contents), _BUFFERS):
+        some = contents[start : start + _BUFFERS]
+        sent = to.sendmsg(some)
+        if sent < sum(map(len, some)):  # a signal came
+            to.sendall(b"".join(some)[sent:])
+
+
+class Orders:
+    """Receives orders; the bytes of one are valid until the next is asked for."""
+
+    def __init__(self, whence: socket.socket) -> None:
+        self._whence = whence
+        self._memory = bytearray()
+
+    def next(self) -> list[Publication]:
+        """Waits for it.  Raises EOFError when nobody can send any more."""
+        length, size = _LENGTHS.unpack(_exactly(self._whence, bytearray(_LENGTHS.size)))
+        order = _orders.decode(_exactly(self._whence, bytearray(length)))
+        if len(self._memory) < size:
+            self._memory = bytearray(size)
+        contents = _exactly(self._whence, memoryview(self._memory)[:size])
+        at = 0
+        for publication, outlines in zip(order.publications, order.files, strict=True):
+            for one in outlines:
+                data = cast("bytes", contents[at : at + one.size])  # who writes it takes any buffer
+                publication.bodies.append(Body(data, one.target, one.mtime_ns))
+                at += one.size
+        return order.publications
+
+
+def send_answer(to: socket.socket, answer: Answer) -> None:
+    """Raises OSError."""
+    data = msgspec.msgpack.encode(answer)
+    to.sendall(_LENGTH.pack(len(data)) + data)
+
+
+def receive_answer(whence: socket.socket) -> Answer:
+    """Waits for it.  Raises EOFError when none can come any more, OSError."""
+    (length,) = _LENGTH.unpack(_exactly(whence, bytearray(_LENGTH.size)))
+    return _answers.decode(_exactly(whence, bytearray(length)))
+
+
+def failed(error: StoreError, batch: Batch) -> Failed:
+    """What is to be answered when the disk refuses."""
+    kind = next(kind for kind in (DiskFull, PlaceTaken, StoreError) if isinstance(error, kind))
+    return Failed(kind.__name__, error.action, error.path, error.reason, batch.made, batch.files)
+
+
+def _exactly(whence: socket.socket, memory: bytearray | memoryview) -> memoryview:
+    view = left = memoryview(memory)
+    while left:
+        got = whence.recv_into(left, 0, socket.MSG_WAITALL)
+        if not got:
+            raise EOFError
+        left = left[got:]
+    return view

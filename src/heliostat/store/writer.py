@@ -1,0 +1,121 @@
+"""Puts batches in place: in this process, and in a process of its own when there are very many.
+
+Python lets one thread run at a time.  A thread that creates and renames files stops and starts with every system call,
+and with it the event loop, which then waits for the interpreter a third of the time.  A first sync is much faster, and
+takes less CPU, when the same calls are made elsewhere, one after the other as ever.  Everything else stays here: who is
+owed, what is decided, the ledger, the lock.  A few changed projects are not worth another process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+
+from heliostat.errors import DiskFull, PlaceTaken
+from heliostat.store.batch import Batch, Tell
+from heliostat.store.beats import got_on
+from heliostat.store.disk import Disk
+from heliostat.store.orders import Done, Failed, Step, packed, receive_answer, send_order
+from heliostat.store.tree import Publication, Tree
+
+log = logging.getLogger(__name__)
+
+
+class Writer:
+    """Writes into one tree; methods block, and belong to the thread that keeps it.
+
+    ``lock`` is the descriptor of the mirror's lock: the process holds it too, so that nobody else begins to write
+    before it has ended, which it does with ours.
+    """
+
+    def __init__(self, tree: Tree, lock: int | None = None) -> None:
+        self._tree, self._lock = tree, lock
+        self._process: subprocess.Popen[bytes] | None = None
+        self._socket: socket.socket | None = None
+        #: It cannot be had, or was lost: not to be tried again for the time being.
+        self._alone = type(tree.disk) is not Disk
+
+    def put(self, publications: Sequence[Publication], tell: Tell, *, apart: bool) -> None:
+        """Put publications in place, durably; ``apart``: in a process of its own, where one can be had.
+
+        Raises StoreError.  After DiskFull and PlaceTaken nothing of it lies under ``partial/``, and in the
+        publications is what is still to be placed.
+        """
+        batch = Batch(publications)
+        try:
+            if not (apart and self._put_apart(batch, tell)):
+                batch.put(self._tree, tell)
+        except (DiskFull, PlaceTaken):
+            batch.undo(self._tree)
+            raise
+
+    def rest(self) -> None:
+        """There is nothing more to write for the time being: the process, if there is one, ends."""
+        self._end()
+        self._alone = type(self._tree.disk) is not Disk
+
+    def _put_apart(self, batch: Batch, tell: Tell) -> bool:
+        """False when that could not be done, or not to the end: it is to be done here."""
+        if self._alone:
+            return False
+        try:
+            order = packed(batch.publications)
+        except UnicodeEncodeError:  # a path in no encoding at all
+            return False
+        if self._socket is None and not self._begin():
+            return False
+        assert self._socket is not None
+        try:
+            send_order(self._socket, *order)
+            while isinstance(answer := receive_answer(self._socket), Step):
+                got_on()
+                tell(answer.what)
+        except (OSError, EOFError):
+            log.warning("the process that writes has ended (%s): going on without it", self._end())
+            self._alone = True
+            batch.undo(self._tree)
+            return False
+        if isinstance(answer, Failed):
+            batch.made, batch.files = answer.made, answer.files
+            raise answer.error()
+        assert isinstance(answer, Done)
+        return True
+
+    def _begin(self) -> bool:
+        ours, theirs = socket.socketpair()
+        held = () if self._lock is None else (self._lock,)
+        arguments = [str(theirs.fileno()), str(os.getpid()), self._tree.disk.root]
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "heliostat.store.writer_process", *arguments],
+                pass_fds=(theirs.fileno(), *held),
+                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            )  # fmt: skip
+        except OSError as error:
+            log.info("no process can be had to write: %s", error.strerror or error)
+            ours.close()
+            self._alone = True
+            return False
+        finally:
+            theirs.close()
+        self._socket = ours
+        log.debug("process %d writes from now on", self._process.pid)
+        return True
+
+    def _end(self) -> str:
+        """How it has ended."""
+        process, self._process = self._process, None
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+        if process is None:
+            return ""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=5)
+        code = process.returncode
+        return "it does not end" if code is None else f"signal {-code}" if code < 0 else f"exit code {code}"
