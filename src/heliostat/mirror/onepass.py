@@ -269,7 +269,7 @@ class Pass:
         publisher = Publisher(
             tree, ledger, keeper,
             projects=mirror.batch_projects, seconds=mirror.batch_seconds, room=room, tally=tally,
-            durations=traffic.batches, writer=self._writer,
+            durations=traffic.batches, writer=self._writer, expected=counters.projects_total,
         )  # fmt: skip
         budget = PageBudget()
         stager, slots = Stager(tree.disk), Slots(mirror.projects_at_once, budget)
@@ -290,11 +290,13 @@ class Pass:
             if mirror.provenance and mirror.files
             else None,
             removals=removals, reachability=reachability, counters=counters, tally=tally, traffic=traffic, head=head,
-            rules=self._rules,
+            rules=self._rules, tree_began_empty=await self._began_empty(),
         )  # fmt: skip
         try:
             # stop, store faults and an upstream that is down end the crew; what it handed over is committed
             await self._work(Work(sync, publisher, slots, removals, documents, reachability), now)
+            if sync.met and not self._stop.is_set():
+                await run_crew(_each(sync.met), sync.sync, publisher, slots=slots, stop=self._stop)
             if not self._stop.is_set():
                 reachability.check()
         finally:
@@ -302,6 +304,10 @@ class Pass:
             await stager.close()
             await keeper(self._writer.rest)
             await keeper(tree.clean_partial, downloads=False)
+
+    async def _began_empty(self) -> bool:
+        """Whether nobody but us ever put anything into the tree, as far as is known."""
+        return bool(await self._keeper(self._ledger.get, "tree_began_empty"))
 
     def _metadata(self, documents: Documents, slots: Slots) -> MetadataReader:
         """Who says what projects consist of."""
@@ -374,3 +380,8 @@ class Pass:
         if not seen.idle or started - last >= self._config.mirror.heartbeat or started < last:
             await self._keeper(write_last_modified, self._tree, started)
             await self._keeper(self._ledger.put, last_poll=started)
+
+
+async def _each(rows: list[Row]) -> AsyncIterator[Row]:
+    for row in rows:
+        yield row

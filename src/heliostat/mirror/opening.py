@@ -9,7 +9,6 @@ import contextlib
 import logging
 import os
 import time
-from typing import TYPE_CHECKING
 
 from heliostat.errors import StateError, StoreError
 from heliostat.mirror import denials
@@ -18,12 +17,6 @@ from heliostat.names import page_directory
 from heliostat.state.database import owner_of
 from heliostat.state.ledger import Ledger
 from heliostat.store.tree import Tree
-
-if TYPE_CHECKING:
-    pass
-
-if TYPE_CHECKING:
-    pass
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +70,11 @@ def open_ledger(path: str, *, salvage: bool) -> Ledger:
             with contextlib.suppress(FileNotFoundError):
                 os.replace(path + suffix, aside + suffix)
         return Ledger(path)
+
+
+def begin_ledger(tree: Tree, ledger: Ledger) -> None:
+    """A ledger over a tree without pages: it tells everything, also of the files, unless somebody has brought some."""
+    ledger.put(rebuilding=None, changes_whole=1, tree_began_empty=None if tree.disk.names("web/packages") else 1)
 
 
 def check_directory(path: str) -> None:

@@ -30,6 +30,7 @@ from heliostat.mirror.amend import amend
 from heliostat.mirror.aside import Arrived, Aside, Missing
 from heliostat.mirror.budget import PageBudget, Share
 from heliostat.mirror.claims import Claims, turns
+from heliostat.mirror.download import SMALL
 from heliostat.mirror.files import FileCollector, Ready
 from heliostat.mirror.inventory import Inventory, take_inventory
 from heliostat.mirror.metadata import BEHIND, Answers, MetadataReader
@@ -88,6 +89,7 @@ class ProjectSync:
         traffic: Traffic,
         head: int | None,
         rules: Rules,
+        tree_began_empty: bool = False,
     ) -> None:
         self._config, self._tree, self._ledger, self._keeper = config, tree, ledger, keeper
         self._publisher, self._reader, self._budget, self._files = publisher, reader, budget, files
@@ -101,6 +103,10 @@ class ProjectSync:
         #: Asked for when many fail.
         self._another: Row | None = None
         self._found_down = False
+        #: What the ledger knows nothing of is not there, most likely, and need not be looked for beforehand.
+        self.tree_began_empty = tree_began_empty
+        #: Projects for which that was wrong: they are to be synchronised once more.
+        self.met: list[Row] = []
         self._asking_another = asyncio.Lock()
 
     async def sync(self, row: Row) -> None:
@@ -160,6 +166,10 @@ class ProjectSync:
             item = await self._plan(row, answers, untouched=row.untouched)
 
         def done() -> None:
+            if item.met:
+                self._met(row)
+                share.release()
+                return
             self._counters.projects_done += 1
             if item.given_up:
                 self._given_up(row, item)
@@ -195,6 +205,11 @@ class ProjectSync:
         """What changes, its files fetched; what it claims is claimed until that is in the tree."""
         begun = await self._begin(row, answers, untouched=untouched)
         await self.claims.take(row.name, begun.keys)
+        if untouched and self.tree_began_empty and self._publisher.is_busy and all(map(_is_small, begun.wanted)):
+            nothing = Survey(Places(self._tree, begun.standing.inventory, begun.standing.ours), {})
+            item = await self._finish(row, begun, nothing, {})
+            item.unlooked = True
+            return item
         found = await self._found(row, begun, begun.wanted, untouched=untouched)
         if found is None:  # something is in the tree, although nothing is recorded: a kill came between
             self.claims.release(row.name)
@@ -518,6 +533,12 @@ class ProjectSync:
             [PathRow(error.path, row.name, "waiting")] if isinstance(error, Occupied) else [],
         )
 
+    def _met(self, row: Row) -> None:
+        """Something of it, or in its place, is in the tree, although the ledger knows nothing of it."""
+        self.tree_began_empty = False
+        self.claims.release(row.name)
+        self.met.append(row)
+
     def _given_up(self, row: Row, item: Item) -> None:
         """It could not be put in place: something lies there that is not ours."""
         assert isinstance(item.outcome, Failed)
@@ -560,6 +581,11 @@ def _digest(answers: Answers, inventory: Inventory) -> bytes | None:
         return answers.staged_digest
     body = answers.body or (inventory.shown.document if inventory.shown is not None else None)
     return None if body is None else document_digest(body)
+
+
+def _is_small(want: Wanted) -> bool:
+    """It waits in memory, and its place is known."""
+    return want.path is not None and want.size is not None and want.size <= SMALL
 
 
 def _is_missing(want: Wanted, found: Survey) -> bool:

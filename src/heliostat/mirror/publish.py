@@ -43,11 +43,11 @@ log = logging.getLogger(__name__)
 #: Bytes of pages, documents and files that wait to be written: a batch ends at half of it, submitting waits beyond it.
 _MOST_HELD = 32 << 20
 #: Bytes of small files held in memory until their batch is written, those of projects in flight included.
-_MOST_IN_MEMORY = 16 << 20
+_MOST_IN_MEMORY = 32 << 20
 
 
-#: So many full batches come before it pays to have another process write.
-_FULL_BEFORE_APART = 2
+#: From so many full batches on, expected or come already, it pays to have another process write.
+_WORTH_A_PROCESS = 4
 
 #: So many projects go into the change feed together when a pass is long; the rest does at its end.
 _TOLD = 2000
@@ -113,6 +113,10 @@ class Item(msgspec.Struct, kw_only=True):
     #: Bytes that it holds in memory, from the time when it is handed over, and how many of them are of small files.
     weight: int = 0
     in_bodies: int = 0
+    #: Nothing was known of it, and nobody has looked whether anything lies in its places; that there is something was
+    #: met with then: it is to be planned anew.
+    unlooked: bool = False
+    met: bool = False
     #: How many of the files that it places were fetched for it.
     fetched: int = 0
 
@@ -137,15 +141,21 @@ class Publisher:
         tally: Tally,
         durations: Histogram,
         writer: Writer,
+        expected: int = 0,
     ) -> None:
-        """``durations`` counts how long batches take, ``tally`` the files that are in place."""
+        """``durations`` counts how long batches take, ``tally`` the files that are in place.
+
+        ``expected``: so many projects will come, as far as is known.
+        """
         self._tree, self._ledger, self._keeper = tree, ledger, keeper
         self._projects, self._seconds, self._disk_room = projects, seconds, room
         self._durations, self._tally, self._writer = durations, tally, writer
-        #: Batches that came full.
-        self._full = 0
+        #: Batches that came full, or are expected to.
+        self._full = expected // projects
         #: What the batch at hand has recorded so far.
         self._recorded: list[Item] = []
+        #: Those of it that are to be planned anew.
+        self._met: list[Item] = []
         self._reaper = Reaper(tree, ledger)
         self.memory = Memory(_MOST_IN_MEMORY)
         self._queue: asyncio.Queue[Item | None] = asyncio.Queue(maxsize=2 * projects)
@@ -186,13 +196,15 @@ class Publisher:
         is blocked.
         """
         ending = False
+        if self.is_busy:
+            await self._keeper(self._writer.begin)
         while not ending:
             batch, ending = await self._collect()
             if batch:
                 self._full += len(batch) >= self._projects
                 begun = time.monotonic()
                 try:
-                    await self._keeper(self._commit, batch)
+                    await self._keeper(self._look_and_commit, batch)
                 finally:
                     self._account()
                 self._durations.add(time.monotonic() - begun)
@@ -200,11 +212,13 @@ class Publisher:
     def _account(self) -> None:
         """What is recorded is held no more, and counts."""
         recorded, self._recorded = self._recorded, []
-        self._held -= sum([item.weight for item in recorded])
+        met, self._met = self._met, []
+        self.pending -= {item.name for item in met}
+        self._held -= sum([item.weight for item in (*recorded, *met)])
         self._room.set()
-        for item in recorded:
+        for item in (*met, *recorded):
             self.memory.give_back(item.in_bodies)
-            self._tally.files_added += item.fetched
+            self._tally.files_added += 0 if item.met else item.fetched
             if item.done:
                 item.done()
                 item.done = None  # it knows the item: all its bytes would wait for the garbage collector
@@ -232,6 +246,20 @@ class Publisher:
             batch.append(item)
             weight += item.weight
         return batch, False
+
+    @property
+    def is_busy(self) -> bool:
+        """There is so much to do that another process writes: what lies in a new project's places is seen there."""
+        return self._full >= _WORTH_A_PROCESS and self._writer.can_be_apart
+
+    def _look_and_commit(self, batch: list[Item]) -> None:
+        new = {item.name: _targets(item.publication) for item in batch if item.unlooked}
+        known = set(self._writer.met(new, apart=self.is_busy)) if new else set()
+        for item in batch:
+            item.met = item.name in known
+        self._met = [item for item in batch if item.met]
+        if rest := [item for item in batch if not item.met]:
+            self._commit(rest)
 
     def _commit(self, batch: list[Item]) -> None:
         for item in batch:
@@ -305,7 +333,7 @@ class Publisher:
             self._writer.put(
                 publications,
                 lambda step: log.debug("batch %d: %s", number, step),
-                apart=self._full > _FULL_BEFORE_APART,
+                apart=self.is_busy,
             )
         log.debug("batch %d: recording", number)
         self._record(batch)

@@ -426,7 +426,7 @@ class Mirror:
             counters.phase = "rebuilding"
             await self._rebuild(counters, stop)
         else:
-            await self._keeper(self._ledger.put, rebuilding=None, changes_whole=1)
+            await self._keeper(opening.begin_ledger, self._tree, self._ledger)
 
 
 def _live_pass() -> type[LivePass]:

@@ -1,6 +1,6 @@
 """What a mirror and the process that writes for it tell each other, over a socket that nobody else has.
 
-An order is a batch: its lengths, its publications (MessagePack), then the bytes of its small files, one behind the
+An order is its lengths, what is to be done (MessagePack), then the bytes of a batch's small files, one behind the
 other, which are copied by nobody on the way but the system.  An answer is its length and one of the structs below;
 steps come before the last one.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 import msgspec
@@ -32,7 +32,13 @@ class _Outline(msgspec.Struct):
     mtime_ns: int | None
 
 
-class _Order(msgspec.Struct):
+class Look(msgspec.Struct, tag=True):
+    """Which of these projects are not new?  See :func:`heliostat.store.batch.met`."""
+
+    new: dict[str, list[str]]
+
+
+class _Put(msgspec.Struct, tag=True):
     """Publications whose small files are told apart from them, each one's in the same order."""
 
     publications: list[Publication]
@@ -43,6 +49,12 @@ class Step(msgspec.Struct, tag=True):
     """The next step begins."""
 
     what: str
+
+
+class Met(msgspec.Struct, tag=True):
+    """Those that are not."""
+
+    names: list[str]
 
 
 class Done(msgspec.Struct, tag=True):
@@ -65,15 +77,20 @@ class Failed(msgspec.Struct, tag=True):
         return kinds[self.kind](self.action, self.path, self.reason)
 
 
-Answer = Step | Done | Failed
+Answer = Step | Met | Done | Failed
 
-_orders = msgspec.msgpack.Decoder(_Order)
+_orders: msgspec.msgpack.Decoder[Look | _Put] = msgspec.msgpack.Decoder(Look | _Put)
 _answers: msgspec.msgpack.Decoder[Answer] = msgspec.msgpack.Decoder(Answer)
 
 
-def packed(publications: Sequence[Publication]) -> tuple[bytes, list[bytes]]:
-    """An order in two parts: what :func:`send_order` is to send.  Raises UnicodeEncodeError for unusual paths."""
-    order = _Order(
+def look(new: Mapping[str, Sequence[str]]) -> tuple[bytes, list[bytes]]:
+    """What :func:`send_order` is to send.  Raises UnicodeEncodeError for unusual paths."""
+    return msgspec.msgpack.encode(Look({name: list(paths) for name, paths in new.items()})), []
+
+
+def put(publications: Sequence[Publication]) -> tuple[bytes, list[bytes]]:
+    """The same for a batch."""
+    order = _Put(
         [msgspec.structs.replace(one, bodies=[]) if one.bodies else one for one in publications],
         [[_Outline(len(body.data), body.target, body.mtime_ns) for body in one.bodies] for one in publications],
     )
@@ -97,10 +114,12 @@ class Orders:
         self._whence = whence
         self._memory = bytearray()
 
-    def next(self) -> list[Publication]:
+    def next(self) -> Look | list[Publication]:
         """Waits for it.  Raises EOFError when nobody can send any more."""
         length, size = _LENGTHS.unpack(_exactly(self._whence, bytearray(_LENGTHS.size)))
         order = _orders.decode(_exactly(self._whence, bytearray(length)))
+        if isinstance(order, Look):
+            return order
         if len(self._memory) < size:
             self._memory = bytearray(size)
         contents = _exactly(self._whence, memoryview(self._memory)[:size])
@@ -125,10 +144,11 @@ def receive_answer(whence: socket.socket) -> Answer:
     return _answers.decode(_exactly(whence, bytearray(length)))
 
 
-def failed(error: StoreError, batch: Batch) -> Failed:
+def failed(error: StoreError, batch: Batch | None = None) -> Failed:
     """What is to be answered when the disk refuses."""
+    made, files = ([], []) if batch is None else (batch.made, batch.files)
     kind = next(kind for kind in (DiskFull, PlaceTaken, StoreError) if isinstance(error, kind))
-    return Failed(kind.__name__, error.action, error.path, error.reason, batch.made, batch.files)
+    return Failed(kind.__name__, error.action, error.path, error.reason, made, files)
 
 
 def _exactly(whence: socket.socket, memory: bytearray | memoryview) -> memoryview:

@@ -11,6 +11,7 @@ import itertools
 from typing import NamedTuple
 
 from heliostat.store.disk import Operations
+from heliostat.store.side_by_side import SideBySide
 from heliostat.store.threads import Keeper
 
 
@@ -28,6 +29,7 @@ class Stager:
         self._disk = disk
         self._keeper = Keeper("heliostat-stage")
         self._numbers = itertools.count(1)
+        self._side_by_side = SideBySide()
         self._waiting: list[_Waiting] = []
         self._drain: asyncio.Task[None] | None = None
 
@@ -45,6 +47,7 @@ class Stager:
         if self._drain is not None:
             await asyncio.gather(self._drain, return_exceptions=True)
         self._keeper.close()
+        self._side_by_side.close()
 
     async def _write_all(self) -> None:
         try:
@@ -63,11 +66,14 @@ class Stager:
             self._drain = None
 
     def _write_group(self, group: list[_Waiting]) -> list[Exception | None]:
-        outcomes: list[Exception | None] = []
-        for item in group:
+        outcomes: list[Exception | None] = [None] * len(group)
+
+        def write(number: int) -> None:
+            item = group[number]
             try:
                 self._disk.write(item.path, item.data, item.mtime_ns)
-                outcomes.append(None)
             except Exception as error:
-                outcomes.append(error)
+                outcomes[number] = error
+
+        self._side_by_side.each(write, range(len(group)), len(group))
         return outcomes

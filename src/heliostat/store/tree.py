@@ -136,6 +136,20 @@ class Tree:
                 described |= path == document
         return described or bool(inside)
 
+    def has_any(self, name: ProjectName, paths: Iterable[str]) -> bool:
+        """Whether anything lies where the project's pages, document, link or any of the ``paths`` belong."""
+        own = names.page_directory(name), names.document_path(name), names.document_link(name).rpartition("/")[0]
+        if any(self.disk.stat(path) is not None for path in own):
+            return True
+        there: dict[str, bool] = {}  # a file and its sidecar share a directory that mostly is not there
+        for path in paths:
+            directory = path.rpartition("/")[0]
+            if directory not in there:
+                there[directory] = self.disk.stat(directory) is not None
+            if there[directory] and self.disk.stat(path) is not None:
+                return True
+        return False
+
     # Each temporary that is begun is noted in ``made``, so that it can be removed when the disk is full.
 
     def stage_bodies(self, publications: Iterable[Publication], made: list[str]) -> list[Placement]:

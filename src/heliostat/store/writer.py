@@ -14,13 +14,15 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from heliostat.errors import DiskFull, PlaceTaken
-from heliostat.store.batch import Batch, Tell
+from heliostat.store.batch import Batch, Tell, met
 from heliostat.store.beats import got_on
 from heliostat.store.disk import Disk
-from heliostat.store.orders import Done, Failed, Step, packed, receive_answer, send_order
+from heliostat.store.orders import Answer, Failed, Met, Step, look, put, receive_answer, send_order
+from heliostat.store.side_by_side import SideBySide
 from heliostat.store.tree import Publication, Tree
 
 log = logging.getLogger(__name__)
@@ -37,8 +39,29 @@ class Writer:
         self._tree, self._lock = tree, lock
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
+        self._side_by_side = SideBySide()
         #: It cannot be had, or was lost: not to be tried again for the time being.
         self._alone = type(tree.disk) is not Disk
+
+    @property
+    def can_be_apart(self) -> bool:
+        """Whether another process may be had, as far as is known."""
+        return not self._alone
+
+    def begin(self) -> None:
+        """There will be much to do: the process is begun, and ready when it comes."""
+        if not self._alone and self._socket is None:
+            self._begin()
+
+    def met(self, new: Mapping[str, Sequence[str]], *, apart: bool) -> list[str]:
+        """Those of ``new`` projects that are not new: something lies where they or their files belong.
+
+        Raises StoreError.
+        """
+        answer = self._ask(partial(look, new)) if apart else None
+        if isinstance(answer, Failed):
+            raise answer.error()
+        return answer.names if isinstance(answer, Met) else met(self._tree, new)
 
     def put(self, publications: Sequence[Publication], tell: Tell, *, apart: bool) -> None:
         """Put publications in place, durably; ``apart``: in a process of its own, where one can be had.
@@ -49,7 +72,7 @@ class Writer:
         batch = Batch(publications)
         try:
             if not (apart and self._put_apart(batch, tell)):
-                batch.put(self._tree, tell)
+                batch.put(self._tree, tell, self._side_by_side)
         except (DiskFull, PlaceTaken):
             batch.undo(self._tree)
             raise
@@ -57,34 +80,41 @@ class Writer:
     def rest(self) -> None:
         """There is nothing more to write for the time being: the process, if there is one, ends."""
         self._end()
+        self._side_by_side.close()
         self._alone = type(self._tree.disk) is not Disk
 
     def _put_apart(self, batch: Batch, tell: Tell) -> bool:
         """False when that could not be done, or not to the end: it is to be done here."""
+        alone = self._alone
+        answer = self._ask(partial(put, batch.publications), tell)
+        if isinstance(answer, Failed):
+            batch.made, batch.files = answer.made, answer.files
+            raise answer.error()
+        if answer is None and not alone:  # some of it may have been done
+            batch.undo(self._tree)
+        return answer is not None
+
+    def _ask(self, order: Callable[[], tuple[bytes, list[bytes]]], tell: Tell = lambda _: None) -> Answer | None:
+        """The last answer; None when there is nobody to ask, or nobody any more."""
         if self._alone:
-            return False
+            return None
         try:
-            order = packed(batch.publications)
+            parts = order()
         except UnicodeEncodeError:  # a path in no encoding at all
-            return False
+            return None
         if self._socket is None and not self._begin():
-            return False
+            return None
         assert self._socket is not None
         try:
-            send_order(self._socket, *order)
+            send_order(self._socket, *parts)
             while isinstance(answer := receive_answer(self._socket), Step):
                 got_on()
                 tell(answer.what)
         except (OSError, EOFError):
             log.warning("the process that writes has ended (%s): going on without it", self._end())
             self._alone = True
-            batch.undo(self._tree)
-            return False
-        if isinstance(answer, Failed):
-            batch.made, batch.files = answer.made, answer.files
-            raise answer.error()
-        assert isinstance(answer, Done)
-        return True
+            return None
+        return answer
 
     def _begin(self) -> bool:
         ours, theirs = socket.socketpair()

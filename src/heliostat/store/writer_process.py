@@ -13,9 +13,10 @@ import socket
 import sys
 
 from heliostat.errors import StoreError
-from heliostat.store.batch import Batch
+from heliostat.store.batch import Batch, met
 from heliostat.store.disk import Disk
-from heliostat.store.orders import Done, Orders, Step, failed, send_answer
+from heliostat.store.orders import Done, Look, Met, Orders, Step, failed, send_answer
+from heliostat.store.side_by_side import SideBySide
 from heliostat.store.tree import Tree
 
 _PR_SET_PDEATHSIG = 1
@@ -32,15 +33,19 @@ def main() -> None:
 
 
 def _serve(asked: socket.socket, tree: Tree) -> None:
-    orders = Orders(asked)
+    orders, side_by_side = Orders(asked), SideBySide()
     while True:
-        batch = Batch(orders.next())
+        order = orders.next()
+        batch = None
         try:
-            batch.put(tree, lambda what: send_answer(asked, Step(what)))
+            if isinstance(order, Look):
+                send_answer(asked, Met(met(tree, order.new)))
+                continue
+            batch = Batch(order)
+            batch.put(tree, lambda what: send_answer(asked, Step(what)), side_by_side)
+            send_answer(asked, Done())
         except StoreError as error:
             send_answer(asked, failed(error, batch))
-        else:
-            send_answer(asked, Done())
 
 
 def _die_with(parent: int) -> None:
