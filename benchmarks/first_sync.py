@@ -9,8 +9,9 @@ turns, and the ratios are medians over the turns, with their range.  "default" i
 Wheels are archives that hold their metadata, as real ones do, and heliostat takes the sidecars from there; with
 --opaque they are noise, and every sidecar is a request of its own.
 
-With a slow upstream or a slow disk the tuned heliostat runs once without and once with it; so do bandersnatch and
-curl with a slow upstream (a disk can be slowed down for heliostat only, through its own interface to it).
+With a slow upstream or a slow disk the tuned heliostat runs once without and once with it, and the default one with it;
+so do bandersnatch and curl with a slow upstream (a disk can be slowed down for heliostat only, through its own
+interface to it, and then no second process writes).
 """
 
 from __future__ import annotations
@@ -143,9 +144,14 @@ def _hindered(
         Contestant(OWN, lambda place: command(place, 0, bounds, {})),
         Contestant(title, lambda place: command(place, options.slow_disk or 0, slowed, spread), conditions=conditions),
     ]
+    polite = f"heliostat default, {', '.join(words)}"
+    if "default" not in options.without:
+        contestants.append(
+            Contestant(polite, lambda place: command(place, options.slow_disk or 0, {}, {}), conditions=conditions)
+        )
     if not options.slow_disk:
         contestants += _peers(options, url, urls, versions, conditions)
-    return contestants, [(title, OWN), (BANDERSNATCH, title), (SHADOWMIRE, title), (title, CURL)]
+    return contestants, [(title, OWN), (polite, OWN), (BANDERSNATCH, title), (SHADOWMIRE, title), (title, CURL)]
 
 
 if __name__ == "__main__":

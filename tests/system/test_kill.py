@@ -102,11 +102,11 @@ async def server(upstream: Upstream) -> AsyncIterator[FakeIndex]:
         yield running
 
 
-@pytest.fixture
-def home(tmp_path: Path, server: FakeIndex) -> Iterator[Path]:
+@pytest.fixture(params=[16, 2], ids=["batches written here", "batches written in another process"])
+def home(tmp_path: Path, server: FakeIndex, request: pytest.FixtureRequest) -> Iterator[Path]:
     (tmp_path / "pypi").mkdir()
     (tmp_path / "heliostat.toml").write_text(
-        f'[mirror]\ndirectory = "pypi"\neverything = true\nroot-interval = 0\nbatch-projects = 16\n'
+        f'[mirror]\ndirectory = "pypi"\neverything = true\nroot-interval = 0\nbatch-projects = {request.param}\n'
         f'[upstream]\nurl = "{server.url}"\nallow-http = true\n'
     )
     yield tmp_path
