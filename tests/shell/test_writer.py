@@ -293,6 +293,32 @@ def test_steps_are_told_in_their_order_whoever_writes(tmp_path: Path) -> None:
     assert told[False] == told[True] == ["writing documents and pages", "placing files", "showing pages"]
 
 
+@pytest.mark.parametrize("last", ["writing documents and pages", "placing files", "showing pages"])
+def test_what_a_killed_process_had_begun_is_done_to_the_end(tmp_path: Path, listen: Listen, last: str) -> None:
+    """Also where a file was renamed already, which lies under ``partial/`` no more."""
+    processes: list[int] = []
+    listen(BEGINS, lambda found: processes.append(int(found[1])))
+
+    def kill_at(step: str) -> None:
+        if step == last and is_alive(processes[0]):
+            os.kill(processes[0], signal.SIGKILL)
+
+    tree = prepared(tmp_path)
+    (tmp_path / "partial/staged").write_bytes(b"large")
+    large = Placement("partial/staged", "web/packages/aa/bb/cc/large.whl")
+    one = Publication(
+        name=ProjectName("one"), fresh=True, json_page=b"{}", document=b"{}", link_missing=True, placements=[large]
+    )
+    one.bodies.append(Body(b"small", "web/packages/aa/bb/dd/small.whl"))
+    writer = Writer(tree)
+    writer.put([one], kill_at, apart=True)
+    writer.rest()
+    assert {path for path in listing(tmp_path) if path.startswith("web/")} == {
+        "web/json/one", "web/packages/aa/bb/cc/large.whl", "web/packages/aa/bb/dd/small.whl", "web/pypi/one/json",
+        "web/simple/one/index.v1_json",
+    }  # fmt: skip
+
+
 def test_a_path_in_no_encoding_at_all_is_written_here(tmp_path: Path) -> None:
     tree = prepared(tmp_path)
     (tmp_path / "partial/staged").write_bytes(b"content")
