@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -43,26 +44,34 @@ class Turn:
 Results = dict[str, list[Turn]]
 
 
-def take_turns(contestants: Sequence[Contestant], url: str, *, turns: int, parent: str | None) -> Results:
-    """Everybody once a turn, every other turn in the opposite order; trees are removed outside the timed part."""
+def take_turns(
+    contestants: Sequence[Contestant], url: str, *, turns: int, parent: str | None, keep: bool = False
+) -> Results:
+    """Everybody once a turn, every other turn in the opposite order; trees are removed outside the timed part.
+
+    ``keep``: at the end only.  ext4 gives no inode away that was freed within the last minutes, and looks at each of
+    those whenever it makes a file: whoever comes after a large tree was removed pays for that.
+    """
     control = Control(url)
     ordinary = dict.fromkeys((key for one in contestants for key in one.conditions), 0.0)
     results: Results = {one.title: [] for one in contestants}
-    for number in range(turns):
-        for one in contestants[:: -1 if number % 2 else 1]:
-            if ordinary:
-                control.options(**{**ordinary, **one.conditions})
-            with mirror_directory(parent) as place:
-                command = one.command(place)
-                settle()
-                before = control.state()
-                run = timed(command, env=one.env)
-                after = control.state()
-                files = kept_files(place)
-            if not one.may_fail:
-                successful(run, one.title)
-            seen = {key: after[key] - before[key] for key in ("requests", "bytes")}
-            results[one.title].append(Turn(run, seen["requests"], seen["bytes"], files))
+    with contextlib.ExitStack() as kept:
+        for number in range(turns):
+            for one in contestants[:: -1 if number % 2 else 1]:
+                if ordinary:
+                    control.options(**{**ordinary, **one.conditions})
+                with contextlib.ExitStack() as own:
+                    place = (kept if keep else own).enter_context(mirror_directory(parent))
+                    command = one.command(place)
+                    settle()
+                    before = control.state()
+                    run = timed(command, env=one.env)
+                    after = control.state()
+                    files = kept_files(place)
+                if not one.may_fail:
+                    successful(run, one.title)
+                seen = {key: after[key] - before[key] for key in ("requests", "bytes")}
+                results[one.title].append(Turn(run, seen["requests"], seen["bytes"], files))
     if ordinary:
         control.options(**ordinary)
     return results

@@ -9,6 +9,10 @@ turns, and the ratios are medians over the turns, with their range.  "default" i
 Wheels are archives that hold their metadata, as real ones do, and heliostat takes the sidecars from there; with
 --opaque they are noise, and every sidecar is a request of its own.
 
+On a disk use --keep (some 300 MB for each contestant and turn): ext4 does not use inodes again that were freed within
+the last minutes, and looks at each of them for every file that it makes, so that every tree is paid for by who comes
+after it was removed.
+
 With a slow upstream or a slow disk the tuned heliostat runs once without and once with it, and the default one with it;
 so do bandersnatch and curl with a slow upstream (a disk can be slowed down for heliostat only, through its own
 interface to it, and then no second process writes).
@@ -51,7 +55,7 @@ def main() -> None:
             contestants, pairs = _hindered(options, url, urls, bounds, conditions, versions)
         else:
             contestants, pairs = _ordinary(options, url, urls, bounds, versions)
-        results = take_turns(contestants, url, turns=options.turns, parent=options.directory)
+        results = take_turns(contestants, url, turns=options.turns, parent=options.directory, keep=options.keep)
     where = options.directory or "the temporary folder"
     kind = "noise" if options.opaque else "archives"
     print(f"{options.projects} projects, wheels are {kind}, {len(urls)} URLs, {options.turns} turns, in {where}")
@@ -69,6 +73,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--metadata-at-once", type=int, default=TUNED["metadata-at-once"], help="tuned (%(default)s)")
     parser.add_argument("--files-at-once", type=int, default=TUNED["files-at-once"], help="tuned (%(default)s)")
     parser.add_argument("--opaque", action="store_true", help="wheels that do not hold their metadata")
+    parser.add_argument("--keep", action="store_true", help="remove the trees at the end only; for disks")
     parser.add_argument("--latency", type=float, default=0.0, metavar="SECONDS", help="before each answer of upstream")
     parser.add_argument("--error-rate", type=float, default=0.0, metavar="SHARE", help="of requests that get a 503")
     parser.add_argument("--slow-disk", type=float, metavar="MS", help="milliseconds added to each disk operation")
