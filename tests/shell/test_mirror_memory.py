@@ -4,7 +4,7 @@ import gc
 from pathlib import Path
 
 from heliostat.fakeindex.synthetic import many_projects
-from heliostat.mirror.publish import Item
+from heliostat.mirror.item import Item
 from heliostat.store.tree import Body, Publication
 from support.mirrors import following
 

@@ -18,7 +18,7 @@ from heliostat.state.rows import PathRow, Published
 from heliostat.store.tree import HTML_PAGES, JSON_PAGE, Publication, Tree
 
 if TYPE_CHECKING:
-    from heliostat.mirror.publish import Item
+    from heliostat.mirror.item import Item
 
 _WEB = len("web/")
 

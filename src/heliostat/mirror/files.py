@@ -18,8 +18,9 @@ from heliostat.mirror.aside import Arrived, Aside
 from heliostat.mirror.crew import Slots
 from heliostat.mirror.download import Downloader, Fetched
 from heliostat.mirror.inventory import Inventory
+from heliostat.mirror.item import Item
 from heliostat.mirror.owners import Neighbours
-from heliostat.mirror.publish import Item, Publisher
+from heliostat.mirror.publish import Publisher
 from heliostat.mirror.report import Counters
 from heliostat.mirror.survey import Places, Present, Survey
 from heliostat.mirror.tally import Tally

@@ -33,11 +33,12 @@ from heliostat.mirror.claims import Claims, turns
 from heliostat.mirror.download import SMALL
 from heliostat.mirror.files import FileCollector, Ready
 from heliostat.mirror.inventory import Inventory, take_inventory
+from heliostat.mirror.item import Item
 from heliostat.mirror.metadata import BEHIND, Answers, MetadataReader
 from heliostat.mirror.owners import Neighbours
 from heliostat.mirror.ownpage import own_answers
 from heliostat.mirror.provenance import ProvenanceFetcher
-from heliostat.mirror.publish import Item, Publisher, blocked_until
+from heliostat.mirror.publish import Publisher, blocked_until
 from heliostat.mirror.quarantine import Quarantine
 from heliostat.mirror.reachability import Reachability
 from heliostat.mirror.remnants import Remnants

@@ -21,19 +21,18 @@ import random
 import time
 from collections.abc import Callable
 
-import msgspec
-
 from heliostat.errors import DiskFull, InTheWay, PlaceTaken
 from heliostat.mirror.doomed import Reaper
 from heliostat.mirror.entries import entry_of, rewrites
+from heliostat.mirror.item import Item, Memory, bytes_in, restored_rows, targets_of, weight_of
 from heliostat.mirror.segments import write_changes
 from heliostat.mirror.tally import Tally
 from heliostat.state.ledger import Ledger
-from heliostat.state.rows import Failed, KeptFile, PathRow, Published, Tombstone
+from heliostat.state.rows import Failed, PathRow, Published
 from heliostat.store.obstacles import refuse_obstacle
 from heliostat.store.room import Room
 from heliostat.store.threads import Keeper
-from heliostat.store.tree import Publication, Tree
+from heliostat.store.tree import Tree
 from heliostat.store.writer import Writer
 from heliostat.upstream.traffic import Histogram
 
@@ -60,70 +59,6 @@ _DAY = 86400.0
 def blocked_until() -> float:
     """When to look again at a project that was refused: it may have been a moment's glitch."""
     return time.time() + _DAY * random.uniform(0.75, 1.25)
-
-
-class Memory:
-    """How many bytes of files wait in memory."""
-
-    def __init__(self, most: int) -> None:
-        self._left = most
-
-    def take(self, count: int) -> bool:
-        """So many more, if they fit; otherwise they must wait on the disk."""
-        if count > self._left:
-            return False
-        self._left -= count
-        return True
-
-    def give(self, publication: Publication | None) -> None:
-        """The bytes of ``publication`` are not wanted any more."""
-        self.give_back(bytes_in(publication))
-
-    def give_back(self, count: int) -> None:
-        """So many bytes are written."""
-        self._left += count
-
-
-class Item(msgspec.Struct, kw_only=True):
-    """One project's share of a batch."""
-
-    name: str
-    publication: Publication | None = None
-    #: Recorded with the batch; None for files that are placed ahead of their project's pages.
-    outcome: Published | Failed | None = None
-    doomed: list[PathRow] = []
-    #: Rows that say what the project claims where its page does not tell, or what it waits for.
-    claims: list[PathRow] = []
-    #: Such rows that are right no more once the project is recorded.
-    unclaimed: list[PathRow] = []
-    #: ``withheld`` rows that end because their bytes are offered again.
-    restored: list[PathRow] = []
-    tombstones: list[Tombstone] = []
-    #: What our page says of files whose bytes are kept for a while, and paths of which that is known no more.
-    kept: list[KeptFile] = []
-    unkept: list[str] = []
-    #: The paths that the project's page and ledger put in place before.
-    before: set[str] = set()
-    #: The project has a JSON document.
-    documented: bool = False
-    #: Without an outcome: what is placed is shown already, and so changes; else it is placed ahead of its page.
-    shown: bool = False
-    #: Called on the event loop once the batch is durable.
-    done: Callable[[], None] | None = None
-    #: Bytes that it holds in memory, from the time when it is handed over, and how many of them are of small files.
-    weight: int = 0
-    in_bodies: int = 0
-    #: Nothing was known of it, and nobody has looked whether anything lies in its places; that there is something was
-    #: met with then: it is to be planned anew.
-    unlooked: bool = False
-    met: bool = False
-    #: How many of the files that it places were fetched for it.
-    fetched: int = 0
-
-    @property
-    def given_up(self) -> bool:
-        """It was to be published, and could not be put in place: its outcome says why."""
-        return self.publication is None and isinstance(self.outcome, Failed)
 
 
 class Publisher:
@@ -176,7 +111,7 @@ class Publisher:
         """Hand over one item; waits while two batches are waiting already."""
         await self._room.wait()
         item.in_bodies = bytes_in(item.publication)
-        item.weight = _weight(item)
+        item.weight = weight_of(item)
         self._held += item.weight
         if self._held >= _MOST_HELD:
             self._room.clear()
@@ -253,7 +188,7 @@ class Publisher:
         return self._full >= _WORTH_A_PROCESS and self._writer.can_be_apart
 
     def _look_and_commit(self, batch: list[Item]) -> None:
-        new = {item.name: _targets(item.publication) for item in batch if item.unlooked}
+        new = {item.name: targets_of(item.publication) for item in batch if item.unlooked}
         known = set(self._writer.met(new, apart=self.is_busy)) if new else set()
         for item in batch:
             item.met = item.name in known
@@ -302,7 +237,7 @@ class Publisher:
             if not item.shown:
                 self._refused[item.name] = error
             return
-        reason, waits = self._why_not(_targets(publication), error)
+        reason, waits = self._why_not(targets_of(publication), error)
         item.outcome = Failed(
             name=outcome.name,
             wanted_serial=outcome.wanted_serial,
@@ -343,11 +278,11 @@ class Publisher:
         if self._untold >= _TOLD:
             self._untold = 0
             write_changes(self._tree, self._ledger)
-        self._reaper.reap([row for item in batch for row in (*item.doomed, *_restored(item))])
+        self._reaper.reap([row for item in batch for row in (*item.doomed, *restored_rows(item))])
 
     def _announce(self, batch: list[Item]) -> None:
         rows = [row for item in batch for row in (*item.doomed, *item.claims)]
-        coming = [(item.name, targets) for item in batch if (targets := _targets(item.publication))]
+        coming = [(item.name, targets) for item in batch if (targets := targets_of(item.publication))]
         changing = [item.name for item in batch if item.publication is not None and rewrites(item.publication)]
         kept = [one for item in batch for one in item.kept]
         if rows or coming or changing or kept:
@@ -373,32 +308,4 @@ class Publisher:
                 self._ledger.paths.clear(item.unclaimed)
                 self._ledger.paths.clear(item.restored)
                 self._ledger.denials.forget_kept(item.name, item.unkept)
-                self._ledger.paths.add(_restored(item))
-
-
-def _targets(publication: Publication | None) -> list[str]:
-    if publication is None:
-        return []
-    return [one.target for one in publication.placements] + [one.target for one in publication.bodies]
-
-
-def bytes_in(publication: Publication | None) -> int:
-    """Bytes of small files that wait in memory."""
-    return sum(len(body.data) for body in publication.bodies) if publication is not None else 0
-
-
-def _weight(item: Item) -> int:
-    """Bytes that the item holds in memory."""
-    publication = item.publication
-    if publication is None:
-        return 0
-    weight = item.in_bodies
-    for part in (publication.document, publication.json_page, publication.html_page, publication.original):
-        if part is not None:
-            weight += len(part)
-    return weight
-
-
-def _restored(item: Item) -> list[PathRow]:
-    """Rows for what may be left in ``withheld/`` of bytes that are offered again: fetched anew, or made by a kill."""
-    return [PathRow(row.path, row.project, "doomed", "restored") for row in item.restored]
+                self._ledger.paths.add(restored_rows(item))

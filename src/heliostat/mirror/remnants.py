@@ -10,8 +10,8 @@ import msgspec
 from heliostat import names
 from heliostat.mirror.amend import entries_in
 from heliostat.mirror.files import Ready
+from heliostat.mirror.item import Item
 from heliostat.mirror.metadata import Answers
-from heliostat.mirror.publish import Item
 from heliostat.mirror.quarantine import Quarantine
 from heliostat.mirror.rules import Rules
 from heliostat.mirror.standing import Standing

@@ -9,7 +9,7 @@ import msgspec
 from heliostat.state.rows import Row
 
 if TYPE_CHECKING:
-    from heliostat.mirror.publish import Item
+    from heliostat.mirror.item import Item
 
 
 #: The fields that are counts.
