@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from typing import NamedTuple
 
@@ -16,14 +15,11 @@ import msgspec
 from heliostat import names
 from heliostat.config import Config
 from heliostat.errors import (
-    HeliostatError,
     NoRoom,
     Obstructed,
-    Occupied,
     PageMissing,
     Refused,
     UpstreamError,
-    printable,
 )
 from heliostat.mirror import news
 from heliostat.mirror.amend import amend
@@ -31,14 +27,16 @@ from heliostat.mirror.aside import Arrived, Aside, Missing
 from heliostat.mirror.budget import PageBudget, Share
 from heliostat.mirror.claims import Claims, turns
 from heliostat.mirror.download import SMALL
+from heliostat.mirror.failures import Failures
 from heliostat.mirror.files import FileCollector, Ready
 from heliostat.mirror.inventory import Inventory, take_inventory
 from heliostat.mirror.item import Item
-from heliostat.mirror.metadata import BEHIND, Answers, MetadataReader
+from heliostat.mirror.metadata import Answers, MetadataReader
+from heliostat.mirror.outcome import fill, outcome_of, shown_entry
 from heliostat.mirror.owners import Neighbours
 from heliostat.mirror.ownpage import own_answers
 from heliostat.mirror.provenance import ProvenanceFetcher
-from heliostat.mirror.publish import Publisher, blocked_until
+from heliostat.mirror.publish import Publisher
 from heliostat.mirror.quarantine import Quarantine
 from heliostat.mirror.reachability import Reachability
 from heliostat.mirror.remnants import Remnants
@@ -50,10 +48,8 @@ from heliostat.mirror.survey import OpenPaths, Places, Survey, survey
 from heliostat.mirror.tally import Tally
 from heliostat.mirror.wanted import Held, Wanted, held_files, provenance_path, wanted_files
 from heliostat.model import DistFile, ProjectPage
-from heliostat.pages.links import file_link
-from heliostat.pages.render import project_html, project_json
 from heliostat.state.ledger import Ledger
-from heliostat.state.rows import Failed, PathRow, Published, Row, Tombstone
+from heliostat.state.rows import PathRow, Row, Tombstone
 from heliostat.store.incoming import document_digest
 from heliostat.store.threads import Keeper, in_thread
 from heliostat.store.tree import Placement, Publication, Tree
@@ -62,8 +58,6 @@ from heliostat.upstream.traffic import Traffic
 
 log = logging.getLogger(__name__)
 
-#: The longest pause before a project accepted as it is is looked at again, in seconds.
-_DAY = 86400.0
 #: Documents above this (bytes) are not held in memory while files are fetched.
 _LARGE_DOCUMENT = 256 << 10
 
@@ -100,6 +94,7 @@ class ProjectSync:
         self.head = head
         #: Who is about to put bytes where.
         self.claims = Claims()
+        self._failures = Failures(config, reader, publisher, counters, self.claims)
         self._numbers = itertools.count(1)
         #: Asked for when many fail.
         self._another: Row | None = None
@@ -118,15 +113,15 @@ class ProjectSync:
         except PageMissing as error:
             await self._missing(row, error)
         except Refused as error:
-            await self._block(row, error)
+            await self._failures.block(row, error)
         except Obstructed as error:
-            await self._fail(row, error)
+            await self._failures.fail(row, error)
         except NoRoom as error:
             if error.ever:
                 self._tally.no_room = self._tally.no_room or str(error)
-            await self._fail(row, error)
+            await self._failures.fail(row, error)
         except UpstreamError as error:
-            await self._fail(row, error)
+            await self._failures.fail(row, error)
             try:
                 self._reachability.failed(error, before=row.attempts > 0)
             except UpstreamError:
@@ -173,7 +168,7 @@ class ProjectSync:
                 return
             self._counters.projects_done += 1
             if item.given_up:
-                self._given_up(row, item)
+                self._failures.given_up(row, item)
                 share.release()
                 return
             self._traffic.projects.add(time.monotonic() - begun)
@@ -338,7 +333,7 @@ class ProjectSync:
             rest = [want for want in wanted if want.file.filename not in arrived]
             came = iter(await self._files.collect(row, item, rest, inventory, found, neighbours))
             ready = [_ready(want, arrived.get(want.file.filename)) or next(came) for want in wanted]
-        own = {one.want.file.filename: self._entry(one) for one in ready if one.want.listed}
+        own = {one.want.file.filename: shown_entry(one) for one in ready if one.want.listed}
         listed = [own.get(file.filename) or self._elsewhere(file) for file in answers.page.files]
         page = msgspec.structs.replace(answers.page, files=tuple(listed), serial=answers.serial)
         placed = len(item.publication.placements)
@@ -359,70 +354,11 @@ class ProjectSync:
             if path in after or path.startswith(PAGES)
         ]
         item.before, item.documented = before, answers.document is not None
-        self._fill(item.publication, page, answers, inventory)
+        fill(item.publication, page, answers, inventory)
         if not row.untouched or answers.amended or answers.retained:
             Remnants(self._rules, row, answers, standing).note(item, quarantine, ready, after)
-        item.outcome = self._outcome(row, answers, page, ready, inventory)
-
-    def _fill(self, publication: Publication, page: ProjectPage, answers: Answers, inventory: Inventory) -> None:
-        """Only what differs from what is shown is written."""
-        shown = inventory.shown
-        publication.fresh = shown is None
-        json_page, html_page = project_json(page), project_html(page)
-        if shown is None or shown.json_page != json_page:
-            publication.json_page = json_page
-        if shown is None or shown.html_page != html_page or not shown.html_is_one:
-            publication.html_page = html_page
-        if answers.document is None:
-            publication.drop_document = shown is not None and (shown.document is not None or shown.link_right)
-            return
-        publication.staged_document = answers.staged
-        if answers.body is not None and (shown is None or shown.document != answers.body):
-            publication.document = answers.body
-        publication.link_missing = shown is None or not shown.link_right
-
-    def _outcome(
-        self, row: Row, answers: Answers, page: ProjectPage, ready: Sequence[Ready], inventory: Inventory
-    ) -> Published:
-        display = answers.document.display_name if answers.document else None
-        return Published(
-            name=row.name,
-            display=display if display and _same_project(display, row.name) else row.display,
-            wanted_serial=row.wanted_serial,
-            # What a page claims beyond what upstream is known to have reached must not silence later events.
-            accepted_serial=max(row.wanted_serial, min(answers.serial or 0, self.head or 0)),
-            page_serial=answers.serial,
-            state="quarantined" if page.quarantined else "retained" if answers.gone else "current",
-            files=max(len(ready), len(page.files)),
-            bytes=sum(one.want.size or 0 for one in ready),
-            policy="",
-            page_etag=answers.page_etag,
-            document_etag=answers.document_etag,
-            document_digest=_digest(answers, inventory),
-            checked_at=time.time(),
-            extra=any(not one.want.listed for one in ready),
-            stuck=answers.stuck,
-            # What our own tree says does not bring it up to date.
-            due_at=self._look_again(row) if answers.stuck else row.due_at if answers.own else None,
-        )
-
-    def _look_again(self, row: Row) -> float:
-        """Doubling pauses with jitter, from ``stuck-seconds`` to a day."""
-        first = self._config.mirror.stuck_seconds
-        pause = min(max(_DAY, first), first * 2.0 ** min(row.stuck_tries, 30))
-        return time.time() + pause * random.uniform(0.75, 1.25)
-
-    def _entry(self, one: Ready) -> DistFile:
-        """The file as our page lists it: verified hashes, a relative link, and a sidecar only where there is one."""
-        file = one.want.file
-        hashes = dict(file.hashes)
-        if one.sha256:
-            hashes = {"sha256": one.sha256, **hashes}
-        return msgspec.structs.replace(
-            file,
-            url=file_link(one.path),
-            hashes=hashes,
-            core_metadata=one.sidecar or file.core_metadata,
+        item.outcome = outcome_of(
+            row, answers, page, ready, inventory, head=self.head, stuck_seconds=self._config.mirror.stuck_seconds
         )
 
     def _elsewhere(self, file: DistFile) -> DistFile:
@@ -470,13 +406,13 @@ class ProjectSync:
             self._removals.confirm(row, "removed upstream, and retained until now")
         outcome = None
         if not self._removals.waits(row.name):
-            outcome = self._removals.judge(row, error, time.time(), self._due(row))
+            outcome = self._removals.judge(row, error, time.time(), self._failures.due(row))
         if outcome is None and row.published and self._rules.retains(row.name):
             reason = self._removals.reason_for(row.name) or "removed upstream"
             self._removals.settled({row.name})
             await self._retain(row, reason)
         elif outcome is not None:
-            await self._submit_failure(row, outcome)
+            await self._failures.submit(row, outcome)
         else:
             self._counters.projects_done += 1
 
@@ -488,7 +424,7 @@ class ProjectSync:
             item = await self._plan(row, msgspec.structs.replace(answers, gone=True), untouched=False)
         except (Refused, Obstructed, UpstreamError) as error:
             self.claims.release(row.name)
-            await self._fail(row, error)
+            await self._failures.fail(row, error)
             return
         item.tombstones.append(
             Tombstone(time.time(), row.name, None, row.wanted_serial or None, reason, approved=True, what="retained")
@@ -497,7 +433,7 @@ class ProjectSync:
         def done() -> None:
             self._counters.projects_done += 1
             if item.given_up:
-                self._given_up(row, item)
+                self._failures.given_up(row, item)
                 return
             self.claims.release(row.name)
             self._tally.published(row, item)
@@ -505,61 +441,11 @@ class ProjectSync:
         item.done = done
         await self._publisher.submit(item)
 
-    async def _fail(self, row: Row, error: HeliostatError) -> None:
-        news.failed(row.name, error, known=row.attempts > 0 and row.error == str(error))
-        await self._submit_failure(
-            row,
-            Failed(
-                name=row.name,
-                wanted_serial=row.wanted_serial,
-                state="failing",
-                error=str(error),
-                due_at=self._due(row),
-                behind_at=time.time() if isinstance(error, BEHIND) else None,
-            ),
-        )
-
-    async def _block(self, row: Row, error: Refused) -> None:
-        reason = f"{self._reader.page_url(row.name)}: {error}"
-        news.blocked(row.name, reason, known=row.error == reason)
-        await self._submit_failure(
-            row,
-            Failed(
-                name=row.name,
-                wanted_serial=row.wanted_serial,
-                state="blocked",
-                error=reason,
-                due_at=blocked_until(),
-            ),
-            [PathRow(error.path, row.name, "waiting")] if isinstance(error, Occupied) else [],
-        )
-
     def _met(self, row: Row) -> None:
         """Something of it, or in its place, is in the tree, although the ledger knows nothing of it."""
         self.tree_began_empty = False
         self.claims.release(row.name)
         self.met.append(row)
-
-    def _given_up(self, row: Row, item: Item) -> None:
-        """It could not be put in place: something lies there that is not ours."""
-        assert isinstance(item.outcome, Failed)
-        news.blocked(row.name, item.outcome.error, known=row.error == item.outcome.error)
-        self._counters.projects_failed += 1
-        self.claims.release(row.name)
-
-    async def _submit_failure(self, row: Row, outcome: Failed, claims: Sequence[PathRow] = ()) -> None:
-        """What it put in place ahead of its pages is in the tree when this is recorded; then others may look."""
-        self._counters.projects_failed += 1
-        self._counters.projects_done += 1
-        item = Item(name=row.name, outcome=outcome, claims=list(claims))
-        item.done = lambda: self.claims.release(row.name)
-        await self._publisher.submit(item)
-
-    def _due(self, row: Row) -> float:
-        """Doubling pauses with jitter, between ``retry-first`` and ``retry-most`` seconds."""
-        mirror = self._config.mirror
-        pause = min(mirror.retry_most, mirror.retry_first * 2 ** min(row.attempts, 30))
-        return time.time() + float(pause) * random.uniform(0.75, 1.25)
 
 
 def _unlinked(one: PathRow) -> PathRow:
@@ -574,14 +460,6 @@ class _Begun(NamedTuple):
     standing: Standing
     wanted: list[Wanted]
     keys: set[str]
-
-
-def _digest(answers: Answers, inventory: Inventory) -> bytes | None:
-    """That of the document that is shown from now on; None where there is none."""
-    if answers.document is None or answers.staged is not None:
-        return answers.staged_digest
-    body = answers.body or (inventory.shown.document if inventory.shown is not None else None)
-    return None if body is None else document_digest(body)
 
 
 def _is_small(want: Wanted) -> bool:
@@ -602,11 +480,3 @@ def _is_held(want: Wanted, held: Mapping[str, Held]) -> bool:
     """Whether our own page has these very bytes already."""
     ours = held.get(want.file.filename)
     return ours is not None and want.path == ours.path
-
-
-def _same_project(display: str, name: str) -> bool:
-    try:
-        return names.normalise(display) == name
-    except Refused:
-        log.warning("%s: the document calls it %s", name, printable(display))
-        return False
