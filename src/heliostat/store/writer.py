@@ -8,9 +8,9 @@ owed, what is decided, the ledger, the lock.  A few changed projects are not wor
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -26,6 +26,9 @@ from heliostat.store.side_by_side import SideBySide
 from heliostat.store.tree import Publication, Tree
 
 log = logging.getLogger(__name__)
+
+#: A terminal, and systemctl kill, send these to all processes of a service; this one decides what becomes of them.
+NOT_FOR_IT = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 
 class Writer:
@@ -120,10 +123,12 @@ class Writer:
         ours, theirs = socket.socketpair()
         held = () if self._lock is None else (self._lock,)
         arguments = [str(theirs.fileno()), str(os.getpid()), self._tree.disk.root]
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, NOT_FOR_IT)
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "heliostat.store.writer_process", *arguments],
                 pass_fds=(theirs.fileno(), *held),
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},  # the same heliostat
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             )  # fmt: skip
         except OSError as error:
@@ -132,6 +137,7 @@ class Writer:
             self._alone = True
             return False
         finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
             theirs.close()
         self._socket = ours
         log.debug("process %d writes from now on", self._process.pid)
@@ -145,7 +151,9 @@ class Writer:
             self._socket = None
         if process is None:
             return ""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=5)
-        code = process.returncode
-        return "it does not end" if code is None else f"signal {-code}" if code < 0 else f"exit code {code}"
+        try:
+            code = process.wait(timeout=5)
+        except subprocess.TimeoutExpired:  # somebody stopped it; it has nothing to do any more
+            process.kill()
+            code = process.wait()
+        return f"signal {-code}" if code < 0 else f"exit code {code}"

@@ -1,6 +1,7 @@
 """The process that puts batches in place for a :class:`~heliostat.store.writer.Writer`; nobody else starts it.
 
-It decides nothing, and ends with the process that it writes for, however that ends.
+It decides nothing, and ends with the process that it writes for, however that ends.  Signals that ask a mirror to do
+something are blocked from its start.
 """
 
 from __future__ import annotations
@@ -20,15 +21,11 @@ from heliostat.store.side_by_side import SideBySide
 from heliostat.store.tree import Tree
 
 _PR_SET_PDEATHSIG = 1
-#: A terminal, and systemctl kill, send these to all processes of a service; the other one decides.
-_NOT_OURS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 
 def main() -> None:
     """``DESCRIPTOR PARENT DIRECTORY``: a socket, the process to write for, and where the tree is."""
     descriptor, parent, root = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
-    for one in _NOT_OURS:
-        signal.signal(one, signal.SIG_IGN)
     _die_with(parent)
     with contextlib.suppress(OSError, EOFError):
         _serve(socket.socket(fileno=descriptor), Tree(Disk(root), temporaries=f"apart-{os.getpid()}"))
