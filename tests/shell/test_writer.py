@@ -26,6 +26,7 @@ from heliostat.store.orders import Failed, Look, Orders, failed, look, put, rece
 from heliostat.store.tree import Body, Placement, Publication, Tree
 from heliostat.store.writer import Writer
 from support.equality import differences
+from support.looping import daemon_of
 from support.mirrors import following, listing
 
 #: So many projects in such batches that another process writes them.
@@ -175,6 +176,22 @@ async def test_what_somebody_put_where_a_new_project_belongs_is_seen(tmp_path: P
         (one.directory / other).unlink()
         assert (await one.attempt(full=True)).complete
         assert differences(one.index, one.directory) == []
+
+
+async def test_a_daemon_sees_it_as_well(tmp_path: Path, listen: Listen) -> None:
+    (same,) = await places_of(tmp_path / "other", "new-3")
+    async with following(Index(), tmp_path / "mirror", **MANY) as one:
+        await one.sync()
+        (one.directory / same).parent.mkdir(parents=True)
+        (one.directory / same).write_bytes(b"new 3")
+        before = listing(one.directory)
+        begun = listen(BEGINS)
+        brought(one.index)
+        async with daemon_of(one) as running:
+            await running.until(lambda: differences(one.index, one.directory) == [])
+            await running.passes(1)
+        assert begun.times == 1
+        assert listing(one.directory)[same].inode == before[same].inode
 
 
 async def test_pages_that_lie_where_a_new_project_belongs_are_replaced(tmp_path: Path) -> None:

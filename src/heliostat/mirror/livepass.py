@@ -280,6 +280,8 @@ class LivePass(Pass):
     def _committed(self, names: set[str]) -> None:
         self._tell_committed()
         if self._todo is not None:
+            if self._work_of is not None:
+                self._todo.look_again(self._work_of.sync.take_met())
             self._todo.stir()
         self._dealt_with(names)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -295,8 +295,8 @@ class Pass:
         try:
             # stop, store faults and an upstream that is down end the crew; what it handed over is committed
             await self._work(Work(sync, publisher, slots, removals, documents, reachability), now)
-            if sync.met and not self._stop.is_set():
-                await run_crew(_each(sync.met), sync.sync, publisher, slots=slots, stop=self._stop)
+            if (met := sync.take_met()) and not self._stop.is_set():
+                await run_crew(self._owed_of(met), sync.sync, publisher, slots=slots, stop=self._stop)
             if not self._stop.is_set():
                 reachability.check()
         finally:
@@ -322,10 +322,8 @@ class Pass:
     async def _owed(self, now: float) -> AsyncIterator[Row]:
         """The todo list, a page at a time; what becomes due meanwhile belongs to the next pass."""
         if self._only:
-            for name in sorted(self._only):
-                row = await self._keeper(self._ledger.row, name)
-                if row is not None and row.due_at is not None:
-                    yield row
+            async for row in self._owed_of(self._only):
+                yield row
             return
         after = (-1.0, "")
         while rows := await self._keeper(self._ledger.due, now, after, 256):
@@ -334,6 +332,13 @@ class Pass:
             last = rows[-1]
             assert last.due_at is not None
             after = (last.due_at, last.name)
+
+    async def _owed_of(self, names: Iterable[ProjectName]) -> AsyncIterator[Row]:
+        """Those of the projects that are owed."""
+        for name in sorted(names):
+            row = await self._keeper(self._ledger.row, name)
+            if row is not None and row.due_at is not None:
+                yield row
 
     async def _remove(self, confirmed: list[Removal]) -> None:
         if not confirmed:
@@ -380,8 +385,3 @@ class Pass:
         if not seen.idle or started - last >= self._config.mirror.heartbeat or started < last:
             await self._keeper(write_last_modified, self._tree, started)
             await self._keeper(self._ledger.put, last_poll=started)
-
-
-async def _each(rows: list[Row]) -> AsyncIterator[Row]:
-    for row in rows:
-        yield row

@@ -47,7 +47,7 @@ from heliostat.mirror.standing import Place, Standing
 from heliostat.mirror.survey import OpenPaths, Places, Survey, survey
 from heliostat.mirror.tally import Tally
 from heliostat.mirror.wanted import Held, Wanted, held_files, provenance_path, wanted_files
-from heliostat.model import DistFile, ProjectPage
+from heliostat.model import DistFile, ProjectName, ProjectPage
 from heliostat.state.ledger import Ledger
 from heliostat.state.rows import PathRow, Row, Tombstone
 from heliostat.store.incoming import document_digest
@@ -102,7 +102,7 @@ class ProjectSync:
         #: What the ledger knows nothing of is not there, most likely, and need not be looked for beforehand.
         self.tree_began_empty = tree_began_empty
         #: Projects for which that was wrong: they are to be synchronised once more.
-        self.met: list[Row] = []
+        self._met_names: list[ProjectName] = []
         self._asking_another = asyncio.Lock()
 
     async def sync(self, row: Row) -> None:
@@ -445,7 +445,12 @@ class ProjectSync:
         """Something of it, or in its place, is in the tree, although the ledger knows nothing of it."""
         self.tree_began_empty = False
         self.claims.release(row.name)
-        self.met.append(row)
+        self._met_names.append(row.name)
+
+    def take_met(self) -> list[ProjectName]:
+        """Projects that are to be synchronised once more, since something lies in their places; told once."""
+        met, self._met_names = self._met_names, []
+        return met
 
 
 def _unlinked(one: PathRow) -> PathRow:
