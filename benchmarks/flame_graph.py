@@ -101,6 +101,7 @@ def main() -> None:
         os.path.join(folder, "py-spy"),
         "record",
         "--threads",
+        "--subprocesses",
         "--function",
         "--nonblocking",
         "--rate",
@@ -124,6 +125,8 @@ def _tidy(picture: str, scenario: str) -> None:
     """The picture alone, without its script; its title is the scenario, not a command with paths of this machine."""
     with open(picture, encoding="utf-8") as file:
         text = file.read()
+    text = re.sub(r"process \d+:[^<(]*writer_process[^<(]*", "the process that writes ", text)
+    text = re.sub(r"process \d+:[^<(]*", "the process itself ", text)
     text = re.sub(r"<script.*?</script>", "", text, flags=re.DOTALL).replace(' onload="init(evt)"', "")
     with open(picture, "w", encoding="utf-8") as file:
         file.write(re.sub(r'(<text id="title"[^>]*>)[^<]*', rf"\g<1>heliostat: {scenario}", text))
@@ -143,6 +146,9 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
+WRITER = "process that writes"
+
+
 @contextmanager
 def _ready(options: argparse.Namespace) -> Iterator[Sequence[str]]:
     """The scenario's command, with everything prepared for it."""
@@ -159,19 +165,23 @@ def _spied(command: Sequence[str]) -> None:
 
 
 def own_samples(stacks: Iterator[str]) -> dict[str, Counter[str]]:
-    """Samples by the function that was running, of the event loop's thread and of all others."""
-    found: dict[str, Counter[str]] = {"event loop": Counter(), "other threads": Counter()}
+    """Samples by the function that was running, of the event loop's thread, of all others, and of who writes."""
+    found: dict[str, Counter[str]] = {"event loop": Counter(), "other threads": Counter(), WRITER: Counter()}
     samples = []
     for line in stacks:
         stack, _, number = line.rpartition(" ")
-        frames = [frame for frame in stack.split(";") if not frame.startswith("process ")]
-        if len(frames) > 1:
+        told = stack.split(";")
+        processes = [frame for frame in told if frame.startswith("process ")]
+        frames = told[len(processes) :]
+        if any("writer_process" in one for one in processes):
+            found[WRITER][frames[-1]] += int(number)
+        elif len(frames) > 1:
             samples.append((frames[0], frames[-1], int(number)))
     # A thread has no name yet while the interpreter starts.
     main_thread = {_identity(thread) for thread, _, _ in samples if "MainThread" in thread}
     for thread, frame, count in samples:
         found["event loop" if _identity(thread) in main_thread else "other threads"][frame] += count
-    return found
+    return {title: counts for title, counts in found.items() if counts}
 
 
 def _identity(thread: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import shutil
 import signal
 import socket
 import threading
@@ -16,6 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import heliostat
 from heliostat.errors import DiskFull, PlaceTaken, StoreError
 from heliostat.fakeindex import Index, UploadedFile
 from heliostat.fakeindex.synthetic import many_projects
@@ -344,6 +346,44 @@ def test_a_path_in_no_encoding_at_all_is_written_here(tmp_path: Path) -> None:
     writer.put([odd], lambda _: None, apart=True)
     writer.rest()
     assert os.listdir(os.fsencode(tmp_path / "web/packages")) == [b"odd-\xff"]
+
+
+def another_heliostat(directory: Path, change: Callable[[Path], object]) -> Path:
+    """A copy of the package that ours is, changed: what a process that is begun now may find after an upgrade."""
+    package = directory / "heliostat"
+    shutil.copytree(Path(heliostat.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+    change(package)
+    return directory
+
+
+def of_another_version(package: Path) -> None:
+    (package / "__init__.py").write_text('__version__ = "999.0"\n')
+
+
+def that_talks_nonsense(package: Path) -> None:
+    (package / "store/writer_process.py").write_text(
+        "import socket, sys, time\nsocket.socket(fileno=int(sys.argv[1])).sendall(bytes([0, 0, 0, 2, 255, 255]))\n"
+        "time.sleep(1000)\n"
+    )
+
+
+@pytest.mark.parametrize("change", [of_another_version, that_talks_nonsense])
+def test_a_process_of_another_heliostat_is_done_without(
+    tmp_path: Path, listen: Listen, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], object]
+) -> None:
+    processes: list[int] = []
+    listen(BEGINS, lambda found: processes.append(int(found[1])))
+    told = listen("going on without it")
+    monkeypatch.syspath_prepend(str(another_heliostat(tmp_path / "other", change)))
+    (tmp_path / "mirror").mkdir()
+    writer = Writer(prepared(tmp_path / "mirror"))
+    writer.put([one_page()], lambda _: None, apart=True)
+    assert not is_alive(processes[0])
+    writer.put([one_page("two")], lambda _: None, apart=True)
+    writer.rest()
+    assert (told.times, len(processes)) == (1, 1)
+    for name in ("one", "two"):
+        assert (tmp_path / "mirror/web/simple" / name / "index.v1_json").read_bytes() == b"{}"
 
 
 def test_no_process_is_begun_on_what_is_no_real_disk(tmp_path: Path, listen: Listen) -> None:

@@ -61,8 +61,8 @@ class Item(msgspec.Struct, kw_only=True):
     #: Bytes that it holds in memory, from the time when it is handed over, and how many of them are of small files.
     weight: int = 0
     in_bodies: int = 0
-    #: Nothing was known of it, and nobody has looked whether anything lies in its places; that there is something was
-    #: met with then: it is to be planned anew.
+    #: Nothing was known of it: it is still to be looked whether anything lies in its places; that there is something
+    #: was met with then, and it is to be planned anew.
     unlooked: bool = False
     met: bool = False
     #: How many of the files that it places were fetched for it.

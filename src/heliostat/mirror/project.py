@@ -201,16 +201,23 @@ class ProjectSync:
         """What changes, its files fetched; what it claims is claimed until that is in the tree."""
         begun = await self._begin(row, answers, untouched=untouched)
         await self.claims.take(row.name, begun.keys)
-        if untouched and self.tree_began_empty and self._publisher.is_busy and all(map(_is_small, begun.wanted)):
-            nothing = Survey(Places(self._tree, begun.standing.inventory, begun.standing.ours), {})
-            item = await self._finish(row, begun, nothing, {})
-            item.unlooked = True
-            return item
-        found = await self._found(row, begun, begun.wanted, untouched=untouched)
+        later = untouched and not row.attempts and self.tree_began_empty and self._publisher.is_busy
+        later = later and all(map(_is_small, begun.wanted))
+        if later:
+            found: Survey | None = Survey(Places(self._tree, begun.standing.inventory, begun.standing.ours), {})
+        else:
+            found = await self._found(row, begun, begun.wanted, untouched=untouched)
         if found is None:  # something is in the tree, although nothing is recorded: a kill came between
             self.claims.release(row.name)
             return await self._plan(row, answers, untouched=False)
-        return await self._finish(row, begun, found, {})
+        try:
+            item = await self._finish(row, begun, found, {})
+        except UpstreamError:
+            if later:  # perhaps because its place is another project's, which tells more
+                await self._found(row, begun, begun.wanted, untouched=untouched)
+            raise
+        item.unlooked = untouched and self._publisher.is_busy
+        return item
 
     async def _plan_large(self, row: Row, aside: Aside) -> Item:
         """The same for a project with a large page, which lies aside as long as there is something to wait for."""

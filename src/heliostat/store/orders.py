@@ -14,6 +14,7 @@ from typing import cast
 
 import msgspec
 
+from heliostat import __version__
 from heliostat.errors import DiskFull, PlaceTaken, StoreError
 from heliostat.store.batch import Batch
 from heliostat.store.tree import Body, Placement, Publication
@@ -43,6 +44,12 @@ class _Put(msgspec.Struct, tag=True):
 
     publications: list[Publication]
     files: list[list[_Outline]]
+
+
+class Hello(msgspec.Struct, tag=True):
+    """What the process says first: how it understands all of this."""
+
+    dialect: str
 
 
 class Step(msgspec.Struct, tag=True):
@@ -77,10 +84,16 @@ class Failed(msgspec.Struct, tag=True):
         return kinds[self.kind](self.action, self.path, self.reason)
 
 
-Answer = Step | Met | Done | Failed
+Answer = Hello | Step | Met | Done | Failed
 
 _orders: msgspec.msgpack.Decoder[Look | _Put] = msgspec.msgpack.Decoder(Look | _Put)
 _answers: msgspec.msgpack.Decoder[Answer] = msgspec.msgpack.Decoder(Answer)
+
+
+def dialect() -> str:
+    """Two processes understand each other when theirs are the same: one may have been begun after an upgrade."""
+    told = (Publication, Placement, _Outline, Look, _Put, Step, Met, Done, Failed)
+    return f"{__version__} {[(kind.__name__, kind.__struct_fields__) for kind in told]}"
 
 
 def look(new: Mapping[str, Sequence[str]]) -> tuple[bytes, list[bytes]]:

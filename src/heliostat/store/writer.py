@@ -10,25 +10,31 @@ from __future__ import annotations
 
 import logging
 import os
+import select
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Final
+
+import msgspec
 
 from heliostat.errors import DiskFull, PlaceTaken
 from heliostat.store.batch import Batch, Tell, met
 from heliostat.store.beats import got_on
 from heliostat.store.disk import Disk
-from heliostat.store.orders import Answer, Failed, Met, Step, look, put, receive_answer, send_order
+from heliostat.store.orders import Answer, Failed, Hello, Met, Step, dialect, look, put, receive_answer, send_order
 from heliostat.store.side_by_side import SideBySide
 from heliostat.store.tree import Publication, Tree
 
 log = logging.getLogger(__name__)
 
 #: A terminal, and systemctl kill, send these to all processes of a service; this one decides what becomes of them.
-NOT_FOR_IT = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+NOT_FOR_IT: Final = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+#: After so many seconds without a word somebody is told that it does not answer.
+_PATIENCE: Final = 60
 
 
 class Writer:
@@ -42,6 +48,8 @@ class Writer:
         self._tree, self._lock = tree, lock
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
+        #: It has told that it speaks as this one does.
+        self._met = False
         self._side_by_side = SideBySide()
         #: It cannot be had, or was lost: not to be tried again for the time being.
         self._alone = type(tree.disk) is not Disk
@@ -109,17 +117,36 @@ class Writer:
             return None
         assert self._socket is not None
         try:
+            if not self._met:
+                self._meet(self._socket)
             send_order(self._socket, *parts)
-            while isinstance(answer := receive_answer(self._socket), Step):
+            while isinstance(answer := _answer(self._socket), Step):
                 got_on()
                 tell(answer.what)
         except (OSError, EOFError):
-            log.warning("the process that writes has ended (%s): going on without it", self._end())
-            self._alone = True
+            self._lose(self._end())
+            return None
+        except msgspec.MsgspecError as error:
+            self._lose(f"it says what nobody understands: {error}")
+            self._end(at_once=True)
             return None
         return answer
 
+    def _meet(self, whom: socket.socket) -> None:
+        """Raises ValidationError when it is another heliostat's."""
+        hello = _answer(whom)
+        if not isinstance(hello, Hello) or hello.dialect != dialect():
+            raise msgspec.ValidationError("it is of another version; was heliostat upgraded? Then restart it")
+        self._met = True
+
+    def _lose(self, why: str) -> None:
+        log.warning("the process that writes has ended (%s): going on without it", why)
+        self._alone = True
+
     def _begin(self) -> bool:
+        if not sys.executable:
+            self._alone = True
+            return False
         ours, theirs = socket.socketpair()
         held = () if self._lock is None else (self._lock,)
         arguments = [str(theirs.fileno()), str(os.getpid()), self._tree.disk.root]
@@ -129,7 +156,8 @@ class Writer:
                 [sys.executable, "-P", "-m", "heliostat.store.writer_process", *arguments],
                 pass_fds=(theirs.fileno(), *held),
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},  # the same heliostat
-                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                stderr=None if log.isEnabledFor(logging.DEBUG) else subprocess.DEVNULL,
             )  # fmt: skip
         except OSError as error:
             log.info("no process can be had to write: %s", error.strerror or error)
@@ -139,11 +167,11 @@ class Writer:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
             theirs.close()
-        self._socket = ours
+        self._socket, self._met = ours, False
         log.debug("process %d writes from now on", self._process.pid)
         return True
 
-    def _end(self) -> str:
+    def _end(self, *, at_once: bool = False) -> str:
         """How it has ended."""
         process, self._process = self._process, None
         if self._socket is not None:
@@ -151,9 +179,19 @@ class Writer:
             self._socket = None
         if process is None:
             return ""
+        if at_once:
+            process.kill()
         try:
             code = process.wait(timeout=5)
         except subprocess.TimeoutExpired:  # somebody stopped it; it has nothing to do any more
             process.kill()
             code = process.wait()
         return f"signal {-code}" if code < 0 else f"exit code {code}"
+
+
+def _answer(whence: socket.socket) -> Answer:
+    waits = select.poll()
+    waits.register(whence, select.POLLIN)
+    while not waits.poll(_PATIENCE * 1000):
+        log.warning("the process that writes has not answered for a minute: it waits for the disk, or was stopped")
+    return receive_answer(whence)

@@ -16,7 +16,7 @@ import sys
 from heliostat.errors import StoreError
 from heliostat.store.batch import Batch, met
 from heliostat.store.disk import Disk
-from heliostat.store.orders import Done, Look, Met, Orders, Step, failed, send_answer
+from heliostat.store.orders import Done, Hello, Look, Met, Orders, Step, dialect, failed, send_answer
 from heliostat.store.side_by_side import SideBySide
 from heliostat.store.tree import Tree
 
@@ -33,6 +33,7 @@ def main() -> None:
 
 def _serve(asked: socket.socket, tree: Tree) -> None:
     orders, side_by_side = Orders(asked), SideBySide()
+    send_answer(asked, Hello(dialect()))
     while True:
         order = orders.next()
         batch = None
