@@ -23,7 +23,8 @@ def watch(pid: str, peaks: dict[str, int], ended: threading.Event) -> None:
                     with open(f"/proc/{process}/task/{task}/children", encoding="ascii") as children:
                         found += children.read().split()
                 with open(f"/proc/{process}/status", encoding="utf-8", errors="replace") as status:
-                    peaks[process] = next((int(line.split()[1]) for line in status if line.startswith("VmHWM")), 0)
+                    peak = next((int(line.split()[1]) for line in status if line.startswith("VmHWM")), 0)
+                peaks[process] = max(peak, peaks.get(process, 0))  # it is no more told of one that has ended
             except OSError:  # it has just ended
                 continue
 

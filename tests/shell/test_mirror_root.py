@@ -57,6 +57,25 @@ async def test_changes_of_every_kind_are_put_into_the_pages_that_are_there(tmp_p
             check(one)
 
 
+@pytest.mark.parametrize("name", ["zebra", "aardvark"])
+async def test_a_new_project_among_very_many_changed_ones_is_listed(tmp_path: Path, name: str) -> None:
+    index = some_projects(150)
+    async with following(index, tmp_path / "mirror") as one:
+        await one.sync()
+        for number in range(100):
+            index.publish(f"Some.Project-{number}", "1.0")
+        index.create(name)
+        await one.sync()
+        assert f'href="{name}/"' in (one.web / "simple" / HTML[0]).read_text()
+        check(one)
+        index.remove_project(name)
+        for number in range(100):
+            index.publish(f"Some.Project-{number}", "1.1")
+        await one.sync(allow_removals=1)
+        assert f'href="{name}/"' not in (one.web / "simple" / HTML[0]).read_text()
+        check(one)
+
+
 async def test_serials_alone_leave_the_html_page_alone(tmp_path: Path) -> None:
     index = some_projects(3)
     async with following(index, tmp_path / "mirror") as one:

@@ -217,9 +217,14 @@ class Queries:
         return int(projects), int(files), int(size)
 
     def root_changed(self, limit: int) -> list[tuple[str, bool]]:
-        """(name, whether the HTML page shows it too) of what changed since the root pages were written."""
-        found = self.connection.execute("SELECT name, html FROM root_changed ORDER BY name LIMIT ?", (limit,))
-        return [(name, bool(html)) for name, html in found]
+        """(name, whether the HTML page shows it too) of what changed since the root pages were written, by name.
+
+        Where that is more than ``limit``, what the HTML page shows is among it as long as there is any.
+        """
+        found = self.connection.execute(
+            "SELECT name, html FROM root_changed ORDER BY html DESC, name LIMIT ?", (limit,)
+        )
+        return sorted((name, bool(html)) for name, html in found)
 
     def root_entries(self, names: Iterable[str]) -> dict[str, tuple[str, str, int | None]]:
         """(display, name, page serial) of those of ``names`` that the root pages show."""
