@@ -278,3 +278,4 @@ async def _together(first: Coroutine[Any, Any, A], second: Coroutine[Any, Any, B
             await asyncio.gather(other, return_exceptions=True)
         elif not other.cancelled():
             other.exception()  # seen, so that the loop does not report it as never retrieved
+        del other  # it holds its error, whose frames would hold it, with all that was read, until garbage is collected
