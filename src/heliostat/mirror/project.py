@@ -104,6 +104,8 @@ class ProjectSync:
         #: Projects for which that was wrong: they are to be synchronised once more.
         self._met_names: list[ProjectName] = []
         self._asking_another = asyncio.Lock()
+        self._looking_for_room = asyncio.Lock()
+        self._next_look_for_room = 0.0
 
     async def sync(self, row: Row) -> None:
         """Bring one owed project up to date, or record why not.  Raises StoreError, StateError."""
@@ -204,6 +206,7 @@ class ProjectSync:
         later = untouched and not row.attempts and self.tree_began_empty and self._publisher.is_busy
         later = later and all(map(_is_small, begun.wanted))
         if later:
+            await self._check_room()
             found: Survey | None = Survey(Places(self._tree, begun.standing.inventory, begun.standing.ours), {})
         else:
             found = await self._found(row, begun, begun.wanted, untouched=untouched)
@@ -291,6 +294,13 @@ class ProjectSync:
             self._publisher.memory.give(item.publication)
             raise
         return item
+
+    async def _check_room(self) -> None:
+        """Raises StoreError when nothing more can be fetched; looks once a second."""
+        async with self._looking_for_room:
+            if (now := time.monotonic()) >= self._next_look_for_room:
+                await in_thread(self._files.check_room)
+                self._next_look_for_room = now + 1.0
 
     def _neighbours(self, row: Row, keys: set[str]) -> Neighbours:
         return Neighbours(self._tree, self._ledger, row.name, keys)
