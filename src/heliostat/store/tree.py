@@ -408,7 +408,7 @@ class Tree:
     def unstage(self, made: Iterable[str], files: Iterable[Placement], publications: Iterable[Publication]) -> None:
         """Remove the temporaries that a batch could not place; in its publications stays what is still to be placed.
 
-        ``files`` are the small ones, if all of them were staged.
+        ``files`` are the small ones that were written.
         """
         placed = {placement.target for placement in files if self.disk.stat(placement.staged) is None}
         for path in made:
