@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from heliostat.store.disk import Appender, Buffer, Disk, Entry
+from heliostat.store.appender import Appender, Buffer
+from heliostat.store.disk import Disk, Entry
 from support.volume import Volume
 
 

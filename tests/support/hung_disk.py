@@ -13,7 +13,8 @@ from heliostat.cli.running import Stop, run
 from heliostat.config.load import load_config
 from heliostat.mirror.report import Counters, Summary
 from heliostat.mirror.run import Mirror
-from heliostat.store.disk import Buffer, Disk
+from heliostat.store.appender import Buffer
+from heliostat.store.disk import Disk
 
 
 class HungDisk(Disk):

@@ -8,23 +8,20 @@ batch costs far less than an ``fsync`` for each of its files and directories.
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import errno
 import os
 import stat
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
-from heliostat.errors import DiskFull, PlaceTaken, StoreError
+from heliostat.errors import PlaceTaken
+from heliostat.store.appender import Appender, Buffer, DiskAppender, write_all
 from heliostat.store.beats import got_on
+from heliostat.store.refusals import TAKEN, refusals, refused
+from heliostat.store.syncing import sync_file_system
 
-#: What the system says where something of another kind lies.
-_TAKEN = (errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ELOOP, errno.ENXIO)
 #: A FIFO must not block, nor a terminal become ours, nor a link be followed.
 _READING = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-
-Buffer = bytes | bytearray | memoryview
 
 _FILE_MODE = 0o644
 _DIRECTORY_MODE = 0o755
@@ -69,17 +66,6 @@ class Operations(Protocol):
     def sync(self) -> None: ...
 
 
-class Appender(Protocol):
-    """A file being written at its end."""
-
-    size: int
-
-    def write(self, data: Buffer) -> None: ...
-    def read_all(self) -> Iterator[bytes]: ...
-    def truncate(self) -> None: ...
-    def close(self) -> None: ...
-
-
 class Disk:
     """:class:`Operations` on a real directory.  Raises StoreError for everything the kernel refuses."""
 
@@ -104,13 +90,13 @@ class Disk:
             handle = self._open_new(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
             try:
                 if os.write(handle, data) != len(data):
-                    _write_all(handle, memoryview(data)[os.fstat(handle).st_size :])
+                    write_all(handle, memoryview(data)[os.fstat(handle).st_size :])
                 if mtime_ns is not None:
                     os.utime(handle, ns=(mtime_ns, mtime_ns))
             finally:
                 os.close(handle)
         except OSError as error:
-            raise _refused("write", path, error) from error
+            raise refused("write", path, error) from error
 
     def replace(self, source: str, target: str) -> None:
         """Rename over ``target``; makes the directories above it."""
@@ -126,7 +112,7 @@ class Disk:
                 self.make_directory(directory)
                 os.rename(self.full(source), self.full(target))
         except OSError as error:
-            raise _refused("rename to", target, error) from error
+            raise refused("rename to", target, error) from error
 
     def stat(self, path: str) -> Entry | None:
         """What is at ``path`` itself, or None."""
@@ -135,7 +121,7 @@ class Disk:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
-            raise _refused("look at", path, error) from error
+            raise refused("look at", path, error) from error
         return _entry(found)
 
     def stat_directory(self, path: str) -> Entry | None:
@@ -145,7 +131,7 @@ class Disk:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise _refused("look at", path, error) from error
+            raise refused("look at", path, error) from error
         if not stat.S_ISDIR(found.st_mode):
             raise PlaceTaken("look at", path, os.strerror(errno.ENOTDIR))
         return _entry(found)
@@ -157,7 +143,7 @@ class Disk:
         try:
             self._make_directory(path)
         except OSError as error:
-            raise _refused("make directory", path, error) from error
+            raise refused("make directory", path, error) from error
         if path.count("/") <= 3 and not path.startswith(("web/simple/", "web/pypi/", "web/integrity/")):
             self._known.add(path)
 
@@ -181,20 +167,20 @@ class Disk:
 
     def append(self, path: str) -> Appender:
         """Open the plain file ``path``, created if need be, to write at its end; raises PlaceTaken for what is none."""
-        with _refusals("open", path):
+        with refusals("open", path):
             handle = self._open_new(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK)
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             os.close(handle)
             raise PlaceTaken("open", path, "not a plain file")
-        return _DiskAppender(path, handle)
+        return DiskAppender(path, handle)
 
     def pieces(self, path: str) -> Iterator[bytes]:
         """A plain file from its beginning, in pieces of 1 MiB; nothing of what is none, which is never followed."""
-        with _refusals("read", path):
+        with refusals("read", path):
             try:
                 handle = os.open(self.full(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
             except OSError as error:
-                if error.errno in (*_TAKEN, errno.ENOENT):
+                if error.errno in (*TAKEN, errno.ENOENT):
                     return
                 raise
             try:
@@ -205,12 +191,12 @@ class Disk:
                 os.close(handle)
 
     def link(self, source: str, target: str) -> None:
-        with _refusals("link", target):
+        with refusals("link", target):
             os.link(self.full(source), self.full(target))
 
     def symlink(self, content: str, path: str) -> None:
         """Create the symbolic link ``path``, which must not exist; makes the directories above it."""
-        with _refusals("link", path):
+        with refusals("link", path):
             try:
                 os.symlink(_encoded(content), self.full(path))
             except FileNotFoundError:
@@ -219,7 +205,7 @@ class Disk:
 
     def unlink(self, path: str) -> bool:
         """Remove a file or link; False when none was there."""
-        with _refusals("remove", path):
+        with refusals("remove", path):
             try:
                 os.unlink(self.full(path))
             except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
@@ -228,7 +214,7 @@ class Disk:
 
     def remove_directory(self, path: str) -> bool:
         """Remove an empty directory; False when it is not there or not empty."""
-        with _refusals("remove directory", path):
+        with refusals("remove directory", path):
             try:
                 os.rmdir(self.full(path))
             except OSError as error:
@@ -241,18 +227,18 @@ class Disk:
             return True
 
     def set_mtime(self, path: str, mtime_ns: int) -> None:
-        with _refusals("set the time of", path):
+        with refusals("set the time of", path):
             os.utime(self.full(path), ns=(mtime_ns, mtime_ns), follow_symlinks=False)
 
     def set_mode(self, path: str, mode: int) -> None:
         """Set the permission bits of a file or directory; a link's are left alone."""
-        with _refusals("set the mode of", path):
+        with refusals("set the mode of", path):
             if not stat.S_ISLNK(os.lstat(self.full(path)).st_mode):
                 os.chmod(self.full(path), mode)
 
     def read(self, path: str) -> bytes | None:
         """The whole of a small file, or None when there is none, or something else instead: a link, a FIFO."""
-        with _refusals("read", path):
+        with refusals("read", path):
             try:
                 handle = os.open(self.full(path), _READING)
             except (FileNotFoundError, NotADirectoryError):
@@ -269,7 +255,7 @@ class Disk:
 
     def read_part(self, path: str, start: int, size: int) -> bytes:
         """Up to ``size`` bytes of a file from ``start`` on."""
-        with _refusals("read", path):
+        with refusals("read", path):
             handle = os.open(self.full(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
             try:
                 return os.pread(handle, size, start)
@@ -278,7 +264,7 @@ class Disk:
 
     def read_link(self, path: str) -> str | None:
         """What a symbolic link holds; None when there is none."""
-        with _refusals("read", path):
+        with refusals("read", path):
             try:
                 return os.readlink(self.full(path)).decode("utf-8", "surrogateescape")
             except (FileNotFoundError, NotADirectoryError):
@@ -290,7 +276,7 @@ class Disk:
 
     def names(self, path: str) -> list[str]:
         """The entries of a directory, unsorted; empty when it is not there."""
-        with _refusals("list", path):
+        with refusals("list", path):
             try:
                 return [name.decode("utf-8", "surrogateescape") for name in os.listdir(self.full(path))]
             except (FileNotFoundError, NotADirectoryError):
@@ -298,17 +284,17 @@ class Disk:
 
     def free(self) -> tuple[int, int, int]:
         """Bytes free for us, bytes in all, and inodes free (0 in all where the file system has no such limit)."""
-        with _refusals("look at", self.root):
+        with refusals("look at", self.root):
             figures = os.statvfs(self.root)
         inodes = figures.f_favail if figures.f_files else -1
         return figures.f_bavail * figures.f_frsize, figures.f_blocks * figures.f_frsize, inodes
 
     def sync(self) -> None:
         """Everything done before this call survives a power cut when it returns."""
-        with _refusals("sync", self.root):
+        with refusals("sync", self.root):
             handle = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY)
             try:
-                _sync_file_system(handle)
+                sync_file_system(handle)
             finally:
                 os.close(handle)
         got_on()
@@ -319,39 +305,6 @@ class Disk:
         except FileNotFoundError:
             self.make_directory(os.path.dirname(path))
             return os.open(self.full(path), flags | os.O_CLOEXEC, _FILE_MODE)
-
-
-class _DiskAppender:
-    def __init__(self, path: str, handle: int) -> None:
-        self._path, self._handle = path, handle
-        self.size = os.fstat(handle).st_size
-
-    def write(self, data: Buffer) -> None:
-        with _refusals("write", self._path):
-            _write_all(self._handle, data)
-        self.size += len(memoryview(data))
-
-    def read_all(self) -> Iterator[bytes]:
-        """What is there already, from its beginning, in pieces of 1 MiB."""
-        at = 0
-        while at < self.size:
-            with _refusals("read", self._path):
-                piece = os.pread(self._handle, 1 << 20, at)
-            if not piece:
-                return
-            at += len(piece)
-            got_on()
-            yield piece
-
-    def truncate(self) -> None:
-        with _refusals("truncate", self._path):
-            os.ftruncate(self._handle, 0)
-        self.size = 0
-
-    def close(self) -> None:
-        if self._handle >= 0:
-            os.close(self._handle)
-            self._handle = -1
 
 
 def _entry(found: os.stat_result) -> Entry:
@@ -374,53 +327,3 @@ def _read_all(handle: int, size: int) -> bytes:
     while piece := os.read(handle, 1 << 20):
         pieces.append(piece)
     return b"".join(pieces)
-
-
-def _write_all(handle: int, data: Buffer) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(handle, view) :]
-
-
-@contextlib.contextmanager
-def _refusals(action: str, path: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise _refused(action, path, error) from error
-
-
-def _refused(action: str, path: str, error: OSError) -> StoreError:
-    # What could not be synced is perhaps lost, and the next sync need not say so: trying again is no way out of that.
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT) and action != "sync"
-    kind = DiskFull if full else PlaceTaken if error.errno in _TAKEN else StoreError
-    return kind(action, path, _reason(error))
-
-
-def _reason(error: OSError) -> str:
-    """The system's own words, and where they mislead, better ones."""
-    reason = error.strerror or str(error)
-    if error.errno == errno.ENOSPC and isinstance(error.filename, bytes):
-        with contextlib.suppress(OSError):
-            figures = os.statvfs(os.path.dirname(error.filename))
-            if figures.f_files and not figures.f_favail:
-                return f"{reason} (no inodes free)"
-    return reason
-
-
-def _load_syncfs() -> ctypes._NamedFuncPointer | None:
-    try:
-        return ctypes.CDLL(None, use_errno=True).syncfs
-    except (OSError, AttributeError):
-        return None
-
-
-_syncfs = _load_syncfs()
-
-
-def _sync_file_system(handle: int) -> None:
-    if _syncfs is None:
-        os.sync()
-    elif _syncfs(handle) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))

@@ -11,7 +11,8 @@ import hashlib
 from typing import Any
 
 from heliostat.errors import PlaceTaken
-from heliostat.store.disk import Appender, Buffer, Operations
+from heliostat.store.appender import Appender, Buffer
+from heliostat.store.disk import Operations
 
 
 def new_hash(algorithm: str) -> Any:
