@@ -135,7 +135,7 @@ class LivePass(Pass):
             self.seen = seen
         self._live.polled(seen, None)
         if seen.serial is not None:
-            work.sync.head = seen.serial
+            work.sync.planner.head = seen.serial
         if two_looks := seen.needs_two_looks(self._scope):
             work.removals.next_round(two_looks=two_looks)
             await self._keeper(self._ledger.put, **{"pass": work.removals.pass_number})

@@ -258,6 +258,7 @@ class Pass:
         from heliostat.mirror.download import Downloader
         from heliostat.mirror.files import FileCollector
         from heliostat.mirror.project import ProjectSync
+        from heliostat.mirror.project_provenance import ProjectProvenance
         from heliostat.mirror.provenance import ProvenanceFetcher
         from heliostat.mirror.publish import Publisher
         from heliostat.store.room import Room
@@ -286,9 +287,12 @@ class Pass:
             files=FileCollector(
                 keeper, publisher, downloader, slots, counters=counters, tally=tally, traffic=traffic
             ),
-            provenance=ProvenanceFetcher(self._upstream, tree.disk, stager, counters, tally)
-            if mirror.provenance and mirror.files
-            else None,
+            provenance=ProjectProvenance(
+                tree,
+                ProvenanceFetcher(self._upstream, tree.disk, stager, counters, tally)
+                if mirror.provenance and mirror.files
+                else None,
+            ),
             removals=removals, reachability=reachability, counters=counters, tally=tally, traffic=traffic, head=head,
             rules=self._rules, tree_began_empty=await self._began_empty(),
         )  # fmt: skip
