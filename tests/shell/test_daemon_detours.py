@@ -163,6 +163,37 @@ async def test_what_is_wrong_for_the_same_reason_is_told_once(tmp_path: Path, ca
         assert health.trouble == "unreachable"
 
 
+async def test_an_outage_that_begins_while_a_pass_works_is_not_over_when_that_pass_is(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    index = several()
+    async with following(index, tmp_path) as one, daemon_of(one, service=PAUSES, retries=1) as running:
+        await running.passes(2)
+        caplog.set_level(logging.INFO)
+        held = one.server.fault("/packages/*2.0*", Hang())
+        publish(index, "alpha", "2.0")
+        await running.until(lambda: one.server.count("/packages/*2.0*") >= 1)
+        outage = [one.server.fault(path, Status(503)) for path in ("/pypi", "/simple/")]
+        health = running.daemon.health
+        running.daemon.poke()
+        await running.until(lambda: health.trouble == "unreachable")
+        before = sum(health.passes.values())
+        held.release()
+        await running.until(lambda: sum(health.passes.values()) > before)
+        assert (one.web / "packages").exists()
+        assert health.trouble == "unreachable"
+        assert said(caplog, "normal again") == []
+        for count in (1, 2, 3):
+            running.daemon.poke()
+            await running.until(lambda: health.passes.get("unreachable", 0) >= count)  # noqa: B023
+        assert said(caplog, "status 503; trying again") == ["WARNING"]
+        for fault in outage:
+            fault.remove()
+        running.daemon.poke()
+        await running.until(lambda: health.trouble is None)
+        assert len(said(caplog, "normal again")) == 1
+
+
 async def test_named_projects_in_an_outage(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Nothing at all is answered: that is one trouble until it is over, whatever is asked in which order."""
     settings: dict[str, Any] = {"projects": NAMES, "everything": False, "retries": 1}

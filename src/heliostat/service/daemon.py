@@ -95,6 +95,8 @@ class Daemon:
         self._progress = Progress(self.health, mirror)
         #: The last poll, in the middle of the pass that runs, failed.
         self._deaf = False
+        #: The trouble that was told last, until it is over.
+        self._trouble: tuple[Trouble, str] | None = None
         #: What the log said last of why a pass was incomplete.
         self._said: object = None
         #: Projects added, updated and removed by it when listeners were told last.
@@ -348,7 +350,7 @@ class Daemon:
             health.cursor, health.checkpoint = summary.cursor, summary.checkpoint
         if result in ("unreachable", "store", "approval", "defect"):
             self._in_trouble(result, trouble or "", live.retry_after)
-        elif result != "interrupted":
+        elif result != "interrupted" and not (health.trouble == "unreachable" and self._deaf):
             self._well()
         if result == "interrupted" and not self.stop.is_set():
             self._timing.at_once()
@@ -374,7 +376,7 @@ class Daemon:
     def _in_trouble(self, kind: Trouble, text: str, retry_after: float | None) -> None:
         """Back off, and say so."""
         self._timing.failed(retry_after)
-        known = (self.health.trouble, self.health.trouble_text) == (kind, text)
+        known, self._trouble = self._trouble == (kind, text), (kind, text)
         self.health.in_trouble(kind, text, time.time())
         level = logging.DEBUG if known else logging.ERROR if kind in ("approval", "store") else logging.WARNING
         log.log(level, "%s; trying again in %s", text, paused(self._timing.left()))
@@ -490,6 +492,7 @@ class Daemon:
         self._timing.well()
         if self.health.trouble is not None:
             log.info("normal again after %.0f s: %s", self.health.trouble_for(time.time()), self.health.trouble_text)
+        self._trouble = None
         self.health.recover()
 
     async def _published(self, summary: Summary) -> None:
