@@ -32,12 +32,13 @@ from heliostat.mirror.report import Counters, Summary
 from heliostat.mirror.run import Mirror
 from heliostat.model import ProjectName
 from heliostat.names import normalise
-from heliostat.service.health import Health, Result, Trouble
+from heliostat.service.health import Health, Result
 from heliostat.service.orders import Chore, Order, Wish, settle
 from heliostat.service.progress import Progress
 from heliostat.service.reload import ReloadResult, compare, refuse, say
 from heliostat.service.results import log_result, result_of, result_of_error
-from heliostat.service.timing import Timing, paused
+from heliostat.service.timing import Timing
+from heliostat.service.troubles import Troubles
 from heliostat.upstream.pauses import Hold
 
 __all__ = ["Daemon", "Showing", "Wish"]
@@ -76,6 +77,7 @@ class Daemon:
         #: Called with the new configuration once it counts.
         self.after_reload: list[Callable[[Config], Awaitable[None]]] = []
         self._timing = Timing(config)
+        self._troubles = Troubles(self.health, self._timing)
         self._poked = asyncio.Event()
         #: Ends the pass that runs, so that another one begins.
         self._halt = asyncio.Event()
@@ -93,10 +95,6 @@ class Daemon:
         #: Held while a pass runs.
         self._pass_runs = asyncio.Lock()
         self._progress = Progress(self.health, mirror)
-        #: The last poll, in the middle of the pass that runs, failed.
-        self._deaf = False
-        #: The trouble that was told last, until it is over.
-        self._trouble: tuple[Trouble, str] | None = None
         #: What the log said last of why a pass was incomplete.
         self._said: object = None
         #: Projects added, updated and removed by it when listeners were told last.
@@ -278,7 +276,8 @@ class Daemon:
     async def _pass(self, *, poll: bool) -> None:
         health = self.health
         health.phase, health.next_poll = "working", None
-        health.counters, self._deaf, self._told = Counters(), False, (0, 0, 0)
+        health.counters, self._told = Counters(), (0, 0, 0)
+        self._troubles.begin_pass()
         self._progress.begin()
         if poll:
             self._poked.clear()
@@ -348,10 +347,7 @@ class Daemon:
         health.passes[result] = health.passes.get(result, 0) + 1
         if summary.upstream:
             health.cursor, health.checkpoint = summary.cursor, summary.checkpoint
-        if result in ("unreachable", "store", "approval", "defect"):
-            self._in_trouble(result, trouble or "", live.retry_after)
-        elif result != "interrupted" and not (health.trouble == "unreachable" and self._deaf):
-            self._well()
+        self._troubles.pass_ended(result, trouble or "", live.retry_after)
         if result == "interrupted" and not self.stop.is_set():
             self._timing.at_once()
             # What it had been asked for is asked of the pass that follows at once.
@@ -372,14 +368,6 @@ class Daemon:
         if late := [errand for errand in live.taken if errand.left]:
             self._errands = [*late, *self._errands]
             self._poked.set()
-
-    def _in_trouble(self, kind: Trouble, text: str, retry_after: float | None) -> None:
-        """Back off, and say so."""
-        self._timing.failed(retry_after)
-        known, self._trouble = self._trouble == (kind, text), (kind, text)
-        self.health.in_trouble(kind, text, time.time())
-        level = logging.DEBUG if known else logging.ERROR if kind in ("approval", "store") else logging.WARNING
-        log.log(level, "%s; trying again in %s", text, paused(self._timing.left()))
 
     def _defect(self, error: Exception, live: Live) -> None:
         """An unexpected error must not end a mirror that works otherwise, but neither must it go by unseen."""
@@ -411,7 +399,7 @@ class Daemon:
             try:
                 due = await self.mirror.next_due()
             except (StateError, StoreError) as error:
-                self._in_trouble("store", str(error), None)
+                self._troubles.met("store", str(error), None)
                 until = timing.next_poll
             else:
                 if due is not None and (owed := timing.when(due)) < until:
@@ -469,31 +457,19 @@ class Daemon:
         """A poll was answered, or failed."""
         health = self.health
         self._progress.heard(self.config.upstream)
-        deaf, self._deaf = self._deaf, seen is None
         if seen is None:
-            self._timing.failed(getattr(error, "retry_after", None))
-            health.in_trouble("unreachable", str(error), time.time())
+            self._troubles.poll_failed(error)
             return
         if not seen.missed:
             health.polls += 1
             health.answered = time.time()
         if seen.serial is not None:
             health.upstream_serial = seen.serial
-        self._timing.answered()
-        if deaf:
-            self._well()
+        self._troubles.poll_answered()
 
     def _committed(self, well: bool) -> None:
         self._progress.got_on()
-        if well and self.health.trouble == "unreachable" and not self._deaf:
-            self._well()
-
-    def _well(self) -> None:
-        self._timing.well()
-        if self.health.trouble is not None:
-            log.info("normal again after %.0f s: %s", self.health.trouble_for(time.time()), self.health.trouble_text)
-        self._trouble = None
-        self.health.recover()
+        self._troubles.committed(well=well)
 
     async def _published(self, summary: Summary) -> None:
         """Something was published in the middle of a pass."""
