@@ -16,7 +16,7 @@ from heliostat import names
 from heliostat.errors import Missing, NoRoom, Occupied, Refused, UpstreamError
 from heliostat.mirror.aside import Arrived, Aside
 from heliostat.mirror.crew import Slots
-from heliostat.mirror.download import Downloader, Fetched
+from heliostat.mirror.download import SMALL, Downloader, Fetched
 from heliostat.mirror.inventory import Inventory
 from heliostat.mirror.item import Item
 from heliostat.mirror.owners import Neighbours
@@ -356,7 +356,12 @@ class _Batch:
             await self.place_ahead()
 
     async def place_ahead(self) -> None:
-        """Place what is there so far: recorded as incoming, referenced by no page yet."""
+        """Place what is there so far: recorded as incoming, referenced by no page yet.
+
+        Nothing of a project whose places nobody has looked at: that is done for the whole of it, just before.
+        """
+        if self._item.unlooked:
+            return
         publication = self._item.publication
         assert publication is not None
         ahead = Publication(name=self._row.name, placements=publication.placements, bodies=publication.bodies)
@@ -364,6 +369,12 @@ class _Batch:
         fetched, self._item.fetched = self._item.fetched, 0
         if ahead.placements or ahead.bodies:
             await self._publisher.submit(Item(name=self._row.name, publication=ahead, fetched=fetched))
+
+
+def comes_whole(wanted: Sequence[Wanted]) -> bool:
+    """Whether so little is wanted that nothing of it has to be placed ahead, and all of the places are known."""
+    small = all(want.path is not None and want.size is not None and want.size <= SMALL for want in wanted)
+    return small and 2 * len(wanted) < _AHEAD_FILES
 
 
 def _refuse_own(want: Wanted, path: str | None) -> None:

@@ -16,8 +16,7 @@ from heliostat.errors import UpstreamError
 from heliostat.mirror.amend import amend
 from heliostat.mirror.aside import Arrived, Aside, Missing
 from heliostat.mirror.claims import Claims, turns
-from heliostat.mirror.download import SMALL
-from heliostat.mirror.files import FileCollector, Ready
+from heliostat.mirror.files import FileCollector, Ready, comes_whole
 from heliostat.mirror.inventory import Inventory, take_inventory
 from heliostat.mirror.item import Item
 from heliostat.mirror.metadata import Answers, MetadataReader
@@ -77,7 +76,7 @@ class ProjectPlanner:
         begun = await self._begin(row, answers, untouched=untouched)
         await self._claims.take(row.name, begun.keys)
         later = untouched and not row.attempts and self.tree_began_empty and self._publisher.is_busy
-        later = later and all(map(_is_small, begun.wanted))
+        later = later and comes_whole(begun.wanted)
         if later:
             await self._check_room()
             found: Survey | None = Survey(Places(self._tree, begun.standing.inventory, begun.standing.ours), {})
@@ -87,12 +86,12 @@ class ProjectPlanner:
             self._claims.release(row.name)
             return await self.plan(row, answers, untouched=False)
         try:
-            item = await self._finish(row, begun, found, {})
+            item = await self._finish(row, begun, found, {}, unlooked=later)
         except UpstreamError:
             if later:  # perhaps because its place is another project's, which tells more
                 await self._found(row, begun, begun.wanted, untouched=untouched)
             raise
-        item.unlooked = untouched and self._publisher.is_busy
+        item.unlooked = later or (untouched and self._publisher.is_busy)
         return item
 
     async def plan_large(self, row: Row, aside: Aside) -> Item:
@@ -159,8 +158,10 @@ class ProjectPlanner:
                 await self._keeper(neighbours.refuse_if_shared, path)
         return found
 
-    async def _finish(self, row: Row, begun: _Begun, found: Survey, arrived: Mapping[str, Arrived]) -> Item:
-        item = Item(name=row.name, publication=Publication(name=row.name))
+    async def _finish(
+        self, row: Row, begun: _Begun, found: Survey, arrived: Mapping[str, Arrived], *, unlooked: bool = False
+    ) -> Item:
+        item = Item(name=row.name, publication=Publication(name=row.name), unlooked=unlooked)
         try:
             await self._prepare(item, row, begun, found, arrived)
         except BaseException:
@@ -268,11 +269,6 @@ class _Begun(NamedTuple):
     standing: Standing
     wanted: list[Wanted]
     keys: set[str]
-
-
-def _is_small(want: Wanted) -> bool:
-    """It waits in memory, and its place is known."""
-    return want.path is not None and want.size is not None and want.size <= SMALL
 
 
 def _is_missing(want: Wanted, found: Survey) -> bool:
