@@ -38,7 +38,6 @@ def test_on_a_slow_disk_several_wait_at_the_same_time_until_it_is_slow_no_more()
         threads.append(set())
         one.each(work, range(12), 12)
     assert threads[-1] == {threading.get_ident()}
-    one.close()
 
 
 def test_the_first_error_comes_out_when_nothing_is_under_way_any_more() -> None:
@@ -61,7 +60,20 @@ def test_the_first_error_comes_out_when_nothing_is_under_way_any_more() -> None:
         one.each(work, range(500), 500)
     assert under_way == set()
     assert len(begun) < 500
-    one.close()
+
+
+def test_where_no_thread_can_be_had_it_is_done_without() -> None:
+    one = SideBySide()
+    one.each(lambda _: time.sleep(10 * SLOW), range(4), 4)
+    done: list[tuple[int, int]] = []
+    before = threading.stack_size(1 << 46)  # of which no machine has so much
+    try:
+        with pytest.raises(RuntimeError):
+            threading.Thread(target=int).start()
+        one.each(lambda number: done.append((number, threading.get_ident())), range(40), 40)
+    finally:
+        threading.stack_size(before)
+    assert done == [(number, threading.get_ident()) for number in range(40)]
 
 
 def test_work_that_computes_is_not_slow_also_where_others_want_the_processor() -> None:

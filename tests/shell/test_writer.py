@@ -93,12 +93,13 @@ async def test_many_projects_are_written_by_another_process_that_ends_with_the_p
         assert list((tmp_path / "partial").iterdir()) == []
 
 
-async def test_few_projects_are_not_worth_a_process(tmp_path: Path, listen: Listen) -> None:
+@pytest.mark.parametrize(("batches", "worth"), [(1, 0), (3, 0), (4, 1)])
+async def test_few_projects_are_not_worth_a_process(batches: int, worth: int, tmp_path: Path, listen: Listen) -> None:
     begun = listen(BEGINS)
-    async with following(many_projects(COUNT, 2, 1, 2000), tmp_path, batch_projects=16) as one:
+    async with following(many_projects(6 * batches, 2, 1, 2000), tmp_path, batch_projects=6) as one:
         await one.sync()
         assert differences(one.index, tmp_path) == []
-    assert begun.times == 0
+    assert begun.times == worth
 
 
 @pytest.mark.parametrize("step", [BEGINS, "writing documents", "placing files", "showing pages"])
@@ -124,6 +125,23 @@ async def test_a_process_that_is_killed_is_done_without(tmp_path: Path, listen: 
             one.index.publish(f"another-{number}", "1.0", UploadedFile(f"another-{number}-1.0.tar.gz", b"another"))
         await one.sync()
         assert differences(one.index, tmp_path) == []
+
+
+@pytest.mark.parametrize("size", [2000, 300_000], ids=["small", "more-than-a-socket-holds"])
+@pytest.mark.parametrize("step", [BEGINS, "placing files"])
+async def test_a_process_that_somebody_stopped_is_done_without(
+    tmp_path: Path, listen: Listen, step: str, size: int
+) -> None:
+    processes: list[int] = []
+    listen(BEGINS, lambda found: processes.append(int(found[1])))
+    listen(step, lambda _: os.kill(processes[0], signal.SIGSTOP) if is_alive(processes[0]) else None)
+    told = listen(r"the process that writes has ended \(it was stopped\): going on without it")
+    async with following(many_projects(COUNT, 2, 1, size), tmp_path, **MANY) as one:
+        await one.sync()
+        assert differences(one.index, tmp_path) == []
+    assert told.times == 1
+    assert not is_alive(processes[0])
+    assert list((tmp_path / "partial").iterdir()) == []
 
 
 async def test_signals_that_are_sent_to_everybody_do_not_end_it(tmp_path: Path, listen: Listen) -> None:

@@ -85,8 +85,8 @@ class Publisher:
         self._tree, self._ledger, self._keeper = tree, ledger, keeper
         self._projects, self._seconds, self._disk_room = projects, seconds, room
         self._durations, self._tally, self._writer = durations, tally, writer
-        #: Batches that came full, or are expected to.
-        self._full = expected // projects
+        #: Full batches: expected, and come so far.
+        self._expected, self._came = expected // projects, 0
         #: What the batch at hand has recorded so far.
         self._recorded: list[Item] = []
         #: Those of it that are to be planned anew.
@@ -136,7 +136,7 @@ class Publisher:
         while not ending:
             batch, ending = await self._collect()
             if batch:
-                self._full += len(batch) >= self._projects
+                self._came += len(batch) >= self._projects
                 begun = time.monotonic()
                 try:
                     await self._keeper(self._look_and_commit, batch)
@@ -185,7 +185,7 @@ class Publisher:
     @property
     def is_busy(self) -> bool:
         """There is so much to do that another process writes: what lies in a new project's places is seen there."""
-        return self._full >= _WORTH_A_PROCESS and self._writer.can_be_apart
+        return max(self._expected, self._came) >= _WORTH_A_PROCESS and self._writer.can_be_apart
 
     def _look_and_commit(self, batch: list[Item]) -> None:
         new = {item.name: targets_of(item.publication) for item in batch if item.unlooked}

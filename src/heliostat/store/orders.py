@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
 import msgspec
@@ -110,14 +110,29 @@ def put(publications: Sequence[Publication]) -> tuple[bytes, list[bytes]]:
     return msgspec.msgpack.encode(order), [body.data for one in publications for body in one.bodies]
 
 
-def send_order(to: socket.socket, order: bytes, contents: list[bytes]) -> None:
-    """Raises OSError."""
-    to.sendall(_LENGTHS.pack(len(order), sum(map(len, contents))) + order)
-    for start in range(0, len(contents), _BUFFERS):
-        some = contents[start : start + _BUFFERS]
-        sent = to.sendmsg(some)
-        if sent < sum(map(len, some)):  # a signal came
-            to.sendall(b"".join(some)[sent:])
+def be_patient(to: socket.socket, seconds: int) -> None:
+    """Whoever sends there is told when nothing was taken for so long."""
+    to.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", seconds, 0))
+
+
+def send_order(
+    to: socket.socket, order: bytes, contents: list[bytes], silent: Callable[[], None] = lambda: None
+) -> None:
+    """``silent`` is called whenever nothing was taken for as long as :func:`be_patient` says.  Raises OSError."""
+    buffers = [memoryview(_LENGTHS.pack(len(order), sum(map(len, contents)))), memoryview(order)]
+    buffers += map(memoryview, contents)
+    first = 0
+    while first < len(buffers):
+        try:
+            sent = to.sendmsg(buffers[first : first + _BUFFERS])
+        except BlockingIOError:
+            silent()
+            continue
+        while first < len(buffers) and sent >= len(buffers[first]):
+            sent -= len(buffers[first])
+            first += 1
+        if sent:
+            buffers[first] = buffers[first][sent:]
 
 
 class Orders:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import resource
+import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from heliostat.store.beats import got_on
@@ -24,7 +25,7 @@ class SideBySide:
     """Belongs to one thread.  Side by side is worth it only where threads wait: computing they hinder each other."""
 
     def __init__(self) -> None:
-        self._pool: ThreadPoolExecutor | None = None
+        #: So many times yet it is taken for slow.
         self._until_look = 0
 
     def each(self, work: Callable[[T], object], things: Sequence[T], operations: int) -> None:
@@ -32,25 +33,38 @@ class SideBySide:
 
         The first error comes out once nothing is under way any more; what had not begun then is not done.
         """
-        if self._pool is None or not self._until_look:
+        if not self._until_look:
             self._measured(work, things, operations)
             return
         self._until_look -= 1
-        errors: list[BaseException] = []
+        todo, errors = iter(enumerate(things)), list[BaseException]()
+        taking = threading.Lock()
 
-        def unless_failed(one: T) -> None:
-            if not errors:
+        def drain() -> None:
+            while not errors:
+                with taking:
+                    following = next(todo, None)
+                if following is None:
+                    return
                 try:
-                    work(one)
+                    work(following[1])
                 except BaseException as error:
                     errors.append(error)
+                got_on()
 
-        for _ in self._pool.map(unless_failed, things):
-            got_on()
+        threads = [threading.Thread(target=drain, daemon=True) for _ in range(min(_AT_ONCE, len(things)) - 1)]
+        begun: list[threading.Thread] = []
+        with contextlib.suppress(RuntimeError):  # the system allows no more: then it is done by fewer
+            for thread in threads:
+                thread.start()
+                begun.append(thread)
+        drain()
+        for thread in begun:
+            thread.join()
         if errors:
             raise errors[0]
 
-    def _measured(self, work: Callable[[T], object], things: Iterable[T], operations: int) -> None:
+    def _measured(self, work: Callable[[T], object], things: Sequence[T], operations: int) -> None:
         begun, computed, gave_way = time.perf_counter(), time.thread_time(), _times_given_way()
         for one in things:
             work(one)
@@ -58,16 +72,7 @@ class SideBySide:
         # A thread that others took the processor from did not wait for a disk; one that waited had given it away.
         often = 2 * (_times_given_way() - gave_way) >= operations
         if often and waited > SLOW * max(1, operations):
-            self._pool = self._pool or ThreadPoolExecutor(_AT_ONCE, "heliostat-slow-disk")
             self._until_look = _LOOK_AGAIN
-        else:
-            self.close()
-
-    def close(self) -> None:
-        """Threads end, if there are any."""
-        if self._pool is not None:
-            self._pool.shutdown()
-            self._pool = None
 
 
 def _times_given_way() -> int:

@@ -47,13 +47,15 @@ class Stager:
         if self._drain is not None:
             await asyncio.gather(self._drain, return_exceptions=True)
         self._keeper.close()
-        self._side_by_side.close()
 
     async def _write_all(self) -> None:
         try:
             while self._waiting:
                 group, self._waiting = self._waiting, []
-                outcomes = await self._keeper(self._write_group, group)
+                try:
+                    outcomes = await self._keeper(self._write_group, group)
+                except Exception as error:
+                    outcomes = [error] * len(group)  # somebody waits for each of them
                 for item, failure in zip(group, outcomes, strict=True):
                     if item.done.cancelled():
                         continue

@@ -25,7 +25,19 @@ from heliostat.errors import DiskFull, PlaceTaken
 from heliostat.store.batch import Batch, Tell, met
 from heliostat.store.beats import got_on
 from heliostat.store.disk import Disk
-from heliostat.store.orders import Answer, Failed, Hello, Met, Step, dialect, look, put, receive_answer, send_order
+from heliostat.store.orders import (
+    Answer,
+    Failed,
+    Hello,
+    Met,
+    Step,
+    be_patient,
+    dialect,
+    look,
+    put,
+    receive_answer,
+    send_order,
+)
 from heliostat.store.side_by_side import SideBySide
 from heliostat.store.tree import Publication, Tree
 
@@ -33,8 +45,11 @@ log = logging.getLogger(__name__)
 
 #: A terminal, and systemctl kill, send these to all processes of a service; this one decides what becomes of them.
 NOT_FOR_IT: Final = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
-#: After so many seconds without a word somebody is told that it does not answer.
-_PATIENCE: Final = 60
+#: So often (seconds) it is looked at while it does not answer; after so many looks somebody is told.
+_LOOK: Final = 2
+_TOLD: Final = 30
+#: Whoever stopped it has forgotten it when it is still stopped at so many looks in a row.
+_FORGOTTEN: Final = 2
 
 
 class Writer:
@@ -91,7 +106,6 @@ class Writer:
     def rest(self) -> None:
         """There is nothing more to write for the time being: the process, if there is one, ends."""
         self._end()
-        self._side_by_side.close()
         self._alone = type(self._tree.disk) is not Disk
 
     def _put_apart(self, batch: Batch, tell: Tell) -> bool:
@@ -116,13 +130,20 @@ class Writer:
         if self._socket is None and not self._begin():
             return None
         assert self._socket is not None
+        assert self._process is not None
+        silence = _Silence(self._process.pid)
         try:
             if not self._met:
-                self._meet(self._socket)
-            send_order(self._socket, *parts)
-            while isinstance(answer := _answer(self._socket), Step):
+                self._meet(self._socket, silence)
+            send_order(self._socket, *parts, silence)
+            while isinstance(answer := _answer(self._socket, silence), Step):
                 got_on()
+                silence = _Silence(self._process.pid)
                 tell(answer.what)
+        except _Stopped:
+            self._end(at_once=True)
+            self._lose("it was stopped")
+            return None
         except (OSError, EOFError):
             self._lose(self._end())
             return None
@@ -132,9 +153,9 @@ class Writer:
             return None
         return answer
 
-    def _meet(self, whom: socket.socket) -> None:
+    def _meet(self, whom: socket.socket, silence: _Silence) -> None:
         """Raises ValidationError when it is another heliostat's."""
-        hello = _answer(whom)
+        hello = _answer(whom, silence)
         if not isinstance(hello, Hello) or hello.dialect != dialect():
             raise msgspec.ValidationError("it is of another version; was heliostat upgraded? Then restart it")
         self._met = True
@@ -147,7 +168,11 @@ class Writer:
         if not sys.executable:
             self._alone = True
             return False
-        ours, theirs = socket.socketpair()
+        try:
+            ours, theirs = socket.socketpair()
+        except OSError as error:
+            return self._none_to_be_had(error)
+        be_patient(ours, _LOOK)
         held = () if self._lock is None else (self._lock,)
         arguments = [str(theirs.fileno()), str(os.getpid()), self._tree.disk.root]
         before = signal.pthread_sigmask(signal.SIG_BLOCK, NOT_FOR_IT)
@@ -160,16 +185,19 @@ class Writer:
                 stderr=None if log.isEnabledFor(logging.DEBUG) else subprocess.DEVNULL,
             )  # fmt: skip
         except OSError as error:
-            log.info("no process can be had to write: %s", error.strerror or error)
             ours.close()
-            self._alone = True
-            return False
+            return self._none_to_be_had(error)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
             theirs.close()
         self._socket, self._met = ours, False
         log.debug("process %d writes from now on", self._process.pid)
         return True
+
+    def _none_to_be_had(self, error: OSError) -> bool:
+        log.info("no process can be had to write: %s", error.strerror or error)
+        self._alone = True
+        return False
 
     def _end(self, *, at_once: bool = False) -> str:
         """How it has ended."""
@@ -189,9 +217,38 @@ class Writer:
         return f"signal {-code}" if code < 0 else f"exit code {code}"
 
 
-def _answer(whence: socket.socket) -> Answer:
+class _Stopped(Exception):
+    """It does not run, and nobody lets it."""
+
+
+class _Silence:
+    """Called every so many seconds for as long as it does not get on.  Raises _Stopped."""
+
+    def __init__(self, process: int) -> None:
+        self._process = process
+        self._looks = self._stopped = 0
+
+    def __call__(self) -> None:
+        self._looks += 1
+        self._stopped = self._stopped + 1 if _is_stopped(self._process) else 0
+        if self._stopped == _FORGOTTEN:
+            raise _Stopped
+        if self._looks % _TOLD == 0:
+            log.warning("the process that writes has not answered for a minute: it waits for the disk")
+
+
+def _is_stopped(process: int) -> bool:
+    """As a signal stops it (proc(5), ``stat``)."""
+    try:
+        with open(f"/proc/{process}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] == b"T"
+    except OSError:
+        return False
+
+
+def _answer(whence: socket.socket, silence: _Silence) -> Answer:
     waits = select.poll()
     waits.register(whence, select.POLLIN)
-    while not waits.poll(_PATIENCE * 1000):
-        log.warning("the process that writes has not answered for a minute: it waits for the disk, or was stopped")
+    while not waits.poll(_LOOK * 1000):
+        silence()
     return receive_answer(whence)
