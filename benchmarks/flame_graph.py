@@ -2,9 +2,10 @@
 
     python benchmarks/flame_graph.py first_sync|large_files|incremental|idle_poll|rehearsal [--native]
 
-Writes ``benchmarks/profiles/SCENARIO.svg`` and prints the functions with the largest share of samples of their own, of
-the event loop's thread and of the others.  Only running threads are sampled, so shares are of CPU time.  The scenario
-runs twice, once for the picture and once for the figures.  Needs the right to trace one's own children.
+Writes ``SCENARIO.svg`` into the present folder (``--pictures`` for another one) and prints the functions with the
+largest share of samples of their own, of the event loop's thread and of the others.  Only running threads are sampled,
+so shares are of CPU time.  The scenario runs twice, once for the picture and once for the figures.  Needs the right to
+trace one's own children.
 """
 
 from __future__ import annotations
@@ -27,8 +28,6 @@ from rehearsal import metadata_only
 from tables import machine, table
 
 from heliostat.fakeindex.control import Control
-
-_FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "profiles")
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ def _incremental(options: argparse.Namespace, url: str, place: str) -> Sequence[
 def _idle_poll(options: argparse.Namespace, url: str, place: str) -> Sequence[str]:
     config = heliostat_config(url, place)
     prepared_heliostat(url, config, place, first_names(url, 3))
-    script = os.path.join(os.path.dirname(_FOLDER), "held_open.py")
+    script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "held_open.py")
     return [sys.executable, script, config, str(options.polls)]
 
 
@@ -95,8 +94,8 @@ def main() -> None:
     folder = installed("py-spy", sys.executable, "py-spy")
     if folder is None:
         raise SystemExit("py-spy cannot be installed here")
-    os.makedirs(_FOLDER, exist_ok=True)
-    picture = os.path.join(_FOLDER, f"{options.scenario}.svg")
+    os.makedirs(options.pictures, exist_ok=True)
+    picture = os.path.join(options.pictures, f"{options.scenario}.svg")
     spy = [
         os.path.join(folder, "py-spy"),
         "record",
@@ -142,6 +141,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rate", type=int, default=200, help="samples a second (%(default)s)")
     parser.add_argument("--top", type=int, default=15, help="functions that are printed (%(default)s)")
     parser.add_argument("--native", action="store_true", help="see into extension modules, too")
+    parser.add_argument("--pictures", default=".", help="where the flame graph is written (default: here)")
     parser.add_argument("--directory", help="where the mirrors are written (default: the temporary folder)")
     return parser.parse_args()
 

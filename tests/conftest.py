@@ -24,7 +24,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     """
     if os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS"):
         return None
-    picked = config.option.keyword or config.option.lf or config.option.collectonly
+    picked = config.option.keyword or getattr(config.option, "lf", False) or config.option.collectonly
     if picked or not all(os.path.isdir(place) for place in config.args):
         return 0
     cores = len(os.sched_getaffinity(0))

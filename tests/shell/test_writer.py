@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -125,6 +127,26 @@ async def test_a_process_that_is_killed_is_done_without(tmp_path: Path, listen: 
             one.index.publish(f"another-{number}", "1.0", UploadedFile(f"another-{number}-1.0.tar.gz", b"another"))
         await one.sync()
         assert differences(one.index, tmp_path) == []
+
+
+def test_without_descriptors_it_is_done_without(tmp_path: Path, listen: Listen) -> None:
+    told = listen("no process can be had to write: Too many open files")
+    writer = Writer(prepared(tmp_path))
+    before, held = resource.getrlimit(resource.RLIMIT_NOFILE), list[int]()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(before[0], 1000), before[1]))
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                held.append(os.open(os.devnull, os.O_RDONLY))
+        writer.begin()
+    finally:
+        for handle in held:
+            os.close(handle)
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert told.times == 1
+    writer.put([one_page()], lambda _: None, apart=True)
+    writer.rest()
+    assert (tmp_path / "web/simple/one/index.v1_json").exists()
 
 
 @pytest.mark.parametrize("size", [2000, 300_000], ids=["small", "more-than-a-socket-holds"])

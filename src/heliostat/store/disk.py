@@ -18,7 +18,7 @@ from heliostat.errors import PlaceTaken
 from heliostat.store.appender import Appender, Buffer, DiskAppender, write_all
 from heliostat.store.beats import got_on
 from heliostat.store.refusals import TAKEN, refusals, refused
-from heliostat.store.syncing import sync_file_system
+from heliostat.store.syncing import FileSystem
 
 #: A FIFO must not block, nor a terminal become ours, nor a link be followed.
 _READING = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -75,6 +75,7 @@ class Disk:
         # Directories known to exist: the two upper levels of the content-addressed store, and the fixed ones.
         # Bounded by construction: paths deeper than that are never remembered.
         self._known: set[str] = set()
+        self._file_system = FileSystem(self.root)
         #: Where the last file went: its sidecar goes there too.
         self._last = ""
 
@@ -292,11 +293,7 @@ class Disk:
     def sync(self) -> None:
         """Everything done before this call survives a power cut when it returns."""
         with refusals("sync", self.root):
-            handle = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                sync_file_system(handle)
-            finally:
-                os.close(handle)
+            self._file_system.sync()
         got_on()
 
     def _open_new(self, path: str, flags: int) -> int:
