@@ -46,7 +46,10 @@ def timed(command: Sequence[str], *, env: Mapping[str, str] | None = None, sampl
         tempfile.NamedTemporaryFile("r", encoding="ascii") as report,
     ):
         launcher = [sys.executable, "-I", "-S", _LAUNCHER, report.name, *command]
-        process = subprocess.Popen(launcher, stdout=output, stderr=errors, env={**os.environ, **(env or {})})
+        environment = {**os.environ, **(env or {})}
+        # What is installed is compiled; what is run from a clone would be compiled again in every run.
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
+        process = subprocess.Popen(launcher, stdout=output, stderr=errors, env=environment)
         with _sampling(report.name, sample_every, samples):
             process.wait()
         for stream in (output, errors):
