@@ -88,6 +88,22 @@ async def test_a_file_in_the_place_of_one_of_its_files_stays(files: int, tmp_pat
         assert differences(one.index, one.directory) == []
 
 
+async def test_a_link_to_itself_above_a_place_concerns_its_own_project(tmp_path: Path) -> None:
+    place = await place_of_first(tmp_path / "other", 2)
+    async with following(Index(), tmp_path / "mirror", **MANY) as one:
+        await one.sync()
+        loop = (one.directory / place).parents[2]
+        loop.symlink_to(loop.name)
+        brought(one.index, 2)
+        summary = await one.attempt()
+        assert "the-one" in [owed.project for owed in summary.owed]
+        assert summary.added + len(summary.owed) == 25
+        assert summary.store_error is None
+        loop.unlink()
+        assert (await one.attempt(full=True)).complete
+        assert differences(one.index, one.directory) == []
+
+
 async def test_it_stays_where_another_file_of_the_project_fails(tmp_path: Path, log: Log) -> None:
     place = await place_of_first(tmp_path / "other", 2)
     log.lines.clear()

@@ -26,7 +26,18 @@ from heliostat.fakeindex.synthetic import many_projects
 from heliostat.model import ProjectName
 from heliostat.store.batch import Batch
 from heliostat.store.disk import Disk
-from heliostat.store.orders import Failed, Look, Orders, failed, look, put, receive_answer, send_answer, send_order
+from heliostat.store.orders import (
+    Failed,
+    Look,
+    Orders,
+    be_patient,
+    failed,
+    look,
+    put,
+    receive_answer,
+    send_answer,
+    send_order,
+)
 from heliostat.store.tree import Body, Placement, Publication, Tree
 from heliostat.store.writer import Writer
 from support.equality import differences
@@ -341,6 +352,47 @@ def test_what_lies_in_the_way_is_told_as_if_it_were_met_here(tmp_path: Path) -> 
             writer.put([one_page()], lambda _: None, apart=apart)
         writer.rest()
         assert list((tmp_path / "partial").iterdir()) == []
+
+
+def test_a_stopped_process_that_takes_no_order_is_done_without(tmp_path: Path, listen: Listen) -> None:
+    """One that is larger than what the system keeps for it."""
+    processes: list[int] = []
+    listen(BEGINS, lambda found: processes.append(int(found[1])))
+    told = listen(r"the process that writes has ended \(it was stopped\)")
+    writer = Writer(prepared(tmp_path))
+    writer.put([one_page("first")], lambda _: None, apart=True)
+    os.kill(processes[0], signal.SIGSTOP)
+    large = one_page("large")
+    large.bodies += [Body(bytes([number]) * 700_000, f"web/packages/aa/bb/{number}/file") for number in range(9)]
+    writer.put([large], lambda _: None, apart=True)
+    writer.rest()
+    assert told.times == 1
+    assert [(tmp_path / body.target).read_bytes() == body.data for body in large.bodies] == [True] * 9
+    assert list((tmp_path / "partial").iterdir()) == []
+
+
+def test_an_order_arrives_whole_however_late_it_is_taken() -> None:
+    ours, theirs = socket.socketpair()
+    be_patient(ours, 1)
+    bodies = [Body(os.urandom(size), f"file-{size}") for size in (0, 1, 300_000, 0, 2_000_000, 77_777, 0)]
+    sent = Publication(name=ProjectName("one"), bodies=bodies)
+    arrived: list[Any] = []
+    reader = threading.Thread(target=lambda: arrived.append(Orders(theirs).next()))
+    begun: list[bool] = []
+
+    def silent() -> None:
+        if not begun:
+            reader.start()
+        begun.append(True)
+
+    send_order(ours, *put([sent]), silent)
+    reader.join()
+    assert begun
+    assert [(body.target, bytes(body.data)) for body in arrived[0][0].bodies] == [
+        (body.target, body.data) for body in bodies
+    ]
+    for one in (ours, theirs):
+        one.close()
 
 
 def test_steps_are_told_in_their_order_whoever_writes(tmp_path: Path) -> None:

@@ -368,7 +368,13 @@ class _Batch:
         publication.placements, publication.bodies, self._bytes = [], [], 0
         fetched, self._item.fetched = self._item.fetched, 0
         if ahead.placements or ahead.bodies:
-            await self._publisher.submit(Item(name=self._row.name, publication=ahead, fetched=fetched))
+            try:
+                await self._publisher.submit(Item(name=self._row.name, publication=ahead, fetched=fetched))
+            except BaseException:  # another file of the project failed meanwhile, or the pass ends
+                publication.placements += ahead.placements
+                publication.bodies += ahead.bodies
+                self._item.fetched += fetched
+                raise
 
 
 def comes_whole(wanted: Sequence[Wanted]) -> bool:

@@ -305,8 +305,10 @@ class Pass:
                 reachability.check()
         finally:
             self._unfinished = frozenset(downloader.unfinished)
-            await stager.close()
-            await keeper(self._writer.rest)
+            try:
+                await stager.close()
+            finally:
+                await keeper(self._writer.rest)
             await keeper(tree.clean_partial, downloads=False)
 
     async def _began_empty(self) -> bool:

@@ -117,7 +117,13 @@ class Publisher:
             self._room.clear()
         if item.outcome is not None:
             self.pending.add(item.name)
-        await self._queue.put(item)
+        try:
+            await self._queue.put(item)
+        except BaseException:
+            self._held -= item.weight
+            self.pending.discard(item.name)
+            self._room.set()
+            raise
 
     async def finish(self) -> None:
         """Nothing more will come: :meth:`run` commits what is left and returns."""
@@ -191,7 +197,7 @@ class Publisher:
         new = {item.name: targets_of(item.publication) for item in batch if item.unlooked}
         known = set(self._writer.met(new, apart=self.is_busy)) if new else set()
         for item in batch:
-            item.met = item.name in known
+            item.met = item.unlooked and item.name in known
         self._met = [item for item in batch if item.met]
         if rest := [item for item in batch if not item.met]:
             self._commit(rest)

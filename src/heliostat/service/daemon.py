@@ -277,7 +277,6 @@ class Daemon:
         health = self.health
         health.phase, health.next_poll = "working", None
         health.counters, self._told = Counters(), (0, 0, 0)
-        self._troubles.begin_pass()
         self._progress.begin()
         if poll:
             self._poked.clear()
@@ -465,7 +464,7 @@ class Daemon:
             health.answered = time.time()
         if seen.serial is not None:
             health.upstream_serial = seen.serial
-        self._troubles.poll_answered()
+        self._troubles.poll_answered(whole=not seen.missed)
 
     def _committed(self, well: bool) -> None:
         self._progress.got_on()

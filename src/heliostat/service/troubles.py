@@ -17,16 +17,14 @@ class Troubles:
 
     def __init__(self, health: Health, timing: Timing) -> None:
         self._health, self._timing = health, timing
-        #: The last poll, in the middle of the pass that runs, failed.
+        #: What is wrong is that the last poll, in the middle of a pass, failed: one that is answered ends it.
         self._deaf = False
         #: The trouble that was told last, until it is over.
         self._told: tuple[Trouble, str] | None = None
 
-    def begin_pass(self) -> None:
-        self._deaf = False
-
     def met(self, kind: Trouble, text: str, retry_after: float | None) -> None:
         """Back off, and say so."""
+        self._deaf = False
         self._timing.failed(retry_after)
         known, self._told = self._told == (kind, text), (kind, text)
         self._health.in_trouble(kind, text, time.time())
@@ -39,11 +37,11 @@ class Troubles:
         self._timing.failed(getattr(error, "retry_after", None))
         self._health.in_trouble("unreachable", str(error), time.time())
 
-    def poll_answered(self) -> None:
-        """In the middle of a pass."""
-        deaf, self._deaf = self._deaf, False
+    def poll_answered(self, *, whole: bool) -> None:
+        """``whole``: it told all that changed."""
         self._timing.answered()
-        if deaf:
+        if self._deaf and whole:
+            self._deaf = False
             self._well()
 
     def committed(self, *, well: bool) -> None:

@@ -110,9 +110,10 @@ def put(publications: Sequence[Publication]) -> tuple[bytes, list[bytes]]:
     return msgspec.msgpack.encode(order), [body.data for one in publications for body in one.bodies]
 
 
-def be_patient(to: socket.socket, seconds: int) -> None:
-    """Whoever sends there is told when nothing was taken for so long."""
-    to.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", seconds, 0))
+def be_patient(one: socket.socket, seconds: int) -> None:
+    """Whoever sends or receives there is told when nothing was taken, or nothing came, for so long."""
+    for option in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):
+        one.setsockopt(socket.SOL_SOCKET, option, struct.pack("@ll", seconds, 0))
 
 
 def send_order(
@@ -166,10 +167,10 @@ def send_answer(to: socket.socket, answer: Answer) -> None:
     to.sendall(_LENGTH.pack(len(data)) + data)
 
 
-def receive_answer(whence: socket.socket) -> Answer:
-    """Waits for it.  Raises EOFError when none can come any more, OSError."""
-    (length,) = _LENGTH.unpack(_exactly(whence, bytearray(_LENGTH.size)))
-    return _answers.decode(_exactly(whence, bytearray(length)))
+def receive_answer(whence: socket.socket, silent: Callable[[], None] = lambda: None) -> Answer:
+    """Waits for it; ``silent`` as above.  Raises EOFError when none can come any more, OSError."""
+    (length,) = _LENGTH.unpack(_exactly(whence, bytearray(_LENGTH.size), silent))
+    return _answers.decode(_exactly(whence, bytearray(length), silent))
 
 
 def failed(error: StoreError, batch: Batch | None = None) -> Failed:
@@ -179,10 +180,16 @@ def failed(error: StoreError, batch: Batch | None = None) -> Failed:
     return Failed(kind.__name__, error.action, error.path, error.reason, made, files)
 
 
-def _exactly(whence: socket.socket, memory: bytearray | memoryview) -> memoryview:
+def _exactly(
+    whence: socket.socket, memory: bytearray | memoryview, silent: Callable[[], None] = lambda: None
+) -> memoryview:
     view = left = memoryview(memory)
     while left:
-        got = whence.recv_into(left, 0, socket.MSG_WAITALL)
+        try:
+            got = whence.recv_into(left, 0, socket.MSG_WAITALL)
+        except BlockingIOError:
+            silent()
+            continue
         if not got:
             raise EOFError
         left = left[got:]

@@ -54,13 +54,15 @@ class SideBySide:
 
         threads = [threading.Thread(target=drain, daemon=True) for _ in range(min(_AT_ONCE, len(things)) - 1)]
         begun: list[threading.Thread] = []
-        with contextlib.suppress(RuntimeError):  # the system allows no more: then it is done by fewer
-            for thread in threads:
-                thread.start()
-                begun.append(thread)
-        drain()
-        for thread in begun:
-            thread.join()
+        try:
+            with contextlib.suppress(RuntimeError):  # the system allows no more: then it is done by fewer
+                for thread in threads:
+                    thread.start()
+                    begun.append(thread)
+            drain()
+        finally:
+            for thread in begun:
+                thread.join()
         if errors:
             raise errors[0]
 

@@ -66,10 +66,10 @@ class Workers:
         """``func``'s result from one of the threads; see :func:`in_thread`."""
         job = _Job(asyncio.get_running_loop(), func, args, kwargs)
         self._pending += 1
-        if self._pending > len(self._threads) < self._most:
-            self._begin()
-        self._jobs.put(job)
         try:
+            if self._pending > len(self._threads) < self._most:
+                self._begin()
+            self._jobs.put(job)
             await job.waiter
         except asyncio.CancelledError:
             while not job.done:  # holds against a second cancellation too
@@ -89,8 +89,13 @@ class Workers:
 
     def _begin(self) -> None:
         thread = threading.Thread(target=self._work, name=f"{self._name}-{len(self._threads)}", daemon=True)
-        self._threads.append(thread)
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError:  # the system allows no more: then those that there are do it
+            if not self._threads:
+                raise
+        else:
+            self._threads.append(thread)
 
     def _work(self) -> None:
         beat = beats.begin(watched=self._watched)

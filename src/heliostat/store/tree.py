@@ -137,7 +137,13 @@ class Tree:
         return described or bool(inside)
 
     def has_any(self, name: ProjectName, paths: Iterable[str]) -> bool:
-        """Whether anything lies where the project's pages, document, link or any of the ``paths`` belong."""
+        """Whether anything lies where the project's pages, document, link or any of the ``paths`` belong, or above."""
+        try:
+            return self._has_any(name, paths)
+        except PlaceTaken:
+            return True
+
+    def _has_any(self, name: ProjectName, paths: Iterable[str]) -> bool:
         own = names.page_directory(name), names.document_path(name), names.document_link(name).rpartition("/")[0]
         if any(self.disk.stat(path) is not None for path in own):
             return True

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import os
-import select
 import signal
 import socket
 import subprocess
@@ -136,7 +135,7 @@ class Writer:
             if not self._met:
                 self._meet(self._socket, silence)
             send_order(self._socket, *parts, silence)
-            while isinstance(answer := _answer(self._socket, silence), Step):
+            while isinstance(answer := receive_answer(self._socket, silence), Step):
                 got_on()
                 silence = _Silence(self._process.pid)
                 tell(answer.what)
@@ -155,7 +154,7 @@ class Writer:
 
     def _meet(self, whom: socket.socket, silence: _Silence) -> None:
         """Raises ValidationError when it is another heliostat's."""
-        hello = _answer(whom, silence)
+        hello = receive_answer(whom, silence)
         if not isinstance(hello, Hello) or hello.dialect != dialect():
             raise msgspec.ValidationError("it is of another version; was heliostat upgraded? Then restart it")
         self._met = True
@@ -172,7 +171,6 @@ class Writer:
             ours, theirs = socket.socketpair()
         except OSError as error:
             return self._none_to_be_had(error)
-        be_patient(ours, _LOOK)
         held = () if self._lock is None else (self._lock,)
         arguments = [str(theirs.fileno()), str(os.getpid()), self._tree.disk.root]
         before = signal.pthread_sigmask(signal.SIG_BLOCK, NOT_FOR_IT)
@@ -190,6 +188,7 @@ class Writer:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
             theirs.close()
+        be_patient(ours, _LOOK)
         self._socket, self._met = ours, False
         log.debug("process %d writes from now on", self._process.pid)
         return True
@@ -244,11 +243,3 @@ def _is_stopped(process: int) -> bool:
             return file.read().rpartition(b")")[2].split()[0] == b"T"
     except OSError:
         return False
-
-
-def _answer(whence: socket.socket, silence: _Silence) -> Answer:
-    waits = select.poll()
-    waits.register(whence, select.POLLIN)
-    while not waits.poll(_LOOK * 1000):
-        silence()
-    return receive_answer(whence)
