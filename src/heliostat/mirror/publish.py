@@ -122,7 +122,8 @@ class Publisher:
         except BaseException:
             self._held -= item.weight
             self.pending.discard(item.name)
-            self._room.set()
+            if self._held < _MOST_HELD:
+                self._room.set()
             raise
 
     async def finish(self) -> None:
